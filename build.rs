@@ -1,0 +1,3 @@
+//! Compiles `proto/` for the tests' clients.
+
+fn main() {}

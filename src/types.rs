@@ -1,0 +1,13 @@
+//! Words that two or more rooms share. Nothing here does IO, and nothing here knows a room.
+
+mod fingerprint;
+mod group_resource;
+mod key_name;
+mod secret_bytes;
+mod storage_key;
+
+pub use fingerprint::Fingerprint;
+pub use group_resource::GroupResource;
+pub use key_name::KeyName;
+pub use secret_bytes::SecretBytes;
+pub use storage_key::StorageKey;
