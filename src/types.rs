@@ -3,11 +3,13 @@
 mod fingerprint;
 mod group_resource;
 mod key_name;
+mod key_range;
 mod secret_bytes;
 mod storage_key;
 
 pub use fingerprint::Fingerprint;
 pub use group_resource::GroupResource;
 pub use key_name::KeyName;
+pub use key_range::{KeyRange, prefix_end};
 pub use secret_bytes::SecretBytes;
 pub use storage_key::StorageKey;
