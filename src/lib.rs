@@ -4,3 +4,4 @@
 //! ARCHITECTURE.md says what each is for.
 
 pub mod types;
+pub mod value;
