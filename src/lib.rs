@@ -4,5 +4,7 @@
 //! ARCHITECTURE.md says what each is for.
 
 pub mod config;
+pub mod keyring;
+pub mod keyspace;
 pub mod types;
 pub mod value;

@@ -1,5 +1,5 @@
 //! aesgcm: `nonce(12) ‖ ciphertext ‖ tag(16)`, with AES-128, 192 or 256. Confidentiality and integrity, as long as no
-//! nonce comes twice; does not rotate keys, which is what keeps nonces from coming twice.
+//! nonce comes twice under one key. Does not count how often a key has written, nor rotate it.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rand::CryptoRng;

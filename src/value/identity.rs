@@ -8,6 +8,7 @@ use super::{OpenError, SealError, is_sealed};
 use crate::types::StorageKey;
 
 /// The provider that changes nothing.
+#[derive(Clone)]
 pub(super) struct Identity;
 
 impl Transformer for Identity {

@@ -9,7 +9,7 @@ pub(super) const IDENTITY: &str = "";
 pub(super) const AESCBC: &str = "k8s:enc:aescbc:v1:";
 /// AES-GCM with a random nonce.
 pub(super) const AESGCM: &str = "k8s:enc:aesgcm:v1:";
-/// NaCl's XSalsa20-Poly1305.
+/// `XSalsa20` with Poly1305, a secretbox in the words of its authors.
 pub(super) const SECRETBOX: &str = "k8s:enc:secretbox:v1:";
 
 /// Whether `stored` was sealed by some provider at all, be it one that no rule lists.

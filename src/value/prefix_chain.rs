@@ -29,6 +29,7 @@ pub(super) trait Transformer {
     ) -> Result<(), SealError>;
 
     /// Opens `body`. After an error `out` may hold rubbish behind its old end, which the chain cuts off.
+    #[expect(clippy::wrong_self_convention, reason = "kube-apiserver's word for it")]
     fn from_storage(&self, key: StorageKey<'_>, body: &[u8], out: &mut Vec<u8>) -> Result<Opened, OpenError>;
 }
 

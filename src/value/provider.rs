@@ -61,39 +61,40 @@ pub(super) trait Cipher: Transformer + Sized {
 
 /// A provider with its keys. Clones share one set of keyed ciphers: several rules may list the same provider.
 #[derive(Clone)]
-pub struct Provider(Arc<Kind>);
+pub struct Provider(Kind);
 
+#[derive(Clone)]
 enum Kind {
     Identity(Identity),
-    AesCbc(Keys<AesCbc>),
-    AesGcm(Keys<AesGcm>),
-    Secretbox(Keys<Secretbox>),
+    AesCbc(Arc<Keys<AesCbc>>),
+    AesGcm(Arc<Keys<AesGcm>>),
+    Secretbox(Arc<Keys<Secretbox>>),
 }
 
 impl Provider {
     /// Stores values as they are.
     pub fn identity() -> Self {
-        Self(Arc::new(Kind::Identity(Identity)))
+        Self(Kind::Identity(Identity))
     }
 
     /// AES-CBC. Keys have 16, 24 or 32 bytes; the first one writes.
     pub fn aescbc<'a>(keys: impl IntoIterator<Item = (&'a KeyName, &'a SecretBytes)>) -> Result<Self, BuildError> {
-        Ok(Self(Arc::new(Kind::AesCbc(Keys::new(keys)?))))
+        Ok(Self(Kind::AesCbc(Keys::shared(keys)?)))
     }
 
     /// AES-GCM. Keys have 16, 24 or 32 bytes; the first one writes.
     pub fn aesgcm<'a>(keys: impl IntoIterator<Item = (&'a KeyName, &'a SecretBytes)>) -> Result<Self, BuildError> {
-        Ok(Self(Arc::new(Kind::AesGcm(Keys::new(keys)?))))
+        Ok(Self(Kind::AesGcm(Keys::shared(keys)?)))
     }
 
     /// XSalsa20-Poly1305. Keys have 32 bytes; the first one writes.
     pub fn secretbox<'a>(keys: impl IntoIterator<Item = (&'a KeyName, &'a SecretBytes)>) -> Result<Self, BuildError> {
-        Ok(Self(Arc::new(Kind::Secretbox(Keys::new(keys)?))))
+        Ok(Self(Kind::Secretbox(Keys::shared(keys)?)))
     }
 
     /// Which kind of provider this is.
     pub fn kind(&self) -> ProviderKind {
-        match &*self.0 {
+        match &self.0 {
             Kind::Identity(_) => ProviderKind::Identity,
             Kind::AesCbc(_) => ProviderKind::AesCbc,
             Kind::AesGcm(_) => ProviderKind::AesGcm,
@@ -103,7 +104,7 @@ impl Provider {
 
     /// The names of its keys, the writing one first; none for identity.
     pub fn key_names(&self) -> &[KeyName] {
-        match &*self.0 {
+        match &self.0 {
             Kind::Identity(_) => &[],
             Kind::AesCbc(keys) => &keys.names,
             Kind::AesGcm(keys) => &keys.names,
@@ -125,7 +126,7 @@ impl Provider {
 
 impl Transformer for Provider {
     fn sealed_len(&self, plaintext_len: usize) -> usize {
-        match &*self.0 {
+        match &self.0 {
             Kind::Identity(identity) => identity.sealed_len(plaintext_len),
             Kind::AesCbc(keys) => keys.chain.sealed_len(plaintext_len),
             Kind::AesGcm(keys) => keys.chain.sealed_len(plaintext_len),
@@ -140,7 +141,7 @@ impl Transformer for Provider {
         nonces: &mut R,
         out: &mut Vec<u8>,
     ) -> Result<(), SealError> {
-        match &*self.0 {
+        match &self.0 {
             Kind::Identity(identity) => identity.to_storage(key, plaintext, nonces, out),
             Kind::AesCbc(keys) => keys.chain.to_storage(key, plaintext, nonces, out),
             Kind::AesGcm(keys) => keys.chain.to_storage(key, plaintext, nonces, out),
@@ -149,7 +150,7 @@ impl Transformer for Provider {
     }
 
     fn from_storage(&self, key: StorageKey<'_>, body: &[u8], out: &mut Vec<u8>) -> Result<Opened, OpenError> {
-        match &*self.0 {
+        match &self.0 {
             Kind::Identity(identity) => identity.from_storage(key, body, out),
             Kind::AesCbc(keys) => keys.chain.from_storage(key, body, out),
             Kind::AesGcm(keys) => keys.chain.from_storage(key, body, out),
@@ -182,7 +183,7 @@ struct Keys<C> {
 }
 
 impl<C: Cipher> Keys<C> {
-    fn new<'a>(keys: impl IntoIterator<Item = (&'a KeyName, &'a SecretBytes)>) -> Result<Self, BuildError> {
+    fn shared<'a>(keys: impl IntoIterator<Item = (&'a KeyName, &'a SecretBytes)>) -> Result<Arc<Self>, BuildError> {
         let mut names = Vec::new();
         let mut links = Vec::new();
         for (name, secret) in keys {
@@ -196,6 +197,6 @@ impl<C: Cipher> Keys<C> {
             names.push(name.clone());
         }
         let chain = PrefixChain::new(links, OpenError::NoMatchingKey(C::KIND)).ok_or(BuildError::NoKeys(C::KIND))?;
-        Ok(Self { names, chain })
+        Ok(Arc::new(Self { names, chain }))
     }
 }

@@ -1,5 +1,5 @@
-//! secretbox: `nonce(24) ‖ tag(16) ‖ ciphertext`, NaCl's XSalsa20-Poly1305. Confidentiality and integrity of the value,
-//! but nothing ties it to its etcd key.
+//! secretbox: `nonce(24) ‖ tag(16) ‖ ciphertext`, `XSalsa20` with Poly1305. Confidentiality and integrity of the value, but
+//! nothing ties it to its etcd key.
 
 use dryoc::classic::crypto_secretbox::{Mac, Nonce, crypto_secretbox_detached, crypto_secretbox_open_detached};
 use rand::CryptoRng;
@@ -13,7 +13,7 @@ use crate::types::StorageKey;
 const NONCE: usize = size_of::<Nonce>();
 const TAG: usize = size_of::<Mac>();
 
-/// The key itself: XSalsa20 derives another from it for every nonce, so there is no schedule to keep.
+/// The key itself: `XSalsa20` derives another from it for every nonce, so there is no schedule to keep.
 ///
 /// The etcd key is not authenticated. Whoever can write to etcd can answer for one Secret with another's, unnoticed.
 pub(super) struct Secretbox(Zeroizing<[u8; 32]>);
