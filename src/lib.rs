@@ -3,5 +3,9 @@
 //! The rooms of the house, lowest first; imports go down this list only, which `tests/tidy.rs` checks.
 //! ARCHITECTURE.md says what each is for.
 
+pub mod config;
+pub mod keyring;
+pub mod keyspace;
 pub mod types;
+pub mod value;
 pub mod wire;
