@@ -5,6 +5,7 @@ mod group_resource;
 mod key_name;
 mod key_range;
 mod secret_bytes;
+mod state_prefix;
 mod storage_key;
 
 pub use fingerprint::Fingerprint;
@@ -12,4 +13,5 @@ pub use group_resource::GroupResource;
 pub use key_name::KeyName;
 pub use key_range::{KeyRange, prefix_end};
 pub use secret_bytes::SecretBytes;
+pub use state_prefix::{Reach, StatePrefix};
 pub use storage_key::StorageKey;

@@ -1,0 +1,35 @@
+//! The keyring in use, replaced as a whole and without a lock.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::Keyring;
+
+/// Where a request takes its keyring from. A request takes one and keeps it to its end, so that it writes with one
+/// keyring, however often another is stored meanwhile.
+#[derive(Debug)]
+pub struct KeyringHandle(ArcSwap<Keyring>);
+
+impl KeyringHandle {
+    /// Begins with `keyring`.
+    pub fn new(keyring: Keyring) -> Self {
+        Self(ArcSwap::from_pointee(keyring))
+    }
+
+    /// The keyring in use, for as long as no await lies in between: cheaper than [`KeyringHandle::snapshot`], but each
+    /// thread has only a few such guards to give before they cost more.
+    pub fn load(&self) -> Guard<Arc<Keyring>> {
+        self.0.load()
+    }
+
+    /// The keyring in use, to be kept for as long as a request lasts.
+    pub fn snapshot(&self) -> Arc<Keyring> {
+        self.0.load_full()
+    }
+
+    /// Puts `keyring` in place of the one in use. Snapshots taken before stay as they are.
+    pub fn store(&self, keyring: Keyring) {
+        self.0.store(Arc::new(keyring));
+    }
+}

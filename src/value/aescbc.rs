@@ -1,0 +1,211 @@
+//! aescbc: `IV(16) ‖ AES-CBC(plaintext, PKCS#7)`, with AES-128, 192 or 256. Confidentiality only: whoever can write to
+//! etcd can change a value and move it between keys unnoticed, so nothing here may tell them *how* a value failed.
+
+use aes::{Aes128, Aes192, Aes256};
+use cbc::cipher::consts::U16;
+use cbc::cipher::{
+    Array, BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit,
+};
+use rand::CryptoRng;
+use subtle::{Choice, ConstantTimeEq};
+
+use super::prefix_chain::{Opened, Transformer};
+use super::provider::Cipher;
+use super::{OpenError, ProviderKind, SealError};
+use crate::types::StorageKey;
+
+const BLOCK: usize = 16;
+
+/// AES keyed once; both schedules are wiped when dropped.
+pub(super) enum AesCbc {
+    Aes128(Aes128),
+    Aes192(Aes192),
+    Aes256(Aes256),
+}
+
+impl Cipher for AesCbc {
+    const KIND: ProviderKind = ProviderKind::AesCbc;
+    // Kubernetes documents 32 bytes; its code takes every size that AES has.
+    const KEY_SIZES: &'static str = "16, 24 or 32";
+
+    fn from_key(key: &[u8]) -> Option<Self> {
+        match key.len() {
+            16 => Aes128::new_from_slice(key).ok().map(Self::Aes128),
+            24 => Aes192::new_from_slice(key).ok().map(Self::Aes192),
+            32 => Aes256::new_from_slice(key).ok().map(Self::Aes256),
+            _ => None,
+        }
+    }
+}
+
+impl Transformer for AesCbc {
+    fn sealed_len(&self, plaintext_len: usize) -> usize {
+        BLOCK + plaintext_len + padding_for(plaintext_len)
+    }
+
+    /// The IV must be unpredictable, not only unique: with one that can be guessed, whoever may write a value of their
+    /// own choice tests guesses of another value's first block. Hence a CSPRNG and never a counter. Random IVs repeat
+    /// blocks of *ciphertext* after some 2^64 blocks under one key, far beyond what an etcd holds.
+    fn to_storage<R: CryptoRng>(
+        &self,
+        _key: StorageKey<'_>,
+        plaintext: &[u8],
+        nonces: &mut R,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SealError> {
+        let mut iv = [0; BLOCK];
+        nonces.fill_bytes(&mut iv);
+        out.extend_from_slice(&iv);
+        let start = out.len();
+        out.extend_from_slice(plaintext);
+        let padding = padding_for(plaintext.len());
+        // 1 to 16, so it fits a byte and the text is whole blocks.
+        out.resize(out.len() + padding, u8::try_from(padding).unwrap_or_default());
+        let (_, text) = out.split_at_mut(start);
+        match self {
+            Self::Aes128(aes) => encrypt(aes, &iv, text),
+            Self::Aes192(aes) => encrypt(aes, &iv, text),
+            Self::Aes256(aes) => encrypt(aes, &iv, text),
+        }
+        Ok(())
+    }
+
+    fn from_storage(&self, _key: StorageKey<'_>, body: &[u8], out: &mut Vec<u8>) -> Result<Opened, OpenError> {
+        let (iv, ciphertext) = body.split_first_chunk::<BLOCK>().ok_or(OpenError::Undecryptable)?;
+        // An IV alone, which makes kube-apiserver panic, has no padding either.
+        if ciphertext.is_empty() || !ciphertext.len().is_multiple_of(BLOCK) {
+            return Err(OpenError::Undecryptable);
+        }
+        let start = out.len();
+        out.extend_from_slice(ciphertext);
+        let (_, text) = out.split_at_mut(start);
+        match self {
+            Self::Aes128(aes) => decrypt(aes, iv, text),
+            Self::Aes192(aes) => decrypt(aes, iv, text),
+            Self::Aes256(aes) => decrypt(aes, iv, text),
+        }
+        let plaintext_len = unpadded_len(text).ok_or(OpenError::Undecryptable)?;
+        out.truncate(start + plaintext_len);
+        Ok(Opened { stale: false })
+    }
+}
+
+/// PKCS#7: 1 to 16 bytes, a whole block where the text already ends on one.
+fn padding_for(len: usize) -> usize {
+    BLOCK - len % BLOCK
+}
+
+/// Encrypts whole blocks in place.
+fn encrypt<C: BlockCipherEncrypt<BlockSize = U16>>(aes: &C, iv: &[u8; BLOCK], text: &mut [u8]) {
+    let (blocks, _) = Array::slice_as_chunks_mut(text);
+    cbc::Encryptor::inner_iv_init(aes, iv.into()).encrypt_blocks(blocks);
+}
+
+/// Decrypts whole blocks in place.
+fn decrypt<C: BlockCipherDecrypt<BlockSize = U16>>(aes: &C, iv: &[u8; BLOCK], text: &mut [u8]) {
+    let (blocks, _) = Array::slice_as_chunks_mut(text);
+    cbc::Decryptor::inner_iv_init(aes, iv.into()).decrypt_blocks(blocks);
+}
+
+/// Length of `text` without its padding, or `None` if the padding is not one that kube-apiserver accepts: the last byte
+/// `n` is from 1 to the length of the text, more than a block included, and so are the `n` last bytes.
+///
+/// Takes the same steps whatever the bytes are: it looks at as many as a padding could ever cover, and decides once.
+fn unpadded_len(text: &[u8]) -> Option<usize> {
+    let &padding = text.last()?;
+    let mut differing = 0;
+    for (distance, &byte) in (0..u8::MAX).zip(text.iter().rev()) {
+        // 0xff where the byte belongs to the padding, 0 elsewhere; arithmetic, so that no branch depends on it.
+        let belongs = 0u8.wrapping_sub(u8::from(distance < padding));
+        differing |= belongs & (byte ^ padding);
+    }
+    let fits = Choice::from(u8::from(usize::from(padding) <= text.len()));
+    let valid = differing.ct_eq(&0) & !padding.ct_eq(&0) & fits;
+    bool::from(valid).then(|| text.len().saturating_sub(usize::from(padding)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cipher() -> AesCbc {
+        AesCbc::from_key(&[7; 32]).unwrap()
+    }
+
+    /// A body whose decrypted blocks are exactly `text`, padding included.
+    fn body_of(text: &[u8]) -> Vec<u8> {
+        let AesCbc::Aes256(aes) = cipher() else { unreachable!() };
+        let mut blocks = text.to_vec();
+        encrypt(&aes, &[9; BLOCK], &mut blocks);
+        [vec![9; BLOCK], blocks].concat()
+    }
+
+    fn open(body: &[u8]) -> Result<Vec<u8>, OpenError> {
+        let mut out = Vec::new();
+        cipher().from_storage(StorageKey(b""), body, &mut out).map(|_| out)
+    }
+
+    #[test]
+    fn every_way_in_which_a_body_fails_is_one_and_the_same_error() {
+        let mut uneven_padding = [b'x'; 32];
+        uneven_padding[29..].copy_from_slice(&[3, 4, 3]);
+        let too_long = [17; 16];
+        for body in [
+            vec![],
+            vec![0; 15],
+            vec![0; 16],
+            vec![0; 17],
+            vec![0; 33],
+            body_of(&[0; 16]),
+            body_of(&too_long),
+            body_of(&[255; 16]),
+            body_of(&uneven_padding),
+        ] {
+            assert_eq!(open(&body), Err(OpenError::Undecryptable), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_padding_longer_than_a_block_opens_as_in_kube_apiserver() {
+        assert_eq!(open(&body_of(&[32; 32])), Ok(vec![]));
+        assert_eq!(
+            open(&body_of(&[b"k8s and more.".as_slice(), &[19; 19]].concat())),
+            Ok(b"k8s and more.".to_vec())
+        );
+        assert_eq!(
+            open(&body_of(&[&[b'x'], [255u8; 255].as_slice()].concat())),
+            Ok(b"x".to_vec())
+        );
+    }
+
+    #[test]
+    fn no_other_key_size_is_taken() {
+        let sizes: Vec<_> = (0..=64)
+            .filter(|&size| AesCbc::from_key(&vec![1; size]).is_some())
+            .collect();
+        assert_eq!(sizes, [16, 24, 32]);
+    }
+
+    /// Upstream's rule, written as plainly as it is stated.
+    fn stated_rule(text: &[u8]) -> Option<usize> {
+        let padding = usize::from(*text.last()?);
+        let kept = text.len().checked_sub(padding)?;
+        (padding > 0 && text[kept..].iter().all(|&byte| usize::from(byte) == padding)).then_some(kept)
+    }
+
+    proptest! {
+        #[test]
+        fn the_constant_time_check_is_the_stated_rule(
+            head in proptest::collection::vec(any::<u8>(), 0..300), padding: u8, length in 0usize..300, flipped in 0usize..600,
+        ) {
+            let mut text = [head, vec![padding; length]].concat();
+            prop_assert_eq!(unpadded_len(&text), stated_rule(&text));
+            if let Some(byte) = text.get_mut(flipped) {
+                *byte ^= 1;
+            }
+            prop_assert_eq!(unpadded_len(&text), stated_rule(&text));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The prefix chain: the first link writes, any link reads. Used twice, nested: a chain of providers, each of which is a
+//! chain of keys. Knows neither which prefixes there are nor what a link does.
+
+use rand::CryptoRng;
+
+use super::{OpenError, SealError};
+use crate::types::StorageKey;
+
+/// What is known of a value that opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Opened {
+    /// The value should be written again: it was not sealed by what writes now.
+    pub stale: bool,
+}
+
+/// One way to store a value. Both directions append to `out`.
+pub(super) trait Transformer {
+    /// How many bytes [`Transformer::to_storage`] appends for a plaintext of `plaintext_len` bytes.
+    fn sealed_len(&self, plaintext_len: usize) -> usize;
+
+    /// Seals `plaintext`. Whatever must be random comes from `nonces`, and only from there.
+    fn to_storage<R: CryptoRng>(
+        &self,
+        key: StorageKey<'_>,
+        plaintext: &[u8],
+        nonces: &mut R,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SealError>;
+
+    /// Opens `body`. After an error `out` may hold rubbish behind its old end, which the chain cuts off.
+    #[expect(clippy::wrong_self_convention, reason = "kube-apiserver's word for it")]
+    fn from_storage(&self, key: StorageKey<'_>, body: &[u8], out: &mut Vec<u8>) -> Result<Opened, OpenError>;
+}
+
+/// A transformer and what its values begin with.
+pub(super) struct Link<T> {
+    prefix: Box<[u8]>,
+    transformer: T,
+}
+
+impl<T> Link<T> {
+    pub(super) fn new(prefix: impl AsRef<[u8]>, transformer: T) -> Self {
+        Self {
+            prefix: prefix.as_ref().into(),
+            transformer,
+        }
+    }
+}
+
+/// Links in the order of the configuration. There is always a first one.
+pub(super) struct PrefixChain<T> {
+    first: Link<T>,
+    rest: Vec<Link<T>>,
+    no_match: OpenError,
+}
+
+impl<T: Transformer> PrefixChain<T> {
+    /// A chain that fails with `no_match` for what no link recognises. `None` if there are no links.
+    pub(super) fn new(links: impl IntoIterator<Item = Link<T>>, no_match: OpenError) -> Option<Self> {
+        let mut links = links.into_iter();
+        Some(Self {
+            first: links.next()?,
+            rest: links.collect(),
+            no_match,
+        })
+    }
+
+    /// The transformer that writes.
+    pub(super) fn writer(&self) -> &T {
+        &self.first.transformer
+    }
+
+    /// Every transformer, the writer first.
+    pub(super) fn readers(&self) -> impl Iterator<Item = &T> {
+        self.links().map(|link| &link.transformer)
+    }
+
+    fn links(&self) -> impl Iterator<Item = &Link<T>> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+}
+
+impl<T: Transformer> Transformer for PrefixChain<T> {
+    fn sealed_len(&self, plaintext_len: usize) -> usize {
+        self.first.prefix.len() + self.first.transformer.sealed_len(plaintext_len)
+    }
+
+    fn to_storage<R: CryptoRng>(
+        &self,
+        key: StorageKey<'_>,
+        plaintext: &[u8],
+        nonces: &mut R,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SealError> {
+        out.extend_from_slice(&self.first.prefix);
+        self.first.transformer.to_storage(key, plaintext, nonces, out)
+    }
+
+    fn from_storage(&self, key: StorageKey<'_>, stored: &[u8], out: &mut Vec<u8>) -> Result<Opened, OpenError> {
+        let start = out.len();
+        let mut errors = Vec::new();
+        for (index, link) in self.links().enumerate() {
+            let Some(body) = stored.strip_prefix(&*link.prefix) else {
+                continue;
+            };
+            match link.transformer.from_storage(key, body, out) {
+                Ok(inner) => {
+                    return Ok(Opened {
+                        stale: inner.stale || index != 0,
+                    });
+                }
+                // identity before an encrypting provider, as when migrating away from encryption: every value is a
+                // candidate of the empty prefix, so that it declined says nothing and must not mask a later answer.
+                Err(_) if link.prefix.is_empty() => out.truncate(start),
+                // The same prefix may come again with other keys (a provider listed twice while rotating), and one
+                // key's name may begin another's, so a failure behind a matching prefix never ends the search.
+                Err(error) => {
+                    out.truncate(start);
+                    errors.push(error);
+                }
+            }
+        }
+        Err(OpenError::reduce(errors).unwrap_or_else(|| self.no_match.clone()))
+    }
+}
