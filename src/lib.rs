@@ -2,9 +2,12 @@
 //!
 //! The rooms of the house; imports go down the list in ARCHITECTURE.md only, which `tests/tidy.rs` checks.
 
+pub mod admin;
 pub mod config;
+pub mod etcd;
 pub mod keyring;
 pub mod keyspace;
+pub mod telemetry;
 pub mod transport;
 pub mod types;
 pub mod value;

@@ -1,0 +1,13 @@
+//! Upstream: the etcd members, connections to them, and which member the next request goes to.
+//!
+//! Carries requests and answers as HTTP/2 streams; never looks into a client's message.
+
+mod backoff;
+mod connection;
+mod http;
+mod pool;
+mod probe;
+
+pub use connection::{Call, Connection, OpenCall, OpenError};
+pub use http::{HttpError, get};
+pub use pool::{Config, Pool, Reachability, Unreachable};

@@ -1,0 +1,194 @@
+//! One HTTP/2 connection to one member: opened, kept alive, and requests addressed to it.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ::http::uri::{Authority, PathAndQuery, Scheme};
+use ::http::{HeaderMap, Method, Request, Uri};
+use bytes::Bytes;
+use h2::client::{self, ResponseFuture, SendRequest};
+use h2::{Ping, PingPong, SendStream};
+use thiserror::Error;
+
+use crate::transport::{Coalesced, DialError, Dialer, Flusher, Stream};
+
+/// Flow-control window of one stream, bytes. Bounds what a slow reader of one watch or snapshot can leave unread here.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// Flow-control window of the whole connection, bytes: the most HTTP/2 allows, so that streams whose readers are slow
+/// can never use up what the others on the connection need.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+
+/// Largest header block accepted from a member, bytes.
+const MAX_HEADER_LIST: u32 = 1024 * 1024;
+
+/// Ping a connection that has open streams this often, and give it up when no answer comes in time: kube-apiserver's
+/// own figures. etcd closes connections that ping more than every 5 s or while idle.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection that requests can be sent on; clones share it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    id: u64,
+    scheme: Scheme,
+    authority: Authority,
+    sender: SendRequest<Bytes>,
+    open: Rc<Cell<usize>>,
+}
+
+/// A gRPC call under way. Dropping it before its end cancels it at the member.
+#[derive(Debug)]
+pub struct Call {
+    /// The answer's headers, then its messages and trailers.
+    pub response: ResponseFuture,
+    /// Where the request's messages go.
+    pub request: SendStream<Bytes>,
+    /// Counts the call among the connection's open ones; keep it as long as either half.
+    pub open: OpenCall,
+}
+
+/// One of a connection's open calls.
+#[derive(Debug)]
+pub struct OpenCall(Rc<Cell<usize>>);
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+/// Why a connection could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The member was not reached.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// TLS was agreed on, HTTP/2 was not; gRPC needs it.
+    #[error("{0} did not choose HTTP/2 (ALPN h2) in the TLS handshake; is it an etcd client URL?")]
+    NoHttp2(String),
+    /// The endpoint can't be written as an HTTP authority.
+    #[error("{0} is not a valid HTTP authority")]
+    Authority(String),
+    /// The peer does not speak HTTP/2.
+    #[error("HTTP/2 with {endpoint} failed; is it an etcd client URL, and is http or https right?")]
+    Handshake {
+        /// The endpoint as configured.
+        endpoint: String,
+        /// What HTTP/2 said.
+        source: h2::Error,
+    },
+}
+
+/// Drives an open connection: nothing moves on it unless this is polled.
+pub(super) struct Driver {
+    connection: client::Connection<Coalesced<Stream>, Bytes>,
+    pings: Option<PingPong>,
+    open: Rc<Cell<usize>>,
+}
+
+impl Connection {
+    /// Dials and speaks HTTP/2. `id` tells this connection from others of its pool.
+    pub(super) async fn open(dialer: &Dialer, flusher: &Flusher, id: u64) -> Result<(Self, Driver), OpenError> {
+        let endpoint = dialer.endpoint();
+        let stream = dialer.dial().await?;
+        if stream.is_tls() && stream.alpn() != Some(b"h2") {
+            return Err(OpenError::NoHttp2(endpoint.to_string()));
+        }
+        let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
+        let authority = Authority::from_maybe_shared(Bytes::from(endpoint.authority()))
+            .map_err(|_| OpenError::Authority(endpoint.to_string()))?;
+        let (sender, mut connection) = client::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(MAX_HEADER_LIST)
+            .enable_push(false)
+            .handshake(Coalesced::new(stream, flusher.clone()))
+            .await
+            .map_err(|source| OpenError::Handshake {
+                endpoint: endpoint.to_string(),
+                source,
+            })?;
+        let pings = connection.ping_pong();
+        let open = Rc::new(Cell::new(0));
+        let driver = Driver {
+            connection,
+            pings,
+            open: open.clone(),
+        };
+        Ok((
+            Self {
+                id,
+                scheme,
+                authority,
+                sender,
+                open,
+            },
+            driver,
+        ))
+    }
+
+    /// Tells this connection from others of its pool.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Opens a stream: a gRPC call of `path` with `headers`, whose messages follow on the [`SendStream`].
+    ///
+    /// Waits while the member's limit on concurrent streams is reached. An error means that nothing was sent.
+    pub async fn call(&self, path: PathAndQuery, headers: HeaderMap) -> Result<Call, h2::Error> {
+        let mut sender = self.sender.clone().ready().await?;
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.headers_mut() = headers;
+        let mut parts = ::http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path);
+        // All three parts are present, which is all that this checks.
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        let (response, request) = sender.send_request(request, false)?;
+        self.open.set(self.open.get() + 1);
+        Ok(Call {
+            response,
+            request,
+            open: OpenCall(self.open.clone()),
+        })
+    }
+}
+
+impl Driver {
+    /// Runs until the connection ends, and says why: `None` for a clean close.
+    pub(super) async fn run(self) -> Option<String> {
+        let Self {
+            connection,
+            pings,
+            open,
+        } = self;
+        let alive = keep_alive(pings, open);
+        tokio::select! {
+            ended = connection => ended.err().map(|error| error.to_string()),
+            () = alive => Some(format!("no answer to an HTTP/2 ping within {} s", PING_TIMEOUT.as_secs())),
+        }
+    }
+}
+
+/// Returns once a ping goes unanswered.
+async fn keep_alive(pings: Option<PingPong>, open: Rc<Cell<usize>>) {
+    let Some(mut pings) = pings else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(PING_EVERY).await;
+        if open.get() == 0 {
+            continue;
+        }
+        match tokio::time::timeout(PING_TIMEOUT, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            // The connection itself has failed; its own future says so.
+            Ok(Err(_)) => return std::future::pending().await,
+            Err(_) => return,
+        }
+    }
+}

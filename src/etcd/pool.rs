@@ -1,0 +1,228 @@
+//! The connection that requests of one kind share within one runtime, and the move to the next member when it fails.
+//!
+//! A pool keeps one connection open at all times. It never replays a request: that is decided where the request is known.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use super::backoff::Backoff;
+use super::connection::{Connection, Driver};
+use super::probe;
+use crate::transport::{Dialer, Flusher};
+
+/// How long a request waits for a member before it is answered UNAVAILABLE. etcd's own client waits until the caller's
+/// deadline; a bound is needed for callers without one.
+const WAIT_FOR_MEMBER: Duration = Duration::from_secs(30);
+
+/// A connection that lived this long has proved itself: its loss is not answered with a longer backoff.
+const PROVEN_AFTER: Duration = Duration::from_secs(5);
+
+/// Between two questions to a member whether it has a leader, where there is another member to go to.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+
+/// What a pool is made of.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The members, in the order in which they are tried.
+    pub members: Arc<[Dialer]>,
+    /// Index of the member to begin with, so that the runtimes of a process spread over the members.
+    pub first: usize,
+    /// Told of connections opened and lost, for readiness.
+    pub reachability: Arc<Reachability>,
+}
+
+/// How many pools of the process have a connection, of how many.
+#[derive(Debug, Default)]
+pub struct Reachability {
+    connected: AtomicUsize,
+    pools: AtomicUsize,
+}
+
+impl Reachability {
+    /// Pools with a connection, and pools in all.
+    pub fn counts(&self) -> (usize, usize) {
+        (
+            self.connected.load(Ordering::Relaxed),
+            self.pools.load(Ordering::Relaxed),
+        )
+    }
+}
+
+/// No member could be reached in time.
+#[derive(Clone, Debug, Error)]
+#[error("no etcd member reachable within {} s: {last}", WAIT_FOR_MEMBER.as_secs())]
+pub struct Unreachable {
+    last: String,
+}
+
+/// A connection to some member, replaced when it fails.
+pub struct Pool {
+    config: Config,
+    flusher: Flusher,
+    current: RefCell<Option<Connection>>,
+    changed: Notify,
+    /// Asks the keeper to drop the connection of this id.
+    discarded: RefCell<Option<(u64, String)>>,
+    discard: Notify,
+    last_failure: RefCell<String>,
+    next_id: Cell<u64>,
+}
+
+impl Pool {
+    /// A pool of the current runtime; it connects at once and stays connected for as long as the runtime lives.
+    pub fn spawn(config: Config, flusher: Flusher) -> Rc<Self> {
+        config.reachability.pools.fetch_add(1, Ordering::Relaxed);
+        let pool = Rc::new(Self {
+            config,
+            flusher,
+            current: RefCell::new(None),
+            changed: Notify::new(),
+            discarded: RefCell::new(None),
+            discard: Notify::new(),
+            last_failure: RefCell::new("not connected yet".to_owned()),
+            next_id: Cell::new(0),
+        });
+        tokio::task::spawn_local(Rc::clone(&pool).keep_connected());
+        pool
+    }
+
+    /// The connection to send the next request on, as soon as there is one.
+    pub async fn connection(&self) -> Result<Connection, Unreachable> {
+        if let Some(connection) = self.current.borrow().as_ref() {
+            return Ok(connection.clone());
+        }
+        tokio::time::timeout(WAIT_FOR_MEMBER, async {
+            loop {
+                let changed = self.changed.notified();
+                if let Some(connection) = self.current.borrow().as_ref() {
+                    return connection.clone();
+                }
+                changed.await;
+            }
+        })
+        .await
+        .map_err(|_| Unreachable {
+            last: self.last_failure.borrow().clone(),
+        })
+    }
+
+    /// Takes `connection` out of use where `error`, met by a call on it, is the connection's and not the call's own.
+    pub fn discard_after(&self, connection: &Connection, error: &h2::Error) {
+        if !error.is_reset() {
+            self.discard(connection, &error.to_string());
+        }
+    }
+
+    /// Takes `connection` out of use: it failed, or its member said that it is going away. Calls under way on it go on.
+    fn discard(&self, connection: &Connection, why: &str) {
+        let is_current = self
+            .current
+            .borrow()
+            .as_ref()
+            .is_some_and(|current| current.id() == connection.id());
+        if is_current {
+            *self.discarded.borrow_mut() = Some((connection.id(), why.to_owned()));
+            self.current.replace(None);
+            self.discard.notify_one();
+        }
+    }
+
+    /// Goes to the next member because this one can't serve, having lost its leader, say. Stays where there is no other.
+    pub fn move_on(&self, connection: &Connection, why: &str) {
+        if self.config.members.len() > 1 {
+            self.discard(connection, why);
+        }
+    }
+
+    async fn keep_connected(self: Rc<Self>) {
+        let mut backoff = Backoff::new();
+        for dialer in self
+            .config
+            .members
+            .iter()
+            .cycle()
+            .skip(self.config.first % self.config.members.len().max(1))
+        {
+            let id = self.next_id.replace(self.next_id.get() + 1);
+            match Connection::open(dialer, &self.flusher, id).await {
+                Ok((connection, driver)) => {
+                    let since = Instant::now();
+                    let why = self.serve_until_lost(connection, driver).await;
+                    tracing::warn!(endpoint = %dialer.endpoint(), reason = %why, "left an etcd member");
+                    self.last_failure.replace(format!("{}: {why}", dialer.endpoint()));
+                    if since.elapsed() >= PROVEN_AFTER {
+                        backoff.reset();
+                        continue;
+                    }
+                }
+                Err(error) => {
+                    let error = with_sources(&error);
+                    tracing::warn!(endpoint = %dialer.endpoint(), %error, "etcd member not reached");
+                    self.last_failure.replace(error);
+                }
+            }
+            tokio::time::sleep(backoff.step()).await;
+        }
+    }
+
+    /// Offers `connection` to callers until it ends or is discarded; says why.
+    async fn serve_until_lost(&self, connection: Connection, driver: Driver) -> String {
+        let (ended_tx, ended) = tokio::sync::oneshot::channel();
+        // The driver outlives the connection's time as the current one: calls under way finish on it.
+        tokio::task::spawn_local(async move {
+            let _ = ended_tx.send(driver.run().await);
+        });
+        let id = connection.id();
+        self.current.replace(Some(connection.clone()));
+        self.config.reachability.connected.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_waiters();
+        let why = tokio::select! {
+            ended = ended => ended.ok().flatten().unwrap_or_else(|| "the member closed the connection".to_owned()),
+            why = self.discarded(id) => why,
+            why = self.without_leader(&connection) => why,
+        };
+        self.current.replace(None);
+        self.config.reachability.connected.fetch_sub(1, Ordering::Relaxed);
+        why
+    }
+
+    async fn discarded(&self, id: u64) -> String {
+        loop {
+            self.discard.notified().await;
+            if let Some((_, why)) = self.discarded.borrow_mut().take_if(|(discarded, _)| *discarded == id) {
+                return why;
+            }
+        }
+    }
+
+    /// Returns once the member has no leader or does not answer. Never, where there is no other member to go to.
+    async fn without_leader(&self, connection: &Connection) -> String {
+        if self.config.members.len() < 2 {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(PROBE_EVERY).await;
+            if let Err(why) = probe::has_leader(connection).await {
+                return why;
+            }
+        }
+    }
+}
+
+/// An error and what caused it, on one line.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line.push_str(": ");
+        line.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    line
+}

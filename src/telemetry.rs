@@ -1,0 +1,7 @@
+//! Log lines and the metrics registry. Knows no event and no metric family: each room names its own.
+
+mod logging;
+mod registry;
+
+pub use logging::{Format, LoggingError, init_logging};
+pub use registry::{Registry, RegistryError};
