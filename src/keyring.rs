@@ -5,8 +5,12 @@
 
 mod error;
 mod handle;
-mod rules;
+mod rule;
+mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use error::Error;
 pub use handle::KeyringHandle;
-pub use rules::{Keyring, Rule};
+pub use rule::Rule;
+pub use snapshot::Keyring;

@@ -8,6 +8,8 @@
 mod builtins;
 mod etcd_prefix;
 mod span;
+#[cfg(test)]
+mod tests;
 
 pub use builtins::{BuiltIn, builtins};
 pub use etcd_prefix::EtcdPrefix;

@@ -14,6 +14,8 @@ mod prefix;
 mod prefix_chain;
 mod provider;
 mod secretbox;
+#[cfg(test)]
+mod written_bytes;
 
 pub use chain::{Chain, Writer};
 pub use error::{BuildError, OpenError, SealError};

@@ -33,3 +33,34 @@ impl KeyringHandle {
         self.0.store(Arc::new(keyring));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EncryptionConfiguration;
+    use crate::keyspace::{EtcdPrefix, KeySpace};
+    use crate::types::Fingerprint;
+
+    fn keyring(document: &[u8]) -> Keyring {
+        let config = EncryptionConfiguration {
+            entries: vec![],
+            fingerprint: Fingerprint::of(document),
+        };
+        Keyring::compile(
+            &config,
+            KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_snapshot_outlives_the_keyring_that_replaces_it() {
+        let handle = KeyringHandle::new(keyring(b"old"));
+        let (before, guard) = (handle.snapshot(), handle.load());
+        handle.store(keyring(b"new"));
+        assert_eq!(before.fingerprint(), Fingerprint::of(b"old"));
+        assert_eq!(guard.fingerprint(), Fingerprint::of(b"old"));
+        assert_eq!(handle.snapshot().fingerprint(), Fingerprint::of(b"new"));
+        assert_eq!(handle.load().fingerprint(), Fingerprint::of(b"new"));
+    }
+}

@@ -195,7 +195,7 @@ mod tests {
             );
             assert!(paths.insert(path), "{path} comes twice");
         }
-        assert_eq!(paths.len(), 73);
+        assert_eq!(paths.len(), 71);
     }
 
     /// A path that is the first segment of another's would make the shorter one win.

@@ -175,7 +175,7 @@ mod tests {
             Ok(b"k8s and more.".to_vec())
         );
         assert_eq!(
-            open(&body_of(&[&[b'x'], [255u8; 255].as_slice()].concat())),
+            open(&body_of(&[b"x".as_slice(), &[255; 255]].concat())),
             Ok(b"x".to_vec())
         );
     }

@@ -101,3 +101,224 @@ impl fmt::Display for Writer<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::SecretBytes;
+
+    const KEY: StorageKey<'_> = StorageKey(b"/registry/secrets/default/a");
+
+    /// A provider whose keys are called `1`, `2` and so on, and are what the number says in every provider.
+    fn provider(kind: ProviderKind, numbers: &[u8]) -> Provider {
+        let named = |number: &u8| (KeyName::new(number.to_string()), SecretBytes::new(vec![*number; 32]));
+        let keys: Vec<_> = numbers.iter().map(named).collect();
+        let keys = keys.iter().map(|(name, secret)| (name, secret));
+        match kind {
+            ProviderKind::Identity => Ok(Provider::identity()),
+            ProviderKind::AesCbc => Provider::aescbc(keys),
+            ProviderKind::AesGcm => Provider::aesgcm(keys),
+            ProviderKind::Secretbox => Provider::secretbox(keys),
+        }
+        .unwrap()
+    }
+
+    fn identity() -> Provider {
+        Provider::identity()
+    }
+
+    fn aescbc(numbers: &[u8]) -> Provider {
+        provider(ProviderKind::AesCbc, numbers)
+    }
+
+    fn chain<const N: usize>(providers: [Provider; N]) -> Chain {
+        Chain::new(providers.into()).unwrap()
+    }
+
+    fn sealed(by: Provider, plaintext: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        chain([by]).to_storage(KEY, plaintext, &mut out).unwrap();
+        out
+    }
+
+    #[derive(Debug, PartialEq)]
+    enum Outcome {
+        Fresh(Vec<u8>),
+        Stale(Vec<u8>),
+        Fails(String),
+    }
+
+    fn read<const N: usize>(providers: [Provider; N], stored: &[u8]) -> Outcome {
+        let mut out = b"kept".to_vec();
+        let opened = chain(providers).from_storage(KEY, stored, &mut out);
+        let rest = out
+            .strip_prefix(b"kept")
+            .expect("what was in the buffer stays")
+            .to_vec();
+        match opened {
+            Ok(Opened { stale: false }) => Outcome::Fresh(rest),
+            Ok(Opened { stale: true }) => Outcome::Stale(rest),
+            Err(error) => {
+                assert_eq!(rest, b"", "nothing is left behind by a failure");
+                Outcome::Fails(error.to_string())
+            }
+        }
+    }
+
+    fn fresh(plaintext: &[u8]) -> Outcome {
+        Outcome::Fresh(plaintext.to_vec())
+    }
+
+    fn stale(plaintext: &[u8]) -> Outcome {
+        Outcome::Stale(plaintext.to_vec())
+    }
+
+    fn fails(text: &str) -> Outcome {
+        Outcome::Fails(text.to_owned())
+    }
+
+    #[test]
+    fn plaintext_is_read_only_through_identity_and_fresh_only_if_identity_writes() {
+        assert_eq!(read([aescbc(&[1])], b"k8s\0plain"), fails("no matching prefix found"));
+        assert_eq!(read([aescbc(&[1]), identity()], b"k8s\0plain"), stale(b"k8s\0plain"));
+        assert_eq!(read([identity(), aescbc(&[1])], b"k8s\0plain"), fresh(b"k8s\0plain"));
+    }
+
+    #[test]
+    fn sealed_values_are_read_past_an_identity_that_declines_in_silence() {
+        let stored = sealed(aescbc(&[1]), b"value");
+        assert_eq!(read([identity(), aescbc(&[1])], &stored), stale(b"value"));
+        assert_eq!(read([identity()], &stored), fails("no matching prefix found"));
+        let lone_failure = "no matching key was found for the provided AES transformer";
+        assert_eq!(read([identity(), aescbc(&[2])], &stored), fails(lone_failure));
+    }
+
+    #[test]
+    fn any_key_reads_and_all_but_the_first_are_stale() {
+        let stored = sealed(aescbc(&[1]), b"value");
+        assert_eq!(read([aescbc(&[1, 2])], &stored), fresh(b"value"));
+        assert_eq!(read([aescbc(&[2, 1])], &stored), stale(b"value"));
+        assert_eq!(read([aescbc(&[2]), aescbc(&[1])], &stored), stale(b"value"));
+        assert_eq!(
+            read([provider(ProviderKind::AesGcm, &[1]), aescbc(&[1])], &stored),
+            stale(b"value")
+        );
+    }
+
+    #[test]
+    fn an_empty_value_is_sealed_like_any_other_but_none_at_all_has_no_prefix() {
+        assert_eq!(read([aescbc(&[1])], &sealed(aescbc(&[1]), b"")), fresh(b""));
+        assert_eq!(read([aescbc(&[1])], b""), fails("no matching prefix found"));
+        assert_eq!(read([aescbc(&[1]), identity()], b""), stale(b""));
+    }
+
+    #[test]
+    fn what_looks_sealed_already_is_sealed_again_and_comes_back_as_it_was() {
+        let once = sealed(aescbc(&[1]), b"value");
+        assert_eq!(read([aescbc(&[2])], &sealed(aescbc(&[2]), &once)), fresh(&once));
+        assert_eq!(sealed(identity(), &once), once);
+    }
+
+    #[test]
+    fn failures_are_told_together_once_each() {
+        let stored = sealed(aescbc(&[1]), b"value");
+        let missing = "no matching key was found for the provided AES transformer";
+        assert_eq!(read([aescbc(&[2]), aescbc(&[3])], &stored), fails(missing));
+        let cut = &stored[..stored.len() - 1];
+        let both = format!("[{missing}, the stored data could not be decrypted]");
+        assert_eq!(read([aescbc(&[2]), aescbc(&[1])], cut), fails(&both));
+        let foreign = b"k8s:enc:kms:v2:other:";
+        assert_eq!(
+            read([aescbc(&[1]), identity()], foreign),
+            fails("no matching prefix found")
+        );
+    }
+
+    /// `a:` begins the values of both; with the key `a`, what follows is no value, and the search must go on.
+    #[test]
+    fn a_key_whose_name_begins_anothers_does_not_hide_it() {
+        let [short, long] = ["a", "a:b"].map(|name| {
+            (
+                KeyName::new(name),
+                SecretBytes::new(name.bytes().cycle().take(32).collect()),
+            )
+        });
+        let with = |keys: [&(KeyName, SecretBytes); 2]| {
+            let keys = keys.map(|(name, secret)| (name, secret));
+            Provider::secretbox(keys).unwrap()
+        };
+        let stored = sealed(with([&long, &short]), b"value");
+        assert_eq!(read([with([&short, &long])], &stored), stale(b"value"));
+    }
+
+    #[test]
+    fn a_chain_is_shown_by_names_alone() {
+        let chain = chain([aescbc(&[2, 1]), provider(ProviderKind::Secretbox, &[7]), identity()]);
+        let shown = r#"writes aescbc key "2"; reads aescbc "2","1", secretbox "7", identity"#;
+        assert_eq!(
+            (chain.to_string(), format!("{chain:?}")),
+            (shown.to_owned(), shown.to_owned())
+        );
+        assert_eq!(Chain::new(vec![identity()]).unwrap().writer().to_string(), "identity");
+        assert_eq!(Chain::new(vec![]).unwrap_err(), BuildError::NoProviders);
+    }
+
+    fn any_provider() -> impl Strategy<Value = (ProviderKind, Vec<u8>)> {
+        let kind = prop_oneof![
+            Just(ProviderKind::Identity),
+            Just(ProviderKind::AesCbc),
+            Just(ProviderKind::AesGcm),
+            Just(ProviderKind::Secretbox)
+        ];
+        (kind, proptest::collection::vec(1u8..9, 1..4))
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_chain_seals_it_opens_and_any_chain_behind_another_calls_it_stale(
+            mut settings in proptest::collection::vec(any_provider(), 1..4),
+            in_front in (2u8..9, 1u8..9),
+            plaintext in proptest::collection::vec(any::<u8>(), 0..600),
+            etcd_key in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let build = |settings: &[(ProviderKind, Vec<u8>)]| {
+                Chain::new(settings.iter().map(|(kind, numbers)| provider(*kind, numbers)).collect()).unwrap()
+            };
+            let key = StorageKey(&etcd_key);
+            let open = |chain: &Chain, stored: &[u8]| {
+                let mut out = Vec::new();
+                chain.from_storage(key, stored, &mut out).map(|opened| (out, opened.stale))
+            };
+            let mut stored = Vec::new();
+            build(&settings).to_storage(key, &plaintext, &mut stored).unwrap();
+            prop_assert_eq!(open(&build(&settings), &stored), Ok((plaintext.clone(), false)));
+
+            // Another provider or, within the same one, another key takes over the writing.
+            if settings[0].0 == ProviderKind::Identity || in_front.0 % 2 == 0 {
+                settings.insert(0, (ProviderKind::AesGcm, vec![100 + in_front.1]));
+            } else {
+                settings[0].1.insert(0, 100 + in_front.1);
+            }
+            prop_assert_eq!(open(&build(&settings), &stored), Ok((plaintext, true)));
+        }
+
+        #[test]
+        fn no_bytes_at_all_make_a_chain_panic(
+            body in proptest::collection::vec(any::<u8>(), 0..100), kind in any_provider(), prefixed: bool,
+        ) {
+            let (kind, numbers) = kind;
+            let prefix = if prefixed { format!("k8s:enc:{kind}:v1:{}:", numbers[0]) } else { String::new() };
+            let _ = read([provider(kind, &numbers), identity()], &[prefix.as_bytes(), &body].concat());
+        }
+
+        #[test]
+        fn the_reserved_length_is_the_written_one((kind, numbers) in any_provider(), length in 0usize..100) {
+            let chain = chain([provider(kind, &numbers)]);
+            let mut out = Vec::new();
+            chain.to_storage(KEY, &vec![0; length], &mut out).unwrap();
+            prop_assert_eq!(out.len(), chain.0.sealed_len(length));
+        }
+    }
+}

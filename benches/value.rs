@@ -1,0 +1,117 @@
+//! What sealing and opening a value of 1 KiB costs, nonce, prefix and key lookup included; and why secretbox is dryoc's.
+//!
+//! `cargo bench --bench value`
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark, not an interface")]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use crypto_secretbox::XSalsa20Poly1305;
+use crypto_secretbox::aead::{AeadInPlace, KeyInit};
+use dryoc::classic::crypto_secretbox::{crypto_secretbox_detached, crypto_secretbox_open_detached};
+use etcd_encryption_proxy::keyspace::{EtcdPrefix, KeySpace};
+use etcd_encryption_proxy::types::{KeyName, SecretBytes, StorageKey};
+use etcd_encryption_proxy::value::{Chain, Provider};
+
+const SIZE: usize = 1024;
+const KEY: StorageKey<'_> = StorageKey(b"/registry/secrets/kube-system/bootstrap-token-abcdef");
+
+fn chains() -> [(&'static str, Chain); 5] {
+    let name = KeyName::new("key1");
+    let chain = |provider: Provider| Chain::new(vec![provider, Provider::identity()]).unwrap();
+    let key = |length: usize| SecretBytes::new(vec![7; length]);
+    [
+        ("identity", chain(Provider::identity())),
+        ("aescbc", chain(Provider::aescbc([(&name, &key(32))]).unwrap())),
+        ("aesgcm", chain(Provider::aesgcm([(&name, &key(32))]).unwrap())),
+        ("aesgcm-192", chain(Provider::aesgcm([(&name, &key(24))]).unwrap())),
+        ("secretbox", chain(Provider::secretbox([(&name, &key(32))]).unwrap())),
+    ]
+}
+
+/// Through the whole chain, into a buffer that is used again.
+fn providers(c: &mut Criterion) {
+    let plaintext = vec![b'x'; SIZE];
+    let mut group = c.benchmark_group("1KiB");
+    group.throughput(Throughput::Bytes(SIZE as u64));
+    for (name, chain) in chains() {
+        let mut out = Vec::new();
+        group.bench_function(format!("{name}/seal"), |b| {
+            b.iter(|| {
+                out.clear();
+                chain.to_storage(KEY, black_box(&plaintext), &mut out).unwrap();
+                black_box(&out);
+            });
+        });
+        let mut stored = Vec::new();
+        chain.to_storage(KEY, &plaintext, &mut stored).unwrap();
+        group.bench_function(format!("{name}/open"), |b| {
+            b.iter(|| {
+                out.clear();
+                black_box(chain.from_storage(KEY, black_box(&stored), &mut out).unwrap());
+                black_box(&out);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The two implementations of XSalsa20-Poly1305, at their best: the same nonce again and again, buffers at hand.
+fn secretbox_implementations(c: &mut Criterion) {
+    let (key, nonce, message) = ([7; 32], [9; 24], vec![b'x'; SIZE]);
+    let (mut buffer, mut tag) = (message.clone(), [0; 16]);
+    let mut group = c.benchmark_group("secretbox-1KiB");
+    group.throughput(Throughput::Bytes(SIZE as u64));
+
+    group.bench_function("dryoc/seal", |b| {
+        b.iter(|| crypto_secretbox_detached(&mut buffer, &mut tag, black_box(&message), &nonce, &key).unwrap());
+    });
+    let sealed = buffer.clone();
+    group.bench_function("dryoc/open", |b| {
+        b.iter(|| crypto_secretbox_open_detached(&mut buffer, black_box(&sealed), &tag, &nonce, &key).unwrap());
+    });
+
+    let cipher = XSalsa20Poly1305::new(&key.into());
+    group.bench_function("crypto_secretbox/seal", |b| {
+        b.iter(|| {
+            buffer.copy_from_slice(black_box(&message));
+            cipher
+                .encrypt_in_place_detached(&nonce.into(), b"", &mut buffer)
+                .unwrap()
+        });
+    });
+    group.bench_function("crypto_secretbox/open", |b| {
+        b.iter(|| {
+            buffer.copy_from_slice(black_box(&sealed));
+            cipher
+                .decrypt_in_place_detached(&nonce.into(), b"", &mut buffer, &tag.into())
+                .unwrap();
+        });
+    });
+    group.finish();
+}
+
+/// From a key to its resource: once for every value of a list.
+fn classify(c: &mut Criterion) {
+    let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
+    for (name, key) in [
+        ("built-in", KEY.0),
+        ("irregular", b"/registry/services/specs/default/kubernetes"),
+        ("custom", b"/registry/bears.example/pandas/default/a"),
+        ("unlisted", b"/registry/neverheardof/default/a"),
+    ] {
+        c.bench_function(&format!("classify/{name}"), |b| {
+            b.iter(|| {
+                black_box(keyspace.classify(black_box(key)));
+            });
+        });
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+    targets = providers, secretbox_implementations, classify
+}
+criterion_main!(benches);

@@ -1,0 +1,116 @@
+//! From a configuration's entries to rules: selectors merged, ciphers keyed, chains built.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Error;
+use crate::config::{self, EncryptionConfiguration, ResourceSelector};
+use crate::keyspace::{KeySpace, Scope, Span};
+use crate::types::{KeyName, SecretBytes};
+use crate::value::{Chain, Provider};
+
+/// What one selector of the configuration leads to.
+///
+/// Displayed for an operator, names only: `secrets: writes aescbc key "key1"; reads aescbc "key1","key0", identity`.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub(super) selector: ResourceSelector,
+    pub(super) chain: Arc<Chain>,
+    pub(super) spans: Vec<Span>,
+}
+
+impl Rule {
+    /// Which resources the rule is about.
+    pub fn selector(&self) -> &ResourceSelector {
+        &self.selector
+    }
+
+    /// What writes and reads their values.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Whether no key can ever be the rule's: its resource is neither built in nor of a group with a dot, a misspelt
+    /// `secret` for instance. Such a rule protects nothing.
+    pub fn is_idle(&self) -> bool {
+        self.spans.is_empty()
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.selector, self.chain)
+    }
+}
+
+/// Every rule of `config`, in the order in which the document names the selectors first.
+pub(super) fn compile(config: &EncryptionConfiguration, keyspace: &KeySpace) -> Result<Vec<Rule>, Error> {
+    let merged = providers_by_selector(config)?.into_iter();
+    let rules = merged.map(|(selector, providers)| {
+        let chain = Chain::new(providers).map_err(|source| Error::Chain {
+            selector: selector.to_string(),
+            source,
+        })?;
+        Ok(Rule {
+            selector: selector.clone(),
+            chain: Arc::new(chain),
+            spans: keyspace.spans_of(scope(selector)),
+        })
+    });
+    rules.collect()
+}
+
+/// Each selector once, with the providers of all entries that list it, in document order. The selectors of one entry
+/// share its keyed ciphers.
+fn providers_by_selector(config: &EncryptionConfiguration) -> Result<Vec<(&ResourceSelector, Vec<Provider>)>, Error> {
+    let mut merged: Vec<(&ResourceSelector, Vec<Provider>)> = Vec::new();
+    for (index, entry) in config.entries.iter().enumerate() {
+        let keyed = entry
+            .providers
+            .iter()
+            .enumerate()
+            .map(|(provider, wanted)| keyed(wanted, index, provider));
+        let providers = keyed.collect::<Result<Vec<_>, _>>()?;
+        for selector in &entry.resources {
+            match merged.iter_mut().find(|(known, _)| *known == selector) {
+                Some((_, chain)) => chain.extend(providers.iter().cloned()),
+                None => merged.push((selector, providers.clone())),
+            }
+        }
+    }
+    Ok(merged)
+}
+
+fn keyed(wanted: &config::Provider, entry: usize, provider: usize) -> Result<Provider, Error> {
+    match wanted {
+        config::Provider::Identity => Ok(Provider::identity()),
+        config::Provider::AesCbc { keys } => Provider::aescbc(pairs(keys)),
+        config::Provider::AesGcm { keys } => Provider::aesgcm(pairs(keys)),
+        config::Provider::Secretbox { keys } => Provider::secretbox(pairs(keys)),
+        config::Provider::Kms(kms) => {
+            return Err(Error::Kms {
+                entry,
+                provider,
+                name: kms.name.clone(),
+            });
+        }
+    }
+    .map_err(|source| Error::Provider {
+        entry,
+        provider,
+        source,
+    })
+}
+
+/// Names and bytes of the keys, in order.
+fn pairs(keys: &[config::Key]) -> impl Iterator<Item = (&KeyName, &SecretBytes)> {
+    keys.iter().map(|key| (&key.name, &key.secret))
+}
+
+fn scope(selector: &ResourceSelector) -> Scope<'_> {
+    match selector {
+        ResourceSelector::Exact(resource) => Scope::Resource(resource),
+        ResourceSelector::Group(group) => Scope::Group(group),
+        ResourceSelector::All => Scope::Everything,
+    }
+}

@@ -1,0 +1,107 @@
+//! The snapshot itself: which rule covers a key, and whether any could cover a range. Immutable.
+
+use std::sync::Arc;
+
+use super::Error;
+use super::rule::{Rule, compile};
+use crate::config::{EncryptionConfiguration, ResourceSelector};
+use crate::keyspace::{KeySpace, Place};
+use crate::types::{Fingerprint, GroupResource, KeyRange};
+use crate::value::Chain;
+
+/// One configuration over one key space.
+///
+/// Only the most specific rule covers a resource: its own, then its group's, then the one for everything. The order of
+/// the document says nothing about that; it decides only in which order a selector that several entries list gets their
+/// providers.
+#[derive(Debug)]
+pub struct Keyring {
+    keyspace: KeySpace,
+    fingerprint: Fingerprint,
+    /// In the order in which the document names the selectors first.
+    rules: Vec<Rule>,
+    /// Sorted.
+    exact: Vec<(GroupResource, Arc<Chain>)>,
+    /// Sorted.
+    groups: Vec<(String, Arc<Chain>)>,
+    all: Option<Arc<Chain>>,
+}
+
+impl Keyring {
+    /// Keys every cipher of `config` and finds out where its rules reach in `keyspace`.
+    pub fn compile(config: &EncryptionConfiguration, keyspace: KeySpace) -> Result<Self, Error> {
+        let rules = compile(config, &keyspace)?;
+        let mut keyring = Self {
+            keyspace,
+            fingerprint: config.fingerprint,
+            rules: Vec::new(),
+            exact: Vec::new(),
+            groups: Vec::new(),
+            all: None,
+        };
+        for Rule { selector, chain, .. } in &rules {
+            let chain = Arc::clone(chain);
+            match selector {
+                ResourceSelector::Exact(resource) => keyring.exact.push((resource.clone(), chain)),
+                ResourceSelector::Group(group) => keyring.groups.push((group.clone(), chain)),
+                ResourceSelector::All => keyring.all = Some(chain),
+            }
+        }
+        keyring.exact.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        keyring.groups.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        keyring.rules = rules;
+        Ok(keyring)
+    }
+
+    /// The chain for the value under `key`. `None`: no rule covers it, and the value passes untouched.
+    pub fn chain(&self, key: &[u8]) -> Option<&Chain> {
+        let found = match self.keyspace.classify(key) {
+            Place::Resource { group, resource } => self
+                .exact_rule(group, resource)
+                .or_else(|| self.group_rule(group))
+                .or(self.all.as_ref()),
+            Place::Unlisted => self.all.as_ref(),
+            Place::NeverEncrypted | Place::Outside => None,
+        };
+        found.map(Arc::as_ref)
+    }
+
+    /// Whether any key of `range` could have a chain.
+    ///
+    /// Errs only towards true, and only where all that the range has in common with a rule's keys are records of
+    /// kube-apiserver's own, keys of a longer prefix, or a group's name without a resource behind it.
+    pub fn may_cover(&self, range: &KeyRange<'_>) -> bool {
+        self.rules
+            .iter()
+            .flat_map(|rule| &rule.spans)
+            .any(|span| span.meets(range))
+    }
+
+    /// The configuration that was compiled.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Every rule, in the order in which the document names its selector first.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Where keys lie.
+    pub fn keyspace(&self) -> &KeySpace {
+        &self.keyspace
+    }
+
+    fn exact_rule(&self, group: &str, resource: &str) -> Option<&Arc<Chain>> {
+        let wanted = (group, resource);
+        let found = self
+            .exact
+            .binary_search_by(|(rule, _)| (rule.group.as_str(), rule.resource.as_str()).cmp(&wanted));
+        Some(&self.exact.get(found.ok()?)?.1)
+    }
+
+    fn group_rule(&self, group: &str) -> Option<&Arc<Chain>> {
+        let found = self.groups.binary_search_by(|(rule, _)| rule.as_str().cmp(group));
+        Some(&self.groups.get(found.ok()?)?.1)
+    }
+}
