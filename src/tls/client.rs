@@ -38,7 +38,7 @@ pub struct ClientTls {
     /// Offers `h2` alone. A server that does not speak ALPN at all completes the handshake all the same: whoever connects
     /// compares the connection's protocol with [`ALPN_H2`], as current gRPC clients do.
     pub grpc: Arc<ClientConfig>,
-    /// Offers `http/1.1` alone; otherwise the same.
+    /// Offers `http/1.1` alone; otherwise the same. etcd chooses no protocol then, and speaks HTTP/1.1.
     pub http1: Arc<ClientConfig>,
     /// Last second in which our own certificate is valid, in Unix time; `None` if there is none.
     pub not_after: Option<i64>,
