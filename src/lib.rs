@@ -8,6 +8,7 @@ pub mod etcd;
 pub mod keyring;
 pub mod keyspace;
 pub mod telemetry;
+pub mod tls;
 pub mod transport;
 pub mod types;
 pub mod value;

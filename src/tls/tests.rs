@@ -1,0 +1,7 @@
+//! What the room does as a whole: files of every kind, and handshakes between both sides.
+
+mod files;
+mod handshake;
+mod negotiation;
+mod peers;
+pub(super) mod pki;
