@@ -67,8 +67,8 @@ cd "$tree"
 # The build yields to whatever else the machine does: tests with deadlines may run beside it.
 log "make generated_files"
 nice -n 10 make generated_files >"$build/make.log" 2>&1 || { tail -n 50 "$build/make.log" >&2; exit 1; }
-ldflags="-s -w -X k8s.io/component-base/version.gitVersion=v$version -X k8s.io/component-base/version.gitMajor=1
-    -X k8s.io/component-base/version.gitMinor=20"
+info=k8s.io/kubernetes/vendor/k8s.io/component-base/version
+ldflags="-s -w -X $info.gitVersion=v$version -X $info.gitMajor=1 -X $info.gitMinor=20"
 for binary in kube-apiserver kubectl; do
     log "go build $binary"
     nice -n 10 go build -ldflags "$ldflags" -o "$build/$binary" "k8s.io/kubernetes/cmd/$binary"
