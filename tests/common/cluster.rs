@@ -1,0 +1,53 @@
+//! A cluster of three etcd members, any of which can be stopped.
+
+use super::etcd::{Etcd, Setup};
+use super::pb::etcdserverpb::StatusRequest;
+use super::tools::Version;
+
+/// Three members.
+#[derive(Debug)]
+pub struct Cluster {
+    /// In the order of [`Cluster::endpoints`].
+    pub members: Vec<Etcd>,
+}
+
+impl Cluster {
+    /// Starts three members and waits until each is healthy.
+    pub async fn start(version: Version) -> Self {
+        let setup = || {
+            Setup::new(version)
+                .flag("--heartbeat-interval=50")
+                .flag("--election-timeout=500")
+        };
+        let mut members: Vec<_> = (0..3).map(|_| Etcd::prepare(setup())).collect();
+        let all: Vec<_> = members
+            .iter()
+            .map(|member| format!("{}={}", member.name(), member.peer_url()))
+            .collect();
+        for member in &mut members {
+            member.add_flag(format!("--initial-cluster={}", all.join(",")));
+            member.spawn();
+        }
+        for member in &mut members {
+            member.ready().await;
+        }
+        Self { members }
+    }
+
+    /// Every member's URL, separated by commas.
+    pub fn endpoints(&self) -> String {
+        self.members.iter().map(Etcd::endpoint).collect::<Vec<_>>().join(",")
+    }
+
+    /// Which member leads.
+    pub async fn leader(&self) -> usize {
+        for (index, member) in self.members.iter().enumerate() {
+            let status = member.client().await.maintenance().status(StatusRequest {}).await;
+            let status = status.expect("a healthy member's status").into_inner();
+            if status.header.expect("a header").member_id == status.leader {
+                return index;
+            }
+        }
+        panic!("healthy members, yet none of them leads");
+    }
+}

@@ -1,0 +1,212 @@
+//! One real etcd member on ports of its own, with its data in a folder that goes away with it.
+
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use super::client::Client;
+use super::http;
+use super::pki::Pki;
+use super::process::{PATIENCE, Process};
+use super::tools::Version;
+
+/// How a member is to be started.
+#[derive(Debug)]
+pub struct Setup {
+    /// Which etcd.
+    pub version: Version,
+    /// With TLS and client certificates required.
+    pub tls: bool,
+    /// More of etcd's flags.
+    pub flags: Vec<String>,
+}
+
+impl Setup {
+    /// A plain member.
+    pub fn new(version: Version) -> Self {
+        Self {
+            version,
+            tls: false,
+            flags: Vec::new(),
+        }
+    }
+
+    /// Serves its clients over TLS and asks them for a certificate.
+    pub fn with_tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Adds a flag.
+    pub fn flag(mut self, flag: impl Into<String>) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+
+    /// Starts it and waits until it answers.
+    pub async fn start(self) -> Etcd {
+        let mut etcd = Etcd::prepare(self);
+        etcd.spawn();
+        etcd.ready().await;
+        etcd
+    }
+}
+
+/// A member of etcd. Stopped when dropped.
+#[derive(Debug)]
+pub struct Etcd {
+    // Dropped before the folder with its log.
+    process: Option<Process>,
+    setup: Setup,
+    folder: TempDir,
+    client_port: u16,
+    peer_port: u16,
+    pki: Option<Pki>,
+}
+
+impl Etcd {
+    /// Starts a plain member and waits until it answers.
+    pub async fn start(version: Version) -> Self {
+        Setup::new(version).start().await
+    }
+
+    /// Chooses ports and a folder, and starts nothing.
+    pub fn prepare(setup: Setup) -> Self {
+        let folder = TempDir::with_prefix("etcd-").expect("a temporary folder");
+        let pki = setup
+            .tls
+            .then(|| Pki::generate(folder.path(), &["127.0.0.1", "localhost"]));
+        let [client_port, peer_port] = free_ports();
+        Self {
+            process: None,
+            setup,
+            folder,
+            client_port,
+            peer_port,
+            pki,
+        }
+    }
+
+    /// The URL for clients.
+    pub fn endpoint(&self) -> String {
+        let scheme = if self.pki.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.client_port)
+    }
+
+    /// The URL for other members.
+    pub fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    /// The certificates that it serves with and asks for, where it was set up with TLS.
+    pub fn pki(&self) -> &Pki {
+        self.pki.as_ref().expect("an etcd with TLS")
+    }
+
+    /// A client that talks to it directly.
+    pub async fn client(&self) -> Client {
+        match &self.pki {
+            Some(pki) => Client::connect_tls(&self.endpoint(), pki.client_tls()).await,
+            None => Client::connect(&self.endpoint()).await,
+        }
+    }
+
+    /// Starts the process, on the same ports and data as before.
+    pub fn spawn(&mut self) {
+        assert!(self.process.is_none(), "etcd runs already");
+        let log = self.folder.path().join("log");
+        self.process = Some(Process::spawn("etcd", self.command(), &log));
+    }
+
+    /// Waits until it says that it is healthy (it has a leader then).
+    pub async fn ready(&mut self) {
+        let start = Instant::now();
+        loop {
+            let process = self.process.as_mut().expect("etcd was started");
+            assert!(process.is_running(), "etcd ended:\n{}", process.output());
+            if self.answers().await {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "etcd does not become healthy");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Ends it as a crash would; the data stay.
+    pub fn kill(&mut self) {
+        self.process.take().expect("etcd runs").kill();
+    }
+
+    /// Freezes or unfreezes the process, as an overloaded machine would.
+    pub fn freeze(&self, frozen: bool) {
+        self.process
+            .as_ref()
+            .expect("etcd runs")
+            .signal(if frozen { "STOP" } else { "CONT" });
+    }
+
+    async fn answers(&self) -> bool {
+        if self.pki.is_some() {
+            // The plain-text probe cannot ask; a TLS client that gets an answer can.
+            return Client::try_connect_tls(&self.endpoint(), self.pki().client_tls())
+                .await
+                .is_some();
+        }
+        http::get(&self.endpoint(), "/health")
+            .await
+            .is_ok_and(|answer| answer.status == 200)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.setup.version.etcd());
+        let name = format!("m{}", self.peer_port);
+        command
+            .arg(format!("--name={name}"))
+            .arg(format!("--data-dir={}", self.folder.path().join("data").display()))
+            .arg(format!("--listen-client-urls={}", self.endpoint()))
+            .arg(format!("--advertise-client-urls={}", self.endpoint()))
+            .arg(format!("--listen-peer-urls={}", self.peer_url()))
+            .arg(format!("--initial-advertise-peer-urls={}", self.peer_url()))
+            .arg("--logger=zap")
+            .arg("--log-outputs=stderr")
+            // The tests lose nothing when the machine crashes, and a fsync a write would make them slow.
+            .arg("--unsafe-no-fsync");
+        if !self
+            .setup
+            .flags
+            .iter()
+            .any(|flag| flag.starts_with("--initial-cluster="))
+        {
+            command.arg(format!("--initial-cluster={name}={}", self.peer_url()));
+        }
+        if let Some(pki) = &self.pki {
+            command
+                .arg(format!("--cert-file={}", pki.server_cert.display()))
+                .arg(format!("--key-file={}", pki.server_key.display()))
+                .arg(format!("--trusted-ca-file={}", pki.ca.display()))
+                .arg("--client-cert-auth");
+        }
+        command.args(&self.setup.flags);
+        command
+    }
+
+    /// The member's name, which a cluster's other members must be told.
+    pub fn name(&self) -> String {
+        format!("m{}", self.peer_port)
+    }
+
+    /// More flags for the next start.
+    pub fn add_flag(&mut self, flag: String) {
+        self.setup.flags.push(flag);
+    }
+}
+
+/// Ports that the kernel gave out a moment ago, all different.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    // All are held at once, so that none is given out twice.
+    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    held.map(|listener| listener.local_addr().expect("a bound socket's address").port())
+}

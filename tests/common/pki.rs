@@ -1,0 +1,105 @@
+//! A certificate authority made for one test, and the certificates it signed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+
+/// Where a certificate and its key lie.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// PEM.
+    pub cert: PathBuf,
+    /// PEM, PKCS #8.
+    pub key: PathBuf,
+}
+
+/// An authority with a server's and a client's certificate, as files.
+#[derive(Debug)]
+pub struct Pki {
+    /// The authority's certificate.
+    pub ca: PathBuf,
+    /// The server's certificate, good for the names it was generated for.
+    pub server_cert: PathBuf,
+    /// The server's key.
+    pub server_key: PathBuf,
+    /// The client's certificate, with CN `client` and SAN `client.test`.
+    pub client_cert: PathBuf,
+    /// The client's key.
+    pub client_key: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+    folder: PathBuf,
+}
+
+impl Pki {
+    /// Makes an authority and signs a server for `names` and a client, all in `folder`.
+    pub fn generate(folder: &Path, names: &[&str]) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("empty names are valid");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, "test authority");
+        let key = KeyPair::generate().expect("a key pair");
+        let ca = folder.join("ca.pem");
+        fs::write(&ca, params.self_signed(&key).expect("a self-signed certificate").pem()).expect("a file");
+        let issuer = Issuer::new(params, key);
+        let server = sign(&issuer, folder, "server", names);
+        let client = sign(&issuer, folder, "client", &["client.test"]);
+        Self {
+            ca,
+            server_cert: server.cert,
+            server_key: server.key,
+            client_cert: client.cert,
+            client_key: client.key,
+            issuer,
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// Signs one more certificate, with `name` as CN and file name.
+    pub fn sign(&self, name: &str, sans: &[&str]) -> Pair {
+        sign(&self.issuer, &self.folder, name, sans)
+    }
+
+    /// What a client needs that trusts the authority and shows its certificate.
+    pub fn client_tls(&self) -> ClientTlsConfig {
+        self.client_tls_with(&Pair {
+            cert: self.client_cert.clone(),
+            key: self.client_key.clone(),
+        })
+    }
+
+    /// The same with another certificate.
+    pub fn client_tls_with(&self, pair: &Pair) -> ClientTlsConfig {
+        let read = |path: &Path| fs::read(path).expect("a certificate file");
+        self.anonymous_tls()
+            .identity(Identity::from_pem(read(&pair.cert), read(&pair.key)))
+    }
+
+    /// What a client needs that trusts the authority and shows nothing.
+    pub fn anonymous_tls(&self) -> ClientTlsConfig {
+        ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(fs::read(&self.ca).expect("the authority's file")))
+            .domain_name("localhost")
+    }
+}
+
+fn sign(issuer: &Issuer<'static, KeyPair>, folder: &Path, name: &str, sans: &[&str]) -> Pair {
+    let sans: Vec<_> = sans.iter().map(|&san| san.to_owned()).collect();
+    let mut params = CertificateParams::new(sans).expect("valid names");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    // etcd dials itself with its server certificate, which therefore has to do as a client's too.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().expect("a key pair");
+    let certificate = params.signed_by(&key, issuer).expect("a signed certificate");
+    let pair = Pair {
+        cert: folder.join(format!("{name}.pem")),
+        key: folder.join(format!("{name}.key")),
+    };
+    fs::write(&pair.cert, certificate.pem()).expect("a file");
+    fs::write(&pair.key, key.serialize_pem()).expect("a file");
+    pair
+}

@@ -1,0 +1,165 @@
+//! The proxy under test: the built binary, started as an operator would start it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::etcd::Etcd;
+use super::process::Process;
+
+/// The binary that cargo built for this test run.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_etcd-encryption-proxy");
+
+/// How a proxy is to be started.
+#[derive(Debug)]
+pub struct Setup {
+    upstream: String,
+    config: String,
+    listen: Vec<String>,
+    flags: Vec<String>,
+    folder: TempDir,
+}
+
+impl Setup {
+    /// A proxy before `upstream` (URLs separated by commas) with the given EncryptionConfiguration, on a free port.
+    pub fn new(upstream: impl Into<String>, config: impl Into<String>) -> Self {
+        Self {
+            upstream: upstream.into(),
+            config: config.into(),
+            listen: vec!["http://127.0.0.1:0".to_owned()],
+            flags: Vec::new(),
+            folder: TempDir::with_prefix("proxy-").expect("a temporary folder"),
+        }
+    }
+
+    /// Listens on these URLs instead.
+    pub fn listen(mut self, urls: &[&str]) -> Self {
+        self.listen = urls.iter().map(|&url| url.to_owned()).collect();
+        self
+    }
+
+    /// Adds a flag.
+    pub fn flag(mut self, flag: impl Into<String>) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+
+    /// A folder that lives as long as the proxy, for sockets and certificates.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts it and waits until it says that it serves.
+    pub fn start(self) -> Proxy {
+        let wanted = self.listen.len();
+        let command = self.command();
+        let mut process = Process::spawn("the proxy", command, &self.log());
+        let urls = process.wait_for("serving client traffic", |output| {
+            let urls = serving(output);
+            (urls.len() >= wanted).then_some(urls)
+        });
+        Proxy {
+            process,
+            urls,
+            folder: self.folder,
+        }
+    }
+
+    /// Starts it and waits until it ends: a setup that it must refuse. Gives how it ended and what it said.
+    pub fn refused(self) -> (ExitStatus, String) {
+        let mut process = Process::spawn("the proxy", self.command(), &self.log());
+        let status = process.wait();
+        (status, process.output())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn command(&self) -> Command {
+        let config = self.folder.path().join("encryption.yaml");
+        fs::write(&config, &self.config).expect("the configuration file");
+        let mut command = Command::new(BINARY);
+        command
+            .arg("serve")
+            .arg(format!("--etcd-servers={}", self.upstream))
+            .arg(format!("--listen-client-urls={}", self.listen.join(",")))
+            .arg(format!("--encryption-provider-config={}", config.display()))
+            .args(&self.flags);
+        command
+    }
+}
+
+/// A running proxy. Stopped when dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    process: Process,
+    urls: Vec<String>,
+    folder: TempDir,
+}
+
+impl Proxy {
+    /// Starts one before `etcd` on a free port.
+    pub fn before(etcd: &Etcd, config: impl Into<String>) -> Self {
+        Setup::new(etcd.endpoint(), config).start()
+    }
+
+    /// Its (first) URL for clients.
+    pub fn url(&self) -> &str {
+        self.urls.first().expect("at least one listener")
+    }
+
+    /// All its URLs for clients, in the order of its log.
+    pub fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    /// The folder with its configuration.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A client of its first listener.
+    pub async fn client(&self) -> Client {
+        Client::connect(self.url()).await
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// What it printed so far.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// Its resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("a running process");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("a VmRSS line");
+        let kib: u64 = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|word| word.parse().ok())
+            .expect("a number");
+        kib * 1024
+    }
+}
+
+/// The URLs that the log says are served.
+fn serving(output: &str) -> Vec<String> {
+    output
+        .lines()
+        .filter(|line| line.contains("serving client traffic"))
+        .filter_map(|line| line.split("url=").nth(1))
+        .filter_map(|rest| rest.split_whitespace().next())
+        .map(|url| url.trim_matches('"').to_owned())
+        .collect()
+}

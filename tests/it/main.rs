@@ -1,0 +1,26 @@
+//! The proxy before real etcds, seen from outside: what clients get, what lies in etcd, what happens when things break.
+//!
+//! Needs the programs that `tests/install-tools.sh` fetches. One binary, because linking one for every file would take
+//! longer than running it.
+
+// Helpers of tests may fail the test; clippy's exceptions for tests do not reach functions beside them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::missing_panics_doc,
+    clippy::too_many_lines,
+    unreachable_pub
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod both_paths;
+mod descriptor;
+mod kv;
+mod passed_on;
+mod transcript;
+mod twins;
