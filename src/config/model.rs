@@ -1,7 +1,7 @@
 //! What a valid EncryptionConfiguration says, in the words of the other rooms. Only `parse` makes one; nothing here
 //! checks or compiles anything.
 
-use std::{fmt, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use crate::types::{Fingerprint, GroupResource, KeyName, SecretBytes};
 
@@ -12,6 +12,28 @@ pub struct EncryptionConfiguration {
     pub entries: Vec<Entry>,
     /// SHA-256 over the document's bytes as they were read.
     pub fingerprint: Fingerprint,
+}
+
+impl EncryptionConfiguration {
+    /// Each selector once, in the order of its first appearance, with its providers in the order of the document: the
+    /// first writes, every one reads.
+    ///
+    /// A resource may be in several entries, which then all hold for it. Resources of one entry refer to the same
+    /// providers, not to equal ones.
+    pub fn rules(&self) -> Vec<(&ResourceSelector, Vec<&Provider>)> {
+        let mut rules: Vec<(&ResourceSelector, Vec<&Provider>)> = Vec::new();
+        let mut places = HashMap::new();
+        for entry in &self.entries {
+            for resource in &entry.resources {
+                let place = *places.entry(resource).or_insert(rules.len());
+                match rules.get_mut(place) {
+                    Some((_, providers)) => providers.extend(&entry.providers),
+                    None => rules.push((resource, entry.providers.iter().collect())),
+                }
+            }
+        }
+        rules
+    }
 }
 
 /// One element of the document's `resources`: what is encrypted, and how.
