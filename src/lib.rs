@@ -6,6 +6,7 @@
 pub mod config;
 pub mod keyring;
 pub mod keyspace;
+pub mod rewrite;
 pub mod types;
 pub mod value;
 pub mod wire;
