@@ -7,6 +7,7 @@ pub mod config;
 pub mod etcd;
 pub mod keyring;
 pub mod keyspace;
+pub mod rewrite;
 pub mod telemetry;
 pub mod tls;
 pub mod transport;

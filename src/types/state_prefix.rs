@@ -101,7 +101,10 @@ mod tests {
     }
 
     fn key() -> impl Strategy<Value = Vec<u8>> {
-        proptest::collection::vec(prop_oneof![Just(0u8), Just(b'/'), Just(b'0'), Just(b'a'), Just(b'b'), Just(b'c')], 0..4)
+        proptest::collection::vec(
+            prop_oneof![Just(0u8), Just(b'/'), Just(b'0'), Just(b'a'), Just(b'b'), Just(b'c')],
+            0..4,
+        )
     }
 
     proptest! {

@@ -210,7 +210,10 @@ impl<'a> Field<'a> {
     }
 
     /// The value of an enum field: the varint's low 32 bits, as the decoders have it.
-    #[allow(clippy::cast_possible_truncation, reason = "etcd's decoders cut an enum to 32 bits, and so it must be here")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "etcd's decoders cut an enum to 32 bits, and so it must be here"
+    )]
     pub fn enumeration(&self) -> Result<i32, WireError> {
         Ok((self.varint()? as u32).cast_signed())
     }
@@ -324,7 +327,9 @@ mod tests {
         let mut message = Vec::new();
         put_raw(&mut message, 1, (1 << 32) + 3);
         put_raw(&mut message, 2, 1 << 40);
-        let fields: Vec<_> = Fields::new(&message).map(|field| field.expect("it is well formed")).collect();
+        let fields: Vec<_> = Fields::new(&message)
+            .map(|field| field.expect("it is well formed"))
+            .collect();
         assert_eq!(fields[0].enumeration(), Ok(3));
         assert_eq!(fields[1].flag(), Ok(true));
         assert!(matches!(fields[0].body(), Err(WireError::WrongType(1))));

@@ -255,7 +255,9 @@ impl Header {
         loop {
             let more = value >= 0x80;
             let byte = (value & 0x7f) as u8 | if more { 0x80 } else { 0 };
-            let Some(slot) = self.bytes.get_mut(self.end) else { return };
+            let Some(slot) = self.bytes.get_mut(self.end) else {
+                return;
+            };
             *slot = byte;
             self.end += 1;
             value >>= 7;

@@ -1,0 +1,43 @@
+//! Which field of which etcd message carries a value, and what is refused over ciphertext.
+//!
+//! Takes a message's bytes, returns the bytes to send on: values sealed on their way to etcd and opened on their way
+//! back, each by the rule and with the key of its own `KeyValue`, and every other byte as it was. Requests that etcd
+//! would evaluate over ciphertext, and those that reach for the proxy's own records, are refused. Pure: no IO, no clock,
+//! no gRPC status; a caller that must not block does an [`OpenJob`] in steps.
+//!
+//! One request writes with one keyring: the one in the [`Context`] it is given.
+
+mod bounds;
+mod compare;
+mod context;
+mod failure;
+#[doc(hidden)]
+pub mod fuzz;
+mod lease;
+mod merge;
+mod names;
+mod oneof;
+mod open;
+mod pair;
+mod plan;
+mod put;
+mod range;
+mod range_stream;
+mod refusal;
+mod txn;
+mod unary;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use context::{Context, OnUndecryptable};
+pub use failure::{EscapedKey, OpenFailure, Undecryptable};
+pub use lease::lease_time_to_live_response;
+pub use names::{ElectionRpc, LockRpc, election_request, lock_request};
+pub use open::{OpenJob, Opened, Progress};
+pub use plan::ResponsePlan;
+pub use range_stream::{RangeStreamRequest, RangeStreamResponses, range_stream_request};
+pub use refusal::{Refusal, RefusalKind};
+pub use unary::{UnaryRequest, UnaryRpc, unary_request};
+pub use watch::WatchSession;

@@ -1,0 +1,106 @@
+//! Why an answer of etcd's cannot be opened, and the record of values that were passed on unopened. Keys and reasons only,
+//! never a byte of a value.
+
+use std::fmt;
+
+use crate::{value::OpenError, wire::WireError};
+
+/// How many bytes of a key are shown.
+const SHOWN_KEY_BYTES: usize = 256;
+
+/// How many undecryptable values are remembered by key; the others are counted.
+const REMEMBERED: usize = 16;
+
+/// An etcd key made printable: ASCII as it is, other bytes as `\x..`, cut after 256 bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EscapedKey(Box<[u8]>);
+
+impl EscapedKey {
+    /// Makes `key` printable.
+    pub fn new(key: &[u8]) -> Self {
+        // One byte more than is shown says that there are more.
+        Self(key.get(..=SHOWN_KEY_BYTES).unwrap_or(key).into())
+    }
+}
+
+impl fmt::Display for EscapedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.get(..SHOWN_KEY_BYTES) {
+            Some(shown) if shown.len() < self.0.len() => write!(f, "\"{}\"…", shown.escape_ascii()),
+            _ => write!(f, "\"{}\"", self.0.escape_ascii()),
+        }
+    }
+}
+
+impl fmt::Debug for EscapedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An answer that must not reach the client. Where it answers a write, etcd has carried the write out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenFailure {
+    /// etcd's answer is not the message that it should be.
+    #[error("etcd's answer is malformed: {0}")]
+    Malformed(#[from] WireError),
+    /// etcd's answer does not have one response, of the right kind, for each operation of the transaction.
+    #[error("etcd's answer does not match the transaction")]
+    Mismatch,
+    /// A value did not open.
+    #[error("the value of {key} cannot be decrypted")]
+    Value {
+        /// Whose value.
+        key: EscapedKey,
+        /// Why, in kube-apiserver's words.
+        source: OpenError,
+    },
+}
+
+/// Values that did not open and were passed on as ciphertext, or empty, all the same.
+#[derive(Debug, Default)]
+pub struct Undecryptable {
+    count: usize,
+    first: Vec<(EscapedKey, OpenError)>,
+}
+
+impl Undecryptable {
+    pub(super) fn add(&mut self, key: &[u8], error: OpenError) {
+        self.count += 1;
+        if self.first.len() < REMEMBERED {
+            self.first.push((EscapedKey::new(key), error));
+        }
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The first of them, at most 16, each with the reason.
+    pub fn first(&self) -> &[(EscapedKey, OpenError)] {
+        &self.first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_shown_as_ascii_and_not_without_end() {
+        assert_eq!(EscapedKey::new(b"/a\n\xff\"").to_string(), r#""/a\n\xff\"""#);
+        assert_eq!(EscapedKey::new(&[b'a'; 256]).to_string().len(), 258);
+        let long = EscapedKey::new(&[b'a'; 100_000]).to_string();
+        assert!(long.ends_with("a\"…") && long.len() < 270);
+    }
+
+    #[test]
+    fn undecryptable_values_are_all_counted_and_few_remembered() {
+        let mut met = Undecryptable::default();
+        for _ in 0..1000 {
+            met.add(b"k", OpenError::Undecryptable);
+        }
+        assert_eq!((met.count(), met.first().len()), (1000, 16));
+    }
+}

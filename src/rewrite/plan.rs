@@ -1,0 +1,167 @@
+//! What a request says about its answer: which parts of it hold values, and which were asked for in two halves.
+
+use bytes::Bytes;
+
+use super::{
+    OpenFailure, OpenJob,
+    merge::{self, RangeMerge},
+    open::{Items, Leaf},
+    pair::{self, Found},
+};
+use crate::wire::{
+    Script,
+    etcd::{delete_range_response, put_response, range_response},
+};
+
+/// How the answer to one unary request is to be read.
+#[derive(Debug)]
+pub struct ResponsePlan(pub(super) Plan);
+
+#[derive(Debug)]
+pub(super) enum Plan {
+    /// A `RangeResponse`, or a `TxnResponse` with its two halves.
+    Range(RangePlan),
+    /// A `PutResponse`.
+    Put,
+    /// A `DeleteRangeResponse`, or a `TxnResponse` with its two halves.
+    DeleteRange { halves: bool },
+    /// A `TxnResponse`.
+    Txn(Txns),
+}
+
+/// How a `RangeResponse` is to be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RangePlan {
+    /// Whether it has values.
+    pub(super) values: bool,
+    /// Whether two of them have to be made one.
+    pub(super) halves: Option<RangeMerge>,
+}
+
+/// A transaction and those nested in it; the outermost one is the first.
+#[derive(Debug)]
+pub(super) struct Txns(pub(super) Vec<TxnPlan>);
+
+/// The operations of one transaction, by branch.
+#[derive(Debug, Default)]
+pub(super) struct TxnPlan {
+    pub(super) success: Vec<OpPlan>,
+    pub(super) failure: Vec<OpPlan>,
+}
+
+/// One operation.
+#[derive(Debug)]
+pub(super) enum OpPlan {
+    /// None was given. etcd refuses the transaction.
+    Empty,
+    Range(RangePlan),
+    Put,
+    DeleteRange {
+        halves: bool,
+    },
+    /// A nested transaction, by its place in [`Txns`].
+    Txn(usize),
+}
+
+impl OpPlan {
+    /// Whether the operation is sent as two.
+    pub(super) fn has_halves(&self) -> bool {
+        match self {
+            Self::Range(range) => range.halves.is_some(),
+            Self::DeleteRange { halves } => *halves,
+            Self::Empty | Self::Put | Self::Txn(_) => false,
+        }
+    }
+}
+
+impl Txns {
+    /// Whether an operation is sent as two.
+    pub(super) fn have_halves(&self) -> bool {
+        self.0
+            .iter()
+            .any(|txn| txn.success.iter().chain(&txn.failure).any(OpPlan::has_halves))
+    }
+}
+
+impl ResponsePlan {
+    /// Begins to open `message`, etcd's answer to the request that this plan came with.
+    ///
+    /// Halves are merged before anything is opened: what then is opened is what etcd would have answered if the proxy's
+    /// own records were not there.
+    ///
+    /// # Errors
+    /// [`OpenFailure`] if the answer is not shaped as the request demands. That is checked to the end here, before a
+    /// single value is opened.
+    pub fn open(self, message: Bytes) -> Result<OpenJob, OpenFailure> {
+        match self.0 {
+            Plan::Range(RangePlan { values, halves }) => {
+                let message = match halves {
+                    Some(merge) => merge::range_response(&message, merge)?,
+                    None => message,
+                };
+                let items = Items::KeyValues(range_response::KVS);
+                Ok(if values {
+                    OpenJob::of(message, items, true)
+                } else {
+                    OpenJob::nothing(message)
+                })
+            }
+            Plan::Put => {
+                let items = Items::KeyValues(put_response::PREV_KV);
+                Ok(OpenJob::of(message, items, false))
+            }
+            Plan::DeleteRange { halves } => {
+                let message = if halves {
+                    merge::delete_range_response(&message)?
+                } else {
+                    message
+                };
+                let items = Items::KeyValues(delete_range_response::PREV_KVS);
+                Ok(OpenJob::of(message, items, false))
+            }
+            Plan::Txn(txns) => {
+                let message = if txns.have_halves() {
+                    merge::txn_response(message, &txns)?
+                } else {
+                    message
+                };
+                let mut script = Script::new();
+                let leaves = leaves(&message, &txns, &mut script)?;
+                Ok(OpenJob::new(message, script, leaves))
+            }
+        }
+    }
+}
+
+/// The parts of a `TxnResponse` that hold `KeyValue`s.
+///
+/// Once the transaction has written anything, no value in its answer may fail the call: the client would take the
+/// committed write for a failed one.
+fn leaves(message: &[u8], txns: &Txns, script: &mut Script) -> Result<Vec<Leaf>, OpenFailure> {
+    let mut leaves = Vec::new();
+    let mut writes = false;
+    pair::walk(message, txns, false, script, &mut |script, found| {
+        let Found::One { op, frame, body } = found else {
+            return Ok(());
+        };
+        let items = match op {
+            OpPlan::Range(RangePlan { values: true, .. }) => range_response::KVS,
+            OpPlan::Put => put_response::PREV_KV,
+            OpPlan::DeleteRange { .. } => delete_range_response::PREV_KVS,
+            OpPlan::Range(_) | OpPlan::Empty | OpPlan::Txn(_) => return Ok(()),
+        };
+        writes |= !matches!(op, OpPlan::Range(_));
+        leaves.push(Leaf {
+            frame: script.enter(frame, body.extent),
+            at: body.extent.start,
+            end: body.extent.end,
+            items: Items::KeyValues(items),
+            may_fail: true,
+        });
+        Ok(())
+    })?;
+    for leaf in &mut leaves {
+        leaf.may_fail = !writes;
+    }
+    Ok(leaves)
+}

@@ -1,0 +1,53 @@
+//! `PutRequest`: its value is sealed by the rule for its own key.
+
+use super::{Context, EscapedKey, Refusal};
+use crate::{
+    types::StorageKey,
+    wire::{
+        Body, Frame, Script,
+        etcd::put_request::{IGNORE_VALUE, KEY, VALUE},
+        once,
+    },
+};
+
+/// Records in `script` what the `PutRequest` `put`, which is `frame`, becomes.
+///
+/// An absent value is an empty one, and sealed like any other; but with `ignore_value` it must stay absent, because etcd
+/// keeps the stored value and refuses any beside that flag.
+pub(super) fn seal(put: Body<'_>, frame: Frame, script: &mut Script, ctx: &Context<'_>) -> Result<(), Refusal> {
+    let (mut key, mut value, mut ignore_value) = (None, None, None);
+    for field in put.fields() {
+        let field = field?;
+        match field.number {
+            KEY => once(&mut key, KEY, field.body()?.bytes)?,
+            VALUE => once(&mut value, VALUE, (field.start, field.end, field.body()?.bytes))?,
+            IGNORE_VALUE => once(&mut ignore_value, IGNORE_VALUE, field.flag()?)?,
+            _ => {}
+        }
+    }
+    let key = key.unwrap_or_default();
+    if ctx.state.contains(key) {
+        return Err(Refusal::StatePrefix);
+    }
+    if ignore_value.unwrap_or_default() {
+        return Ok(());
+    }
+    let Some(chain) = ctx.keyring.chain(key) else {
+        return Ok(());
+    };
+    let end = put.extent.end;
+    let (start, end, plaintext) = value.unwrap_or((end, end, &[]));
+    let mark = script.mark();
+    chain
+        .to_storage(StorageKey(key), plaintext, script.fresh())
+        .map_err(|source| Refusal::Seal {
+            key: EscapedKey::new(key),
+            source,
+        })?;
+    if script.fresh_since(mark) == plaintext {
+        script.discard(mark);
+    } else {
+        script.set_field(frame, start, end, VALUE, mark);
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Why a request is not sent on. The text of each is made for the client and holds no byte of a value.
+
+use super::EscapedKey;
+use crate::{value::SealError, wire::WireError};
+
+/// A request that is answered here, not by etcd. Nothing of it has been sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not a protobuf message, or one that etcd's decoders might read differently.
+    #[error("malformed request: {0}")]
+    Malformed(#[from] WireError),
+    /// Transactions nest deeper than etcd would carry out: each level has at least one operation, and etcd counts them
+    /// over all levels. The text is etcd's own.
+    #[error("etcdserver: too many operations in txn request")]
+    NestedTooDeep,
+    /// A transaction's operation or a watch request of a kind that did not exist when this was written: it may carry
+    /// values.
+    #[error("a request of an unknown kind cannot pass an encrypting proxy")]
+    UnknownKind,
+    /// A comparison with a value that etcd has only sealed: it would compare ciphertext.
+    #[error("values cannot be compared: the value of {key} is encrypted")]
+    ValueCompare {
+        /// The compare's key, or the first of its range.
+        key: EscapedKey,
+    },
+    /// Sorting by values that etcd has only sealed: it would sort ciphertext.
+    #[error("keys cannot be sorted by value: values from {key} on are encrypted")]
+    ValueSort {
+        /// The first key of the range.
+        key: EscapedKey,
+    },
+    /// A key of the proxy's own records. The text is etcd's own, by which clients know the error.
+    #[error("etcdserver: permission denied")]
+    StatePrefix,
+    /// A streamed range over the proxy's own records, which only the unary call can cut out.
+    #[error("this range cannot be streamed; use Range")]
+    StreamOverState,
+    /// A lock or election where etcd itself would read or write values, in clear, below an encrypted prefix.
+    #[error("{name} cannot name a lock or election: values below it are encrypted")]
+    EncryptedName {
+        /// The name or key.
+        name: EscapedKey,
+    },
+    /// A value could not be sealed; it is never sent in clear instead.
+    #[error("the value of {key} could not be encrypted")]
+    Seal {
+        /// Whose value.
+        key: EscapedKey,
+        /// Why.
+        source: SealError,
+    },
+}
+
+/// What sort of error a [`Refusal`] is, for whoever makes a gRPC status of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The client must send something else.
+    InvalidArgument,
+    /// The client may not.
+    PermissionDenied,
+    /// The client should do it another way, if it knows one.
+    Unimplemented,
+    /// Our own failure.
+    CannotSeal,
+}
+
+impl Refusal {
+    /// What sort of error it is.
+    pub fn kind(&self) -> RefusalKind {
+        match self {
+            Self::Malformed(_)
+            | Self::NestedTooDeep
+            | Self::ValueCompare { .. }
+            | Self::ValueSort { .. }
+            | Self::EncryptedName { .. } => RefusalKind::InvalidArgument,
+            Self::StatePrefix => RefusalKind::PermissionDenied,
+            Self::UnknownKind | Self::StreamOverState => RefusalKind::Unimplemented,
+            Self::Seal { .. } => RefusalKind::CannotSeal,
+        }
+    }
+}

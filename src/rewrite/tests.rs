@@ -1,0 +1,13 @@
+//! Tests of the room as a whole, against messages that prost makes and reads.
+
+mod adversarial;
+mod etcd;
+mod generate;
+mod names;
+mod normal;
+mod pb;
+mod policy;
+mod round_trip;
+mod state;
+mod watch;
+mod world;

@@ -1,0 +1,155 @@
+//! `TxnRequest`: guards are checked, the puts of both branches sealed, operations over the proxy's own records cut, nested
+//! transactions likewise. Never recurses.
+
+use super::{
+    Context, Refusal,
+    bounds::{self, Parts, put_with_bounds},
+    compare,
+    oneof::{self, Oneof},
+    plan::{OpPlan, RangePlan, TxnPlan, Txns},
+    put,
+    range::RangeRequest,
+};
+use crate::wire::{
+    Body, Field, Fields, Frame, Script, WireError,
+    etcd::{
+        op,
+        txn_request::{COMPARE, FAILURE, SUCCESS},
+    },
+    put_bytes,
+};
+
+/// How deep transactions may nest. etcd counts operations over all levels, each of which has at least one, and refuses
+/// more than `--max-txn-ops`, 128 unless configured: four times that is refused here, lest a message that is nothing but
+/// nesting be worked on.
+const MAX_DEPTH: usize = 512;
+
+/// One `TxnRequest` on the way down.
+struct Level<'a> {
+    fields: Fields<'a>,
+    frame: Frame,
+    /// Its place in the plan.
+    txn: usize,
+}
+
+/// An operation: the field of the `TxnRequest` that it is, the `RequestOp` in it, the member of that.
+#[derive(Clone, Copy)]
+struct Op<'a> {
+    field: Field<'a>,
+    request: Body<'a>,
+    member: Field<'a>,
+    body: Body<'a>,
+}
+
+/// Records in `script` what the `TxnRequest` `message` becomes; returns how its answer is to be read.
+pub(super) fn request(message: &[u8], script: &mut Script, ctx: &Context<'_>) -> Result<Txns, Refusal> {
+    let mut txns = vec![TxnPlan::default()];
+    let mut levels = vec![Level {
+        fields: Fields::new(message),
+        frame: Frame::TOP,
+        txn: 0,
+    }];
+    while let Some(level) = levels.last_mut() {
+        let Some(field) = level.fields.next().transpose()? else {
+            levels.pop();
+            continue;
+        };
+        if field.number == COMPARE {
+            compare::check(field.body()?, ctx)?;
+        }
+        if field.number != SUCCESS && field.number != FAILURE {
+            continue;
+        }
+        let (frame, txn) = (level.frame, level.txn);
+        let request = field.body()?;
+        let plan = match oneof::member(request, op::TXN)? {
+            Oneof::Empty => OpPlan::Empty,
+            Oneof::Unknown => return Err(Refusal::UnknownKind),
+            Oneof::Member { field: member, body } if member.number == op::TXN => {
+                if levels.len() >= MAX_DEPTH {
+                    return Err(Refusal::NestedTooDeep);
+                }
+                let frame = script.enter(frame, request.extent);
+                let nested = txns.len();
+                txns.push(TxnPlan::default());
+                levels.push(Level {
+                    fields: body.fields(),
+                    frame: script.enter(frame, body.extent),
+                    txn: nested,
+                });
+                OpPlan::Txn(nested)
+            }
+            Oneof::Member { field: member, body } => {
+                let op = Op {
+                    field,
+                    request,
+                    member,
+                    body,
+                };
+                operation(op, frame, script, ctx)?
+            }
+        };
+        if let Some(txn) = txns.get_mut(txn) {
+            let branch = if field.number == SUCCESS {
+                &mut txn.success
+            } else {
+                &mut txn.failure
+            };
+            branch.push(plan);
+        }
+    }
+    Ok(Txns(txns))
+}
+
+/// An operation of the `TxnRequest` `txn` that is no transaction itself.
+fn operation(op: Op<'_>, txn: Frame, script: &mut Script, ctx: &Context<'_>) -> Result<OpPlan, Refusal> {
+    match op.member.number {
+        op::PUT => {
+            let frame = script.enter(txn, op.request.extent);
+            let frame = script.enter(frame, op.body.extent);
+            put::seal(op.body, frame, script, ctx)?;
+            Ok(OpPlan::Put)
+        }
+        op::RANGE => {
+            let read = RangeRequest::parse(op.body.fields())?;
+            let parts = bounds::parts(read.range(ctx)?, ctx)?;
+            cut(op, &parts, txn, script)?;
+            Ok(OpPlan::Range(RangePlan {
+                values: read.returns_values(),
+                halves: matches!(parts, Parts::Two(_)).then(|| read.merge()),
+            }))
+        }
+        op::DELETE_RANGE => {
+            let range = bounds::parse(op.body.fields())?.range()?;
+            let parts = bounds::parts(range, ctx)?;
+            cut(op, &parts, txn, script)?;
+            Ok(OpPlan::DeleteRange {
+                halves: matches!(parts, Parts::Two(_)),
+            })
+        }
+        _ => Err(Refusal::UnknownKind),
+    }
+}
+
+/// Puts one operation for each part in the place of `op`.
+fn cut(op: Op<'_>, parts: &Parts<'_>, txn: Frame, script: &mut Script) -> Result<(), WireError> {
+    let parts = match parts {
+        Parts::Whole => return Ok(()),
+        Parts::One(part) => std::slice::from_ref(part),
+        Parts::Two(parts) => parts,
+    };
+    let start = op.request.extent.start;
+    let before = op.request.bytes.get(..op.member.start - start).unwrap_or_default();
+    let behind = op.request.bytes.get(op.member.end - start..).unwrap_or_default();
+    let mark = script.mark();
+    for part in parts {
+        let mut body = Vec::new();
+        put_with_bounds(&mut body, op.body, *part)?;
+        let mut request = before.to_vec();
+        put_bytes(&mut request, op.member.number, &body);
+        request.extend_from_slice(behind);
+        put_bytes(script.fresh(), op.field.number, &request);
+    }
+    script.replace(txn, op.field.start, op.field.end, mark);
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Watch: one session per client stream. Requests are checked; in responses events are opened, and those of the proxy's
+//! own records left out. Every message is dealt with by itself: none is held back, joined or made up.
+
+use bytes::Bytes;
+
+use super::{
+    Context, OpenFailure, OpenJob, Refusal, bounds,
+    bounds::whole,
+    oneof::{self, Oneof},
+    open::Items,
+};
+use crate::{
+    types::{Reach, StatePrefix},
+    wire::{
+        Body, Fields, Frame, Script, Spliced, WireError,
+        etcd::{
+            event, key_value, watch_request,
+            watch_response::{CANCELED, COMPACT_REVISION, CREATED, EVENTS, FRAGMENT, WATCH_ID},
+        },
+        once,
+    },
+};
+
+/// What one client's watch stream has to remember.
+#[derive(Debug, Default)]
+pub struct WatchSession {
+    /// Whether any of its watches spans the proxy's own records. If not, no event can be of them.
+    spans_state: bool,
+    /// Watches of which a fragment has been passed on and the last one is yet to come. etcd sends the fragments of one
+    /// watch in a row, so there is hardly more than one.
+    fragmented: Vec<i64>,
+}
+
+/// What of a `WatchResponse` decides whether it may be left out.
+#[derive(Debug, Default)]
+struct Head {
+    watch_id: Option<i64>,
+    created: Option<bool>,
+    canceled: Option<bool>,
+    compact_revision: Option<i64>,
+    fragment: Option<bool>,
+    events: usize,
+    /// Events of the proxy's own records.
+    hidden: usize,
+}
+
+impl WatchSession {
+    /// A stream without a watch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Checks a `WatchRequest`; what goes on to etcd is the message as it is.
+    ///
+    /// # Errors
+    /// [`Refusal::StatePrefix`] for a watch of nothing but the proxy's own records; [`Refusal::Malformed`];
+    /// [`Refusal::UnknownKind`].
+    pub fn request(&mut self, message: Bytes, ctx: &Context<'_>) -> Result<Spliced, Refusal> {
+        match oneof::member(whole(&message), watch_request::PROGRESS)? {
+            Oneof::Member { field, body } if field.number == watch_request::CREATE => {
+                let range = bounds::parse(body.fields())?.watched();
+                match ctx.state.reach(range) {
+                    Reach::Clear => {}
+                    Reach::Inside => return Err(Refusal::StatePrefix),
+                    Reach::Around { .. } => self.spans_state = true,
+                }
+            }
+            Oneof::Member { .. } | Oneof::Empty => {}
+            Oneof::Unknown => return Err(Refusal::UnknownKind),
+        }
+        Ok(Spliced::untouched(message))
+    }
+
+    /// Begins to open a `WatchResponse`. `None`: nothing is left of it, and the client must not get it, for a response
+    /// without an event would tell it of progress.
+    ///
+    /// # Errors
+    /// [`OpenFailure::Malformed`].
+    pub fn response(&mut self, message: Bytes, ctx: &Context<'_>) -> Result<Option<OpenJob>, OpenFailure> {
+        let message = if self.spans_state {
+            let Some(message) = self.without_state(message, ctx.state)? else {
+                return Ok(None);
+            };
+            message
+        } else {
+            message
+        };
+        Ok(Some(OpenJob::of(message, Items::Events, true)))
+    }
+
+    /// The response without events of the proxy's own records; `None` if nothing is left of it.
+    fn without_state(&mut self, message: Bytes, state: &StatePrefix) -> Result<Option<Bytes>, WireError> {
+        let mut script = Script::new();
+        let head = read(&message, state, &mut script)?;
+        let watch_id = head.watch_id.unwrap_or_default();
+        let fragment = head.fragment.unwrap_or_default();
+        let other_news = head.created.unwrap_or_default()
+            || head.canceled.unwrap_or_default()
+            || head.compact_revision.unwrap_or_default() != 0;
+        let emptied = head.hidden > 0 && head.hidden == head.events && !other_news;
+        let begun = self.fragmented.iter().position(|&id| id == watch_id);
+        match begun {
+            // The rest of a series is emptied: only its end must be told, or the client would wait for it.
+            Some(_) | None if emptied && (fragment || begun.is_none()) => return Ok(None),
+            Some(begun) if !fragment => {
+                self.fragmented.swap_remove(begun);
+            }
+            None if fragment => self.fragmented.push(watch_id),
+            Some(_) | None => {}
+        }
+        Ok(Some(script.apply(message).into_bytes()))
+    }
+}
+
+/// Reads the response and records in `script` which events go.
+fn read(message: &[u8], state: &StatePrefix, script: &mut Script) -> Result<Head, WireError> {
+    let mut head = Head::default();
+    for field in Fields::new(message) {
+        let field = field?;
+        match field.number {
+            WATCH_ID => once(&mut head.watch_id, WATCH_ID, field.int64()?)?,
+            CREATED => once(&mut head.created, CREATED, field.flag()?)?,
+            CANCELED => once(&mut head.canceled, CANCELED, field.flag()?)?,
+            COMPACT_REVISION => once(&mut head.compact_revision, COMPACT_REVISION, field.int64()?)?,
+            FRAGMENT => once(&mut head.fragment, FRAGMENT, field.flag()?)?,
+            EVENTS => {
+                head.events += 1;
+                if state.contains(key(field.body()?)?) {
+                    head.hidden += 1;
+                    script.remove(Frame::TOP, field.start, field.end);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(head)
+}
+
+/// The key that an event is about.
+fn key(event: Body<'_>) -> Result<&[u8], WireError> {
+    let (mut kv, mut key) = (None, None);
+    for field in event.fields() {
+        let field = field?;
+        if field.number == event::KV {
+            once(&mut kv, event::KV, field.body()?)?;
+        }
+    }
+    for field in kv.iter().flat_map(Body::fields) {
+        let field = field?;
+        if field.number == key_value::KEY {
+            once(&mut key, key_value::KEY, field.body()?.bytes)?;
+        }
+    }
+    Ok(key.unwrap_or_default())
+}
