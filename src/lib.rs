@@ -3,10 +3,13 @@
 //! The rooms of the house; imports go down the list in ARCHITECTURE.md only, which `tests/tidy.rs` checks.
 
 pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod etcd;
 pub mod keyring;
 pub mod keyspace;
+pub mod proxy;
 pub mod rewrite;
 pub mod telemetry;
 pub mod tls;

@@ -152,6 +152,11 @@ impl Spliced {
         out.into()
     }
 
+    /// The message if it has no edit and nothing of it has been handed out: all of it as one piece.
+    pub fn as_untouched(&self) -> Option<&Bytes> {
+        self.is_untouched().then_some(&self.message)
+    }
+
     fn is_untouched(&self) -> bool {
         self.left == self.message.len() && self.edits.as_slice().is_empty() && self.at == 0
     }

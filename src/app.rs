@@ -1,0 +1,10 @@
+//! Wires the rooms together: builds each from its settings, runs them, and ends them in order.
+
+mod build;
+mod error;
+mod run;
+mod settings;
+
+pub use error::Error;
+pub use run::serve;
+pub use settings::Settings;

@@ -1,0 +1,92 @@
+//! Why `serve` did not start, or ended.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::{config, keyring, keyspace, telemetry, tls, transport};
+
+/// Why `serve` did not start, or ended.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The EncryptionConfiguration is not readable.
+    #[error("cannot read the encryption provider configuration {path:?}")]
+    ReadConfig {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The EncryptionConfiguration is not valid.
+    #[error("encryption provider configuration {path:?} is refused:\n{source}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Everything that is wrong with it.
+        #[source]
+        source: config::Error,
+    },
+    /// The EncryptionConfiguration needs something that is not there.
+    #[error("encryption provider configuration {path:?} cannot be used: {source}")]
+    Keyring {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        #[source]
+        source: keyring::Error,
+    },
+    /// A listener would let the network read along.
+    #[error(
+        "refusing to listen on {url}: it is reachable from the network and has no TLS, so Secrets would cross it in the \
+         clear. Use https with --cert-file and --key-file, listen on a loopback address or a unix socket, or pass \
+         --allow-plaintext-on-network"
+    )]
+    PlaintextOnNetwork {
+        /// The listener.
+        url: String,
+    },
+    /// A TLS listener without certificate.
+    #[error("{url} needs TLS: give --cert-file and --key-file")]
+    NoServerCertificate {
+        /// The listener.
+        url: String,
+    },
+    /// Certificates were given, and no listener uses them.
+    #[error("--cert-file is given, but no URL of --listen-client-urls or --listen-metrics-urls is https or unixs")]
+    UnusedServerCertificate,
+    /// Nothing to listen on.
+    #[error("--listen-client-urls names no URL")]
+    NoListener,
+    /// No member to go to.
+    #[error("--etcd-servers names no member")]
+    NoMember,
+    /// The proxy's own keys would be Kubernetes' own.
+    #[error(
+        "--state-prefix={state} and --etcd-prefix={prefix} are the same or the first holds the second: choose another --state-prefix"
+    )]
+    StatePrefixHoldsPrefix {
+        /// The state prefix.
+        state: String,
+        /// The etcd prefix.
+        prefix: String,
+    },
+    /// The prefixes make no key space.
+    #[error("--etcd-prefix: {0}")]
+    KeySpace(#[from] keyspace::Error),
+    /// Certificates are not usable.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// A listener could not be bound.
+    #[error(transparent)]
+    Bind(#[from] transport::BindError),
+    /// A member's URL and TLS do not go together.
+    #[error(transparent)]
+    Dial(#[from] transport::DialError),
+    /// Metrics are set up twice.
+    #[error(transparent)]
+    Registry(#[from] telemetry::RegistryError),
+    /// The system gave no thread, no signal handler or no event queue.
+    #[error("cannot start")]
+    Start(#[source] io::Error),
+}

@@ -1,0 +1,170 @@
+//! Runs `serve` from bound listeners to the last connection's end.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::build::{Parts, build};
+use super::{Error, Settings};
+use crate::admin;
+use crate::proxy::{Runtimes, Shared, Stage};
+use crate::telemetry::Registry;
+use crate::transport::{ListenUrl, Listener};
+use crate::value::ProviderKind;
+
+/// Pause after a failure to accept, such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until a signal ends it. Blocks the calling thread.
+///
+/// SIGTERM or SIGINT drains: no new connections, no new calls, those under way end, within `shutdown_timeout`. A second
+/// signal closes everything at once.
+pub fn serve(settings: &Settings) -> Result<(), Error> {
+    let parts = build(settings)?;
+    let registry = Registry::install()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Start)?;
+    runtime.block_on(run(settings, parts, registry))
+}
+
+async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<(), Error> {
+    let signals = Signals::new()?;
+    let clients = bind_all(&settings.listen)?;
+    let metrics = bind_all(&settings.listen_metrics)?;
+    let (progress, stage) = watch::channel(Stage::Running);
+    let reachability = Arc::clone(&parts.upstream.reachability);
+    let shared = Shared {
+        upstream: parts.upstream,
+        keyring: Arc::clone(&parts.keyring),
+        config: parts.proxy,
+        stage: stage.clone(),
+    };
+    let runtimes = Arc::new(Runtimes::start(settings.threads, &shared).map_err(Error::Start)?);
+    log_what_is_served(settings, &parts.keyring);
+
+    let mut admin = JoinSet::new();
+    admin.spawn({
+        let registry = registry.clone();
+        async move { registry.upkeep().await }
+    });
+    for (listener, url) in metrics.into_iter().zip(&settings.listen_metrics) {
+        tracing::info!(url = listener.url(), "serving metrics and health");
+        let subject = admin::State {
+            registry: registry.clone(),
+            reachability: Arc::clone(&reachability),
+            is_draining: Arc::new({
+                let stage = stage.clone();
+                move || *stage.borrow() != Stage::Running
+            }),
+        };
+        admin.spawn(admin::serve(
+            listener,
+            parts.server_tls.clone().filter(|_| url.is_tls()),
+            subject,
+        ));
+    }
+    let mut accepting = JoinSet::new();
+    for (listener, url) in clients.into_iter().zip(&settings.listen) {
+        tracing::info!(url = listener.url(), "serving client traffic");
+        let tls = parts.server_tls.clone().filter(|_| url.is_tls());
+        let runtimes = Arc::clone(&runtimes);
+        accepting.spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok(accepted) => runtimes.serve(accepted, tls.clone()),
+                    Err(error) => {
+                        tracing::warn!(%error, url = listener.url(), "cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        });
+    }
+    drain(settings, signals, &progress, accepting, runtimes).await;
+    admin.shutdown().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits for a signal, then sees everything to its end.
+async fn drain(
+    settings: &Settings,
+    mut signals: Signals,
+    stage: &watch::Sender<Stage>,
+    mut accepting: JoinSet<()>,
+    runtimes: Arc<Runtimes>,
+) {
+    let signal = signals.next().await;
+    tracing::info!(signal, timeout = ?settings.shutdown_timeout, "draining; a second signal stops at once");
+    accepting.shutdown().await;
+    stage.send_replace(Stage::Draining);
+    // The accepting tasks had the other handles, and they have ended.
+    let Some(runtimes) = Arc::into_inner(runtimes) else {
+        return;
+    };
+    let mut ended = tokio::task::spawn_blocking(|| runtimes.join());
+    tokio::select! {
+        _ = &mut ended => return,
+        () = tokio::time::sleep(settings.shutdown_timeout) => {
+            tracing::warn!("calls still under way after --shutdown-timeout are cut off");
+        }
+        signal = signals.next() => tracing::warn!(signal, "stopping at once"),
+    }
+    stage.send_replace(Stage::Stopped);
+    let _ = ended.await;
+}
+
+fn bind_all(urls: &[ListenUrl]) -> Result<Vec<Listener>, Error> {
+    Ok(urls.iter().map(Listener::bind).collect::<Result<_, _>>()?)
+}
+
+fn log_what_is_served(settings: &Settings, keyring: &crate::keyring::KeyringHandle) {
+    let keyring = keyring.snapshot();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        members = %list(&settings.members),
+        prefixes = %list(&settings.prefixes),
+        state_prefix = %settings.state_prefix.as_bytes().escape_ascii(),
+        config = %settings.encryption_config.display(),
+        fingerprint = %keyring.fingerprint(),
+        threads = settings.threads,
+        "starting"
+    );
+    for rule in keyring.rules() {
+        tracing::info!(rule = %rule, "encryption rule");
+        if rule.is_idle() {
+            tracing::warn!(resource = %rule.selector(), "no key can match this rule; is the resource's name misspelt?");
+        }
+        if rule.chain().writer().provider == ProviderKind::Identity {
+            tracing::warn!(resource = %rule.selector(), "the first provider is identity: new values are stored in the clear");
+        }
+    }
+}
+
+fn list(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// The two signals that end the proxy.
+struct Signals(Signal, Signal);
+
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let on = |kind| signal(kind).map_err(Error::Start);
+        Ok(Self(on(SignalKind::terminate())?, on(SignalKind::interrupt())?))
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            Some(()) = self.0.recv() => "SIGTERM",
+            Some(()) = self.1.recv() => "SIGINT",
+            else => pending().await,
+        }
+    }
+}

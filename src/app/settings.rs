@@ -1,0 +1,43 @@
+//! Everything that `serve` is told, resolved: no flag, no environment and no default is looked at after this.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::keyspace::EtcdPrefix;
+use crate::rewrite::OnUndecryptable;
+use crate::tls::{ClientFiles, ServerFiles};
+use crate::transport::{Endpoint, ListenUrl};
+use crate::types::StatePrefix;
+
+/// Settings of `serve`.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where clients connect.
+    pub listen: Vec<ListenUrl>,
+    /// Where metrics and health are served.
+    pub listen_metrics: Vec<ListenUrl>,
+    /// Certificates of TLS listeners.
+    pub server_files: Option<ServerFiles>,
+    /// A listener that anybody on the network can read along with is accepted.
+    pub allow_plaintext_on_network: bool,
+    /// The members of the etcd cluster.
+    pub members: Vec<Endpoint>,
+    /// CA and client certificate towards etcd.
+    pub client_files: ClientFiles,
+    /// Where Kubernetes' keys begin.
+    pub prefixes: Vec<EtcdPrefix>,
+    /// The EncryptionConfiguration.
+    pub encryption_config: PathBuf,
+    /// Keys of the proxy's own.
+    pub state_prefix: StatePrefix,
+    /// What a reader gets for a sealed value that no key opens.
+    pub on_undecryptable: OnUndecryptable,
+    /// etcd's limit on a request, bytes.
+    pub max_request_bytes: usize,
+    /// Streams that one client connection may have open at once.
+    pub max_concurrent_streams: u32,
+    /// Threads that serve, at least one.
+    pub threads: usize,
+    /// How long calls may take to end once a shutdown has begun.
+    pub shutdown_timeout: Duration,
+}

@@ -1,0 +1,90 @@
+//! The command line: flags and environment to settings, and the exit code. Nobody else reads either.
+
+mod serve;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::app;
+use crate::telemetry::init_logging;
+
+/// A transparent gRPC proxy between kube-apiserver and etcd that encrypts values at rest.
+///
+/// etcd then holds, byte for byte, what kube-apiserver's own encryption at rest would have stored, so the proxy can be
+/// put in or taken out without converting anything.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 110,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve kube-apiserver in front of etcd
+    Serve(Box<serve::Flags>),
+}
+
+/// Runs the program. Exit codes: 0 after a clean stop, 1 if it could not start or failed, 2 for wrong usage.
+pub fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.verb {
+        Verb::Serve(flags) => {
+            init_logging(flags.log_format.into(), &flags.log_level).context("--log-level")?;
+            let settings = flags.settings()?;
+            Ok(app::serve(&settings)?)
+        }
+    }
+}
+
+/// An error belongs on standard error, where the log goes too.
+#[expect(
+    clippy::print_stderr,
+    reason = "the last words of a program that did not start, logging or not"
+)]
+fn report(error: &anyhow::Error) {
+    eprintln!("etcd-encryption-proxy: {error:#}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_can_be_given_by_environment_under_its_own_name() {
+        let command = Cli::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        for flag in serve.get_arguments().filter(|arg| arg.get_id() != "help") {
+            let name = flag.get_long().unwrap();
+            let variable = format!("ETCD_ENCRYPTION_PROXY_{}", name.to_uppercase().replace('-', "_"));
+            assert_eq!(
+                flag.get_env().and_then(|env| env.to_str()),
+                Some(variable.as_str()),
+                "--{name}"
+            );
+        }
+    }
+}

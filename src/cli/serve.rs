@@ -1,0 +1,299 @@
+//! The flags of `serve`, named as in kube-apiserver and etcd where these have them, and what they resolve to.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum};
+
+use crate::app::Settings;
+use crate::keyspace::EtcdPrefix;
+use crate::rewrite::OnUndecryptable;
+use crate::telemetry::Format;
+use crate::tls::{Allowed, ClientAuth, ClientFiles, ServerFiles};
+use crate::transport::{Endpoint, ListenUrl};
+use crate::types::StatePrefix;
+
+/// etcd's default for its flag of the same name: 1.5 MiB.
+const MAX_REQUEST_BYTES: usize = 1_572_864;
+
+/// Flags of `serve`.
+#[derive(Debug, Args)]
+pub(super) struct Flags {
+    /// Members of the etcd cluster, as kube-apiserver takes them; separated by commas
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ETCD_SERVERS",
+        value_name = "URL,…",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:2379",
+        help_heading = "etcd"
+    )]
+    etcd_servers: Vec<Endpoint>,
+    /// CA that signs etcd's certificates
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ETCD_CAFILE",
+        value_name = "FILE",
+        help_heading = "etcd"
+    )]
+    etcd_cafile: Option<PathBuf>,
+    /// Client certificate to show to etcd
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ETCD_CERTFILE",
+        value_name = "FILE",
+        requires = "etcd_keyfile",
+        help_heading = "etcd"
+    )]
+    etcd_certfile: Option<PathBuf>,
+    /// Private key of --etcd-certfile
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ETCD_KEYFILE",
+        value_name = "FILE",
+        requires = "etcd_certfile",
+        help_heading = "etcd"
+    )]
+    etcd_keyfile: Option<PathBuf>,
+    /// Where Kubernetes' keys begin in etcd, as given to kube-apiserver; several separated by commas
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ETCD_PREFIX",
+        value_name = "PREFIX,…",
+        value_delimiter = ',',
+        default_value = "/registry",
+        help_heading = "etcd"
+    )]
+    etcd_prefix: Vec<EtcdPrefix>,
+
+    /// The EncryptionConfiguration, the same file that kube-apiserver would be given
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ENCRYPTION_PROVIDER_CONFIG",
+        value_name = "FILE",
+        help_heading = "Encryption"
+    )]
+    encryption_provider_config: PathBuf,
+    /// What a client gets for a value under a rule that is sealed and that no key opens: the stored bytes, which
+    /// kube-apiserver reports as an error of that one object, or an error for the whole request
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ON_UNDECRYPTABLE",
+        value_enum,
+        default_value = "return-ciphertext",
+        help_heading = "Encryption"
+    )]
+    on_undecryptable: OnUndecryptableFlag,
+    /// Keys of the proxy's own in etcd; clients can neither see nor change them
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_STATE_PREFIX", value_name = "PREFIX",
+          default_value = StatePrefix::DEFAULT, value_parser = state_prefix, help_heading = "Encryption")]
+    state_prefix: StatePrefix,
+
+    /// Where clients connect: http, https, unix and unixs URLs, separated by commas
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_LISTEN_CLIENT_URLS",
+        value_name = "URL,…",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:3379",
+        help_heading = "Clients"
+    )]
+    listen_client_urls: Vec<ListenUrl>,
+    /// Certificate of https and unixs listeners, its issuers after it
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_CERT_FILE",
+        value_name = "FILE",
+        requires = "key_file",
+        help_heading = "Clients"
+    )]
+    cert_file: Option<PathBuf>,
+    /// Private key of --cert-file
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_KEY_FILE",
+        value_name = "FILE",
+        requires = "cert_file",
+        help_heading = "Clients"
+    )]
+    key_file: Option<PathBuf>,
+    /// Demand a client certificate signed by --trusted-ca-file
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_CLIENT_CERT_AUTH", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Clients")]
+    client_cert_auth: bool,
+    /// CA that signs clients' certificates
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_TRUSTED_CA_FILE",
+        value_name = "FILE",
+        requires = "cert_file",
+        help_heading = "Clients"
+    )]
+    trusted_ca_file: Option<PathBuf>,
+    /// Serve only clients whose certificate is valid for one of these DNS names or IP addresses
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_CLIENT_CERT_ALLOWED_HOSTNAME",
+        value_name = "NAME,…",
+        value_delimiter = ',',
+        requires = "trusted_ca_file",
+        help_heading = "Clients"
+    )]
+    client_cert_allowed_hostname: Vec<String>,
+    /// Serve only clients whose certificate has exactly this subject common name
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_CLIENT_CERT_ALLOWED_CN",
+        value_name = "CN",
+        requires = "trusted_ca_file",
+        conflicts_with = "client_cert_allowed_hostname",
+        help_heading = "Clients"
+    )]
+    client_cert_allowed_cn: Option<String>,
+    /// Accept a listener without TLS that the network can reach: everybody on the way reads every Secret
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_ALLOW_PLAINTEXT_ON_NETWORK", action = ArgAction::Set, num_args = 0..=1,
+          require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Clients")]
+    allow_plaintext_on_network: bool,
+    /// Largest request that etcd accepts, bytes; set it as etcd's own flag is set
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_MAX_REQUEST_BYTES", value_name = "BYTES", default_value_t = MAX_REQUEST_BYTES,
+          help_heading = "Clients")]
+    max_request_bytes: usize,
+    /// Streams that one client connection may have open at once
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_MAX_CONCURRENT_STREAMS", value_name = "N", default_value_t = u32::MAX,
+          hide_default_value = true, help_heading = "Clients")]
+    max_concurrent_streams: u32,
+
+    /// Where /metrics, /livez, /readyz and /healthz are served; separated by commas, empty for nowhere
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_LISTEN_METRICS_URLS",
+        value_name = "URL,…",
+        default_value = "http://127.0.0.1:3381",
+        help_heading = "Operation"
+    )]
+    listen_metrics_urls: String,
+    /// How long calls under way may take to end after SIGTERM; a second signal stops at once
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "30s",
+          value_parser = humantime::parse_duration, help_heading = "Operation")]
+    shutdown_timeout: Duration,
+    /// Threads that serve; one for each processor by default
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_THREADS",
+        value_name = "N",
+        help_heading = "Operation"
+    )]
+    threads: Option<NonZeroUsize>,
+    /// error, warn, info, debug or trace, or a list of target=level
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "info",
+        help_heading = "Operation"
+    )]
+    pub(super) log_level: String,
+    /// How log lines on standard error look
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_LOG_FORMAT",
+        value_enum,
+        default_value = "text",
+        help_heading = "Operation"
+    )]
+    pub(super) log_format: LogFormat,
+}
+
+/// A state prefix is a folder of its own: without the slash at its end it would take in neighbours.
+fn state_prefix(given: &str) -> Result<StatePrefix, String> {
+    let is_folder = given.starts_with('/') && given.ends_with('/') && given.len() > 1;
+    is_folder
+        .then(|| StatePrefix::new(given))
+        .flatten()
+        .ok_or_else(|| "expected /NAME/, with both slashes".to_owned())
+}
+
+/// `--on-undecryptable`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnUndecryptableFlag {
+    ReturnCiphertext,
+    Fail,
+}
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl From<LogFormat> for Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+impl Flags {
+    /// Resolves what the flags mean together.
+    pub(super) fn settings(self) -> anyhow::Result<Settings> {
+        let listen_metrics = self
+            .listen_metrics_urls
+            .split(',')
+            .filter(|url| !url.trim().is_empty())
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map_err(|error| anyhow::anyhow!("--listen-metrics-urls: {error}"))?;
+        let server_files = match (self.cert_file, self.key_file) {
+            (Some(cert_file), Some(key_file)) => {
+                let allowed = Allowed::new(
+                    self.client_cert_allowed_cn.as_deref(),
+                    &self.client_cert_allowed_hostname,
+                )?;
+                let client_auth = ClientAuth {
+                    required: self.client_cert_auth,
+                    trusted_ca_file: self.trusted_ca_file,
+                    allowed,
+                };
+                Some(ServerFiles {
+                    cert_file,
+                    key_file,
+                    client_auth,
+                })
+            }
+            _ if self.client_cert_auth => anyhow::bail!(
+                "--client-cert-auth needs --cert-file, --key-file and --trusted-ca-file: without TLS no client shows a certificate"
+            ),
+            _ => None,
+        };
+        Ok(Settings {
+            listen: self.listen_client_urls,
+            listen_metrics,
+            server_files,
+            allow_plaintext_on_network: self.allow_plaintext_on_network,
+            members: self.etcd_servers,
+            client_files: ClientFiles {
+                ca_file: self.etcd_cafile,
+                cert_file: self.etcd_certfile,
+                key_file: self.etcd_keyfile,
+            },
+            prefixes: self.etcd_prefix,
+            encryption_config: self.encryption_provider_config,
+            state_prefix: self.state_prefix,
+            on_undecryptable: match self.on_undecryptable {
+                OnUndecryptableFlag::ReturnCiphertext => OnUndecryptable::ReturnCiphertext,
+                OnUndecryptableFlag::Fail => OnUndecryptable::Fail,
+            },
+            max_request_bytes: self.max_request_bytes,
+            max_concurrent_streams: self.max_concurrent_streams,
+            threads: self
+                .threads
+                .or_else(|| std::thread::available_parallelism().ok())
+                .map_or(1, NonZeroUsize::get),
+            shutdown_timeout: self.shutdown_timeout,
+        })
+    }
+}

@@ -1,0 +1,35 @@
+//! Downstream: accepts clients, routes each RPC, and is the only place that makes a gRPC status of an error of ours.
+//!
+//! A call stays on the runtime that accepted its connection, from its first byte to its last. What a message means is
+//! decided in `rewrite`; where etcd is, in `etcd`.
+
+mod call;
+mod connection;
+mod fault;
+mod frame;
+mod http;
+mod named;
+mod open;
+mod pipe;
+mod range_stream;
+mod responder;
+pub mod rpcs;
+mod runtimes;
+mod unary;
+mod upstream;
+mod watch;
+mod worker;
+
+pub use runtimes::{Runtimes, Shared};
+pub use worker::Config;
+
+/// How far the proxy is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Serving.
+    Running,
+    /// Taking nothing new; ending what runs.
+    Draining,
+    /// Closing everything now.
+    Stopped,
+}

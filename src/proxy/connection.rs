@@ -1,0 +1,155 @@
+//! One client connection: TLS, which protocol it speaks, and its calls as they come in.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use h2::server::{self, SendResponse};
+use h2::{Reason, RecvStream};
+use http::{Request, header};
+use rustls::ServerConfig;
+use thiserror::Error;
+use tokio::io::AsyncReadExt;
+use tokio_rustls::TlsAcceptor;
+
+use super::worker::Worker;
+use super::{Stage, call, http as plain_http};
+use crate::tls;
+use crate::transport::{Accepted, Coalesced, Flusher, Stream};
+
+/// What an HTTP/2 client sends first (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bound on TLS and protocol handshakes, so that a client that says nothing does not hold a connection for ever.
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection that is cut off may take to be told so.
+pub(super) const GOODBYE: Duration = Duration::from_millis(100);
+
+/// Flow-control windows for what clients send, bytes: a message fits into a stream's, and many into a connection's.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+
+/// Largest header block accepted, bytes. kube-apiserver's are some hundred.
+const MAX_HEADER_LIST: u32 = 256 * 1024;
+
+/// Streams cancelled and not yet forgotten. A kube-apiserver that restarts its watches cancels thousands at once, which
+/// the library's defaults (50, and 20 not yet accepted) would take for an attack.
+const MAX_RESET_STREAMS: usize = 4096;
+
+/// Why a connection ended early.
+#[derive(Debug, Error)]
+pub(super) enum ConnectionError {
+    #[error("cannot set up the socket")]
+    Socket(#[source] std::io::Error),
+    #[error("TLS handshake failed")]
+    Tls(#[source] std::io::Error),
+    #[error("nothing heard within {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    Silent,
+    #[error("HTTP/2 failed")]
+    Http2(#[from] h2::Error),
+    #[error("HTTP/1.1 failed")]
+    Http1(#[from] hyper::Error),
+}
+
+/// Serves one accepted connection to its end.
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    accepted: Accepted,
+    session: Option<Arc<ServerConfig>>,
+    flusher: Flusher,
+) -> Result<(), ConnectionError> {
+    let (stream, is_http2) = tokio::time::timeout(HANDSHAKE_TIMEOUT, greet(accepted, session))
+        .await
+        .unwrap_or(Err(ConnectionError::Silent))?;
+    if is_http2 {
+        http2(worker, stream, flusher).await
+    } else {
+        Ok(plain_http::serve(&worker, stream).await?)
+    }
+}
+
+/// Completes the TLS handshake and finds out which protocol follows.
+async fn greet(accepted: Accepted, session: Option<Arc<ServerConfig>>) -> Result<(Stream, bool), ConnectionError> {
+    let socket = accepted.into_socket().map_err(ConnectionError::Socket)?;
+    let mut stream = match session {
+        None => Stream::plain(socket),
+        Some(config) => Stream::server(
+            TlsAcceptor::from(config)
+                .accept(socket)
+                .await
+                .map_err(ConnectionError::Tls)?,
+        ),
+    };
+    if let Some(protocol) = stream.alpn() {
+        let is_http2 = protocol == tls::ALPN_H2;
+        return Ok((stream, is_http2));
+    }
+    // Without TLS, or with a TLS client that names no protocol: its first bytes tell.
+    let mut seen = BytesMut::with_capacity(PREFACE.len());
+    while seen.len() < PREFACE.len() && PREFACE.starts_with(&seen) {
+        if stream.read_buf(&mut seen).await.map_err(ConnectionError::Socket)? == 0 {
+            break;
+        }
+    }
+    let is_http2 = seen.starts_with(PREFACE);
+    Ok((stream.with_read_ahead(seen.freeze()), is_http2))
+}
+
+async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher) -> Result<(), ConnectionError> {
+    let mut builder = server::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_concurrent_reset_streams(MAX_RESET_STREAMS)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS);
+    if worker.config.max_concurrent_streams < u32::MAX {
+        builder.max_concurrent_streams(worker.config.max_concurrent_streams);
+    }
+    let handshake = builder.handshake::<_, Bytes>(Coalesced::new(stream, flusher));
+    let mut connection = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
+        .await
+        .map_err(|_| ConnectionError::Silent)??;
+    let mut stage = worker.stage.clone();
+    loop {
+        let current = *stage.borrow_and_update();
+        match current {
+            Stage::Running => {}
+            // Refuses new streams, lets the open ones end, then closes.
+            Stage::Draining => connection.graceful_shutdown(),
+            Stage::Stopped => {
+                connection.abrupt_shutdown(Reason::NO_ERROR);
+                let closed = std::future::poll_fn(|cx| connection.poll_closed(cx));
+                // As long as a goodbye takes, and no longer: the process is ending.
+                let _ = tokio::time::timeout(GOODBYE, closed).await;
+                return Ok(());
+            }
+        }
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                None => return Ok(()),
+                Some(accepted) => {
+                    let (request, respond) = accepted?;
+                    tokio::task::spawn_local(dispatch(Rc::clone(&worker), request, respond));
+                }
+            },
+            _ = stage.changed() => {}
+        }
+    }
+}
+
+/// gRPC, or one of the plain HTTP endpoints asked for over HTTP/2.
+async fn dispatch(worker: Rc<Worker>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    let is_grpc = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    let (parts, body) = request.into_parts();
+    if is_grpc {
+        call::serve(&worker, parts, body, respond).await;
+    } else {
+        plain_http::respond(&worker, &parts, respond).await;
+    }
+}

@@ -1,0 +1,184 @@
+//! What a client is told when the proxy itself ends its call: a gRPC code and a text, nothing secret in it.
+//!
+//! Codes matter more than they seem to. etcd's client replays a write up to a hundred times on `CANCELLED` and
+//! `DEADLINE_EXCEEDED`, and reopens a watch at once and for ever on `INTERNAL`; so none of the three is ever made here.
+
+use std::fmt::Write as _;
+
+use h2::Reason;
+use http::{HeaderMap, HeaderValue};
+
+use super::frame::FrameError;
+use crate::etcd::Unreachable;
+use crate::rewrite::{OpenFailure, Refusal, RefusalKind};
+
+/// gRPC status codes that the proxy makes. Source: gRPC's public status code list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Code {
+    Unknown = 2,
+    InvalidArgument = 3,
+    PermissionDenied = 7,
+    FailedPrecondition = 9,
+    Unimplemented = 12,
+    Unavailable = 14,
+    DataLoss = 15,
+}
+
+/// Names of gRPC's status codes, by number, as metrics of Kubernetes and etcd have them.
+const CODE_NAMES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+
+/// The name of a status code.
+pub(super) fn code_name(code: u16) -> &'static str {
+    CODE_NAMES.get(usize::from(code)).copied().unwrap_or("Undefined")
+}
+
+/// Why a call ends other than by etcd's own answer.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// The client is told so.
+    Status(Code, String),
+    /// The same, on a watch: only after a pause, because etcd's client reopens a watch without one.
+    UpstreamLost(String),
+    /// The client has gone; nobody is there to be told.
+    Gone,
+}
+
+impl Fault {
+    pub(super) fn status(code: Code, text: impl Into<String>) -> Self {
+        Self::Status(code, text.into())
+    }
+
+    /// The upstream stream or connection failed under a call. UNAVAILABLE: clients retry reads, and give up on writes,
+    /// of which nobody knows whether they happened.
+    pub(super) fn upstream(error: &h2::Error) -> Self {
+        Self::UpstreamLost(format!("connection to etcd lost: {error}"))
+    }
+
+    /// A request that could not be read from the client.
+    pub(super) fn request(error: &FrameError) -> Self {
+        let code = match error {
+            FrameError::Stream(_) => return Self::Gone,
+            // etcd's own words and code: kube-apiserver acts on exactly these.
+            FrameError::TooLarge { .. } => {
+                return Self::status(Code::InvalidArgument, "etcdserver: request is too large");
+            }
+            FrameError::Compressed(_) => Code::Unimplemented,
+            FrameError::Truncated | FrameError::Flag(_) | FrameError::Surplus | FrameError::Missing => {
+                Code::InvalidArgument
+            }
+        };
+        Self::status(code, error.to_string())
+    }
+
+    /// An answer that could not be read from etcd.
+    pub(super) fn response(error: &FrameError) -> Self {
+        match error {
+            FrameError::Stream(error) => Self::upstream(error),
+            _ => Self::status(Code::Unknown, format!("unusable answer from etcd: {error}")),
+        }
+    }
+
+    /// A request that is not sent on.
+    pub(super) fn refused(refusal: &Refusal) -> Self {
+        let code = match refusal.kind() {
+            RefusalKind::InvalidArgument => Code::InvalidArgument,
+            RefusalKind::PermissionDenied => Code::PermissionDenied,
+            RefusalKind::Unimplemented => Code::Unimplemented,
+            RefusalKind::CannotSeal => Code::FailedPrecondition,
+        };
+        Self::status(code, refusal.to_string())
+    }
+
+    /// An answer of etcd's that must not be passed on. `DATA_LOSS` ends a watch for good and is retried by nobody.
+    pub(super) fn refused_answer(failure: &OpenFailure) -> Self {
+        Self::status(Code::DataLoss, format!("etcd-encryption-proxy: {failure}"))
+    }
+
+    /// The proxy is shutting down. etcd's own words when it does: clients go elsewhere and come back.
+    pub(super) fn stopping() -> Self {
+        Self::status(Code::Unavailable, "etcdserver: server stopped")
+    }
+
+    /// The code's number; `Gone` has none.
+    pub(super) fn code(&self) -> Option<u16> {
+        match self {
+            Self::Status(code, _) => Some(*code as u16),
+            Self::UpstreamLost(_) => Some(Code::Unavailable as u16),
+            Self::Gone => None,
+        }
+    }
+
+    /// What the client sees: `grpc-status` and `grpc-message`.
+    pub(super) fn write_to(&self, headers: &mut HeaderMap) {
+        let (code, text) = match self {
+            Self::Status(code, text) => (*code, text.as_str()),
+            Self::UpstreamLost(text) => (Code::Unavailable, text.as_str()),
+            Self::Gone => (Code::Unavailable, ""),
+        };
+        headers.insert("grpc-status", HeaderValue::from(code as u16));
+        if let Ok(text) = HeaderValue::from_str(&percent_encoded(text)) {
+            headers.insert("grpc-message", text);
+        }
+    }
+}
+
+impl From<Unreachable> for Fault {
+    fn from(error: Unreachable) -> Self {
+        Self::UpstreamLost(error.to_string())
+    }
+}
+
+/// Whether a failed stream is known not to have been looked at by the member, so that sending it again is safe: refused,
+/// or above the last stream that a GOAWAY names (h2 reports a GOAWAY on no other stream).
+pub(super) fn is_unprocessed(error: &h2::Error) -> bool {
+    error.is_remote()
+        && match error.reason() {
+            Some(Reason::REFUSED_STREAM) => error.is_reset(),
+            Some(Reason::NO_ERROR) => error.is_go_away(),
+            _ => false,
+        }
+}
+
+/// gRPC's encoding of `grpc-message`: printable ASCII except `%` stands, every other byte is `%XX`.
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            // Writing to a String cannot fail.
+            _ => drop(write!(out, "%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_encoded_as_grpc_has_it() {
+        let mut headers = HeaderMap::new();
+        Fault::status(Code::DataLoss, "50% of \"ö\"\n").write_to(&mut headers);
+        assert_eq!(headers["grpc-status"], "15");
+        assert_eq!(headers["grpc-message"], "50%25 of \"%C3%B6\"%0A");
+    }
+}

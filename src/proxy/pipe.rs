@@ -1,0 +1,133 @@
+//! Calls that carry no value: bodies pass as they come, in both directions at once, message boundaries and all.
+
+use bytes::Bytes;
+use h2::{RecvStream, SendStream};
+use http::request::Parts;
+
+use super::fault::Fault;
+use super::frame::Frame;
+use super::responder::{self, Responder};
+use super::upstream;
+use super::worker::Worker;
+use crate::etcd::Call;
+
+/// When a call is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// By itself, soon or late; a proxy that drains waits for it.
+    ByItself,
+    /// Perhaps never, so a proxy that drains ends it.
+    WhenDraining,
+}
+
+/// Pipes a whole call.
+pub(super) async fn serve(
+    worker: &Worker,
+    request: Parts,
+    body: RecvStream,
+    respond: &mut Responder,
+    ends: Ends,
+) -> Result<(), Fault> {
+    pipe(worker, request, Upload::Body(body), respond, ends).await
+}
+
+/// Pipes a call whose only message has been read.
+pub(super) async fn message(
+    worker: &Worker,
+    request: Parts,
+    frame: Frame,
+    respond: &mut Responder,
+    ends: Ends,
+) -> Result<(), Fault> {
+    pipe(worker, request, Upload::Message(frame.into_bytes()), respond, ends).await
+}
+
+/// What goes up.
+enum Upload {
+    Body(RecvStream),
+    Message(Bytes),
+}
+
+async fn pipe(
+    worker: &Worker,
+    request: Parts,
+    upload: Upload,
+    respond: &mut Responder,
+    ends: Ends,
+) -> Result<(), Fault> {
+    let Some(path) = request.uri.into_parts().path_and_query else {
+        return Err(Fault::Gone);
+    };
+    let pool = &worker.streams;
+    let (
+        connection,
+        Call {
+            response,
+            request: mut up,
+            open: _open,
+        },
+    ) = respond
+        .unless_gone(upstream::open(pool, &path, &request.headers))
+        .await?;
+    let going_up = async {
+        match upload {
+            Upload::Body(body) => copy_up(body, &mut up).await?,
+            // A failure to send shows again, with its reason, on the response.
+            Upload::Message(frame) => drop(up.send_data(frame, false)),
+        }
+        upstream::half_close(&mut up);
+        // The call ends when its answer does.
+        std::future::pending::<Result<(), Fault>>().await
+    };
+    let coming_down = async {
+        let answer = async { response.await.map_err(|error| Fault::upstream(&error)) };
+        let (parts, mut body) = respond.unless_gone(answer).await?.into_parts();
+        let head = http::Response::from_parts(parts, ());
+        if body.is_end_stream() {
+            upstream::heed_status(pool, &connection, head.headers());
+            return respond.headers(head, true);
+        }
+        respond.headers(head, false)?;
+        loop {
+            let next = async { body.data().await.transpose().map_err(|error| Fault::upstream(&error)) };
+            let Some(data) = respond.unless_gone(next).await? else {
+                break;
+            };
+            let taken = data.len();
+            respond.bytes(data).await?;
+            // Given back only now: a client that reads slowly holds etcd, not this process's memory.
+            let _ = body.flow_control().release_capacity(taken);
+        }
+        let trailers = body
+            .trailers()
+            .await
+            .map_err(|error| Fault::upstream(&error))?
+            .unwrap_or_default();
+        upstream::heed_status(pool, &connection, &trailers);
+        respond.trailers(trailers)
+    };
+    let draining = async {
+        match ends {
+            Ends::ByItself => std::future::pending().await,
+            Ends::WhenDraining => worker.draining().await,
+        }
+    };
+    tokio::select! {
+        ended = coming_down => ended,
+        ended = going_up => ended,
+        () = draining => Err(Fault::stopping()),
+    }
+}
+
+async fn copy_up(mut body: RecvStream, up: &mut SendStream<Bytes>) -> Result<(), Fault> {
+    while let Some(data) = body.data().await {
+        let data = data.map_err(|_| Fault::Gone)?;
+        let taken = data.len();
+        if responder::send(up, data).await.is_err() {
+            // etcd wants no more of it; its answer says why.
+            return Ok(());
+        }
+        let _ = body.flow_control().release_capacity(taken);
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! `KV.RangeStream`: one request, an answer in chunks, each opened as it comes and sent before the next is taken.
+
+use h2::RecvStream;
+use http::request::Parts;
+
+use super::fault::Fault;
+use super::frame::Frames;
+use super::open;
+use super::responder::Responder;
+use super::unary::only_message;
+use super::upstream;
+use super::worker::{MAX_RESPONSE, Worker};
+use crate::etcd::Call;
+use crate::rewrite::range_stream_request;
+
+/// Serves one streamed list.
+pub(super) async fn serve(
+    worker: &Worker,
+    request: Parts,
+    body: RecvStream,
+    respond: &mut Responder,
+) -> Result<(), Fault> {
+    let frame = only_message(worker, &request.headers, body).await?;
+    // Only checked: it goes on as it came.
+    let checked = range_stream_request(frame.message(), &worker.context(&worker.keyring.load()))
+        .map_err(|refusal| Fault::refused(&refusal))?;
+    let Some(path) = request.uri.into_parts().path_and_query else {
+        return Err(Fault::Gone);
+    };
+    let pool = &worker.streams;
+    let headers = upstream::uncompressed(request.headers);
+    let (
+        connection,
+        Call {
+            response,
+            request: mut up,
+            open: _open,
+        },
+    ) = respond.unless_gone(upstream::open(pool, &path, &headers)).await?;
+    // A failure to send shows again, with its reason, on the response.
+    let _ = up.send_data(frame.into_bytes(), true);
+    let answer = async { response.await.map_err(|error| Fault::upstream(&error)) };
+    let (parts, body) = respond.unless_gone(answer).await?.into_parts();
+    let head = http::Response::from_parts(parts, ());
+    if body.is_end_stream() {
+        upstream::heed_status(pool, &connection, head.headers());
+        return respond.headers(head, true);
+    }
+    let mut frames = Frames::new(body, MAX_RESPONSE, head.headers().get("grpc-encoding"));
+    respond.headers(head, false)?;
+    loop {
+        let next = async { frames.next().await.map_err(|error| Fault::response(&error)) };
+        let Some(frame) = respond.unless_gone(next).await? else {
+            break;
+        };
+        let job = checked
+            .responses
+            .open(frame.message())
+            .map_err(|failure| Fault::refused_answer(&failure))?;
+        let message = open::run(worker, job).await?;
+        respond.message(message).await?;
+    }
+    let trailers = frames
+        .trailers()
+        .await
+        .map_err(|error| Fault::response(&error))?
+        .unwrap_or_default();
+    upstream::heed_status(pool, &connection, &trailers);
+    respond.trailers(trailers)
+}

@@ -1,0 +1,158 @@
+//! The answer to one call: headers, messages, trailers, in that order, whatever goes wrong in between.
+
+use std::future::poll_fn;
+
+use bytes::{Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use http::{HeaderMap, HeaderValue, Response, header};
+
+use super::fault::{self, Fault};
+use super::frame::{self, PREFIX};
+use crate::wire::Spliced;
+
+/// Bytes of a long message that are handed to HTTP/2 at once; the next follow when the client has taken them.
+const CHUNK: usize = 256 * 1024;
+
+/// The client's side of one call.
+pub(super) struct Responder {
+    state: State,
+    /// Part of a message is out: no status can follow, only a reset.
+    mid_message: bool,
+    /// What the call's `grpc-status` was, once it is known.
+    code: Option<u16>,
+}
+
+enum State {
+    Waiting(SendResponse<Bytes>),
+    Streaming(SendStream<Bytes>),
+    Ended,
+}
+
+impl Responder {
+    pub(super) fn new(respond: SendResponse<Bytes>) -> Self {
+        Self {
+            state: State::Waiting(respond),
+            mid_message: false,
+            code: None,
+        }
+    }
+
+    /// Resolves when the client has cancelled the call or vanished.
+    pub(super) async fn gone(&mut self) {
+        let cancelled = match &mut self.state {
+            State::Waiting(respond) => poll_fn(|cx| respond.poll_reset(cx)).await,
+            State::Streaming(stream) => poll_fn(|cx| stream.poll_reset(cx)).await,
+            State::Ended => return std::future::pending().await,
+        };
+        // Reset or connection lost: for the call they are the same.
+        drop(cancelled);
+    }
+
+    /// Does `work` for as long as the client is there to want it.
+    pub(super) async fn unless_gone<T>(&mut self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = self.gone() => Err(Fault::Gone),
+        }
+    }
+
+    /// Sends the response's headers, `end` if nothing follows them.
+    pub(super) fn headers(&mut self, response: Response<()>, end: bool) -> Result<(), Fault> {
+        let State::Waiting(mut respond) = std::mem::replace(&mut self.state, State::Ended) else {
+            return Ok(());
+        };
+        let code = end.then(|| status_of(response.headers())).flatten();
+        let stream = respond.send_response(response, end).map_err(|_| Fault::Gone)?;
+        if !end {
+            self.state = State::Streaming(stream);
+        }
+        self.code = code;
+        Ok(())
+    }
+
+    /// Sends one message, waiting for a client that reads slowly.
+    pub(super) async fn message(&mut self, mut message: Spliced) -> Result<(), Fault> {
+        self.mid_message = true;
+        let prefix = frame::prefix(message.len());
+        let first = message.next_chunk(CHUNK).unwrap_or_default();
+        let mut head = BytesMut::with_capacity(PREFIX + first.len());
+        head.extend_from_slice(&prefix);
+        head.extend_from_slice(&first);
+        self.bytes(head.freeze()).await?;
+        while let Some(chunk) = message.next_chunk(CHUNK) {
+            self.bytes(chunk).await?;
+        }
+        self.mid_message = false;
+        Ok(())
+    }
+
+    /// Sends bytes of a body as they are, waiting for a client that reads slowly.
+    pub(super) async fn bytes(&mut self, data: Bytes) -> Result<(), Fault> {
+        let State::Streaming(stream) = &mut self.state else {
+            return Ok(());
+        };
+        send(stream, data).await.map_err(|_| Fault::Gone)
+    }
+
+    /// Sends the trailers, which end the answer.
+    pub(super) fn trailers(&mut self, trailers: HeaderMap) -> Result<(), Fault> {
+        let State::Streaming(mut stream) = std::mem::replace(&mut self.state, State::Ended) else {
+            return Ok(());
+        };
+        self.code = status_of(&trailers);
+        stream.send_trailers(trailers).map_err(|_| Fault::Gone)
+    }
+
+    /// The name of the code that the call ended with; `Canceled` for one whose client went away.
+    pub(super) fn code(&self) -> &'static str {
+        self.code.map_or("Canceled", fault::code_name)
+    }
+
+    /// Ends the answer with a status of ours. In the middle of a message only a reset can say that it is not whole.
+    pub(super) fn fail(&mut self, fault: &Fault) {
+        self.code = fault.code();
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Waiting(mut respond) => {
+                let mut response = Response::new(());
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                fault.write_to(response.headers_mut());
+                // A client that has gone meanwhile needs no answer; so below.
+                let _ = respond.send_response(response, true);
+            }
+            // REFUSED_STREAM would have clients send the call again, CANCEL would have writes replayed. INTERNAL_ERROR
+            // reads as INTERNAL, but can only happen here once headers are out, so never on a write.
+            State::Streaming(mut stream) if self.mid_message => stream.send_reset(Reason::INTERNAL_ERROR),
+            State::Streaming(mut stream) => {
+                let mut trailers = HeaderMap::new();
+                fault.write_to(&mut trailers);
+                let _ = stream.send_trailers(trailers);
+            }
+            State::Ended => {}
+        }
+    }
+}
+
+fn status_of(headers: &HeaderMap) -> Option<u16> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// Sends `data` as the peer's flow-control window lets it.
+pub(super) async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), h2::Error> {
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        let mut available = stream.capacity();
+        if available == 0 {
+            available = match poll_fn(|cx| stream.poll_capacity(cx)).await {
+                Some(capacity) => capacity?,
+                None => return Err(Reason::CANCEL.into()),
+            };
+        }
+        let piece = data.split_to(available.min(data.len()));
+        stream.send_data(piece, false)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Puts a call to etcd: finds a connection, sends, and sends again only what no member has looked at.
+
+use bytes::Bytes;
+use h2::{RecvStream, SendStream};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Response};
+
+use super::fault::{Fault, is_unprocessed};
+use crate::etcd::{Call, Connection, OpenCall, Pool};
+
+/// How often a call may be moved to another connection before its failure is told. Each needs a connection that was
+/// closed in good order at just that moment, so more than a few in a row mean something else.
+const ATTEMPTS: usize = 4;
+
+/// Answers of etcd after which another member should be asked. Source: etcd's public `rpctypes` error table.
+const MEMBER_CANNOT_SERVE: [&str; 3] = [
+    "etcdserver: no leader",
+    "etcdserver: server stopped",
+    "etcdserver: rpc not supported for learner",
+];
+
+/// A unary call's answer under way.
+pub(super) struct Answer {
+    pub(super) response: Response<RecvStream>,
+    pub(super) connection: Connection,
+    /// Keeps the call counted on its connection.
+    pub(super) _open: OpenCall,
+}
+
+/// Sends a call with its only message and waits for the answer's headers.
+pub(super) async fn unary(pool: &Pool, path: &PathAndQuery, headers: HeaderMap, frame: Bytes) -> Result<Answer, Fault> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let (
+            connection,
+            Call {
+                response,
+                mut request,
+                open,
+            },
+        ) = open(pool, path, &headers).await?;
+        // A failure to send shows again, with its reason, on the response.
+        let _ = request.send_data(frame.clone(), true);
+        match response.await {
+            Ok(response) => {
+                return Ok(Answer {
+                    response,
+                    connection,
+                    _open: open,
+                });
+            }
+            Err(error) => {
+                pool.discard_after(&connection, &error);
+                if !is_unprocessed(&error) {
+                    return Err(Fault::upstream(&error));
+                }
+                last = Some(error);
+            }
+        }
+    }
+    Err(last.as_ref().map_or(Fault::Gone, Fault::upstream))
+}
+
+/// Opens a call whose messages follow.
+pub(super) async fn open(pool: &Pool, path: &PathAndQuery, headers: &HeaderMap) -> Result<(Connection, Call), Fault> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let connection = pool.connection().await?;
+        match connection.call(path.clone(), headers.clone()).await {
+            Ok(call) => return Ok((connection, call)),
+            // Nothing was sent on it.
+            Err(error) => {
+                pool.discard_after(&connection, &error);
+                last = Some(error);
+            }
+        }
+    }
+    Err(last.as_ref().map_or(Fault::Gone, Fault::upstream))
+}
+
+/// Notes what an answer's status says about the member that gave it.
+pub(super) fn heed_status(pool: &Pool, connection: &Connection, trailers: &HeaderMap) {
+    let is_unavailable = trailers.get("grpc-status").is_some_and(|status| status == "14");
+    if !is_unavailable {
+        return;
+    }
+    if let Some(text) = trailers.get("grpc-message").and_then(|text| text.to_str().ok())
+        && MEMBER_CANNOT_SERVE.contains(&text)
+    {
+        pool.move_on(connection, text);
+    }
+}
+
+/// Request headers that ask for uncompressed answers: the proxy must read them. Compression is agreed on hop by hop.
+pub(super) fn uncompressed(mut headers: HeaderMap) -> HeaderMap {
+    headers.remove("grpc-accept-encoding");
+    headers
+}
+
+/// Ends the request half of a call. What goes wrong shows on the response.
+pub(super) fn half_close(request: &mut SendStream<Bytes>) {
+    let _ = request.send_data(Bytes::new(), true);
+}

@@ -1,0 +1,135 @@
+//! `Watch.Watch`: one client stream is one stream to etcd. Nothing is merged, cached or quietly reopened, and responses
+//! keep their order, because each is opened and sent before the next is taken.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{RecvStream, SendStream};
+use http::request::Parts;
+use rand::RngExt;
+
+use super::fault::Fault;
+use super::frame::Frames;
+use super::responder::{self, Responder};
+use super::worker::{MAX_RESPONSE, Worker};
+use super::{open, upstream};
+use crate::etcd::{Call, Connection};
+use crate::rewrite::WatchSession;
+
+/// Pause before a client is told that its watch stream is lost, drawn between these: etcd's clients up to 3.5.5 open the
+/// next one at once, tens of thousands of times a second while etcd stays away.
+const HOLD: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_millis(250);
+
+/// Serves one client stream, with all the watches on it.
+pub(super) async fn serve(
+    worker: &Worker,
+    request: Parts,
+    body: RecvStream,
+    respond: &mut Responder,
+) -> Result<(), Fault> {
+    let outcome = tokio::select! {
+        outcome = stream(worker, request, body, respond) => outcome,
+        () = worker.draining() => Err(Fault::stopping()),
+    };
+    if let Err(Fault::UpstreamLost(_)) = &outcome {
+        let hold = tokio::time::sleep(rand::rng().random_range(HOLD));
+        let until_reachable = async {
+            hold.await;
+            // The client would come back at once: let it find a member when it does.
+            let _ = worker.streams.connection().await;
+        };
+        tokio::select! {
+            () = until_reachable => {}
+            () = worker.draining() => {}
+            () = respond.gone() => return Err(Fault::Gone),
+        }
+    }
+    outcome
+}
+
+async fn stream(worker: &Worker, request: Parts, body: RecvStream, respond: &mut Responder) -> Result<(), Fault> {
+    let Some(path) = request.uri.into_parts().path_and_query else {
+        return Err(Fault::Gone);
+    };
+    let encoding = request.headers.get("grpc-encoding").cloned();
+    let headers = upstream::uncompressed(request.headers);
+    let (
+        connection,
+        Call {
+            response,
+            request: mut up,
+            open: _open,
+        },
+    ) = respond
+        .unless_gone(upstream::open(&worker.streams, &path, &headers))
+        .await?;
+    let session = RefCell::new(WatchSession::default());
+    let requests = Frames::new(body, worker.max_request(), encoding.as_ref());
+    tokio::select! {
+        ended = coming_down(worker, &session, response, &connection, respond) => ended,
+        ended = going_up(worker, &session, requests, &mut up) => ended,
+    }
+}
+
+/// Checks and forwards what the client asks for. Resolves only if that fails.
+async fn going_up(
+    worker: &Worker,
+    session: &RefCell<WatchSession>,
+    mut requests: Frames,
+    up: &mut SendStream<Bytes>,
+) -> Result<(), Fault> {
+    while let Some(frame) = requests.next().await.map_err(|error| Fault::request(&error))? {
+        // Only checked: it goes on as it came.
+        session
+            .borrow_mut()
+            .request(frame.message(), &worker.context(&worker.keyring.load()))
+            .map_err(|refusal| Fault::refused(&refusal))?;
+        if responder::send(up, frame.into_bytes()).await.is_err() {
+            // etcd wants no more of it; its answer says why.
+            return std::future::pending().await;
+        }
+    }
+    upstream::half_close(up);
+    std::future::pending().await
+}
+
+async fn coming_down(
+    worker: &Worker,
+    session: &RefCell<WatchSession>,
+    response: ResponseFuture,
+    connection: &Connection,
+    respond: &mut Responder,
+) -> Result<(), Fault> {
+    let answer = async { response.await.map_err(|error| Fault::upstream(&error)) };
+    let (parts, body) = respond.unless_gone(answer).await?.into_parts();
+    let head = http::Response::from_parts(parts, ());
+    if body.is_end_stream() {
+        upstream::heed_status(&worker.streams, connection, head.headers());
+        return respond.headers(head, true);
+    }
+    let mut frames = Frames::new(body, MAX_RESPONSE, head.headers().get("grpc-encoding"));
+    respond.headers(head, false)?;
+    loop {
+        let next = async { frames.next().await.map_err(|error| Fault::response(&error)) };
+        let Some(frame) = respond.unless_gone(next).await? else {
+            break;
+        };
+        let job = session
+            .borrow_mut()
+            .response(frame.message(), &worker.context(&worker.keyring.load()))
+            .map_err(|failure| Fault::refused_answer(&failure))?;
+        // None: all its events were the proxy's own, and without them it would read as a progress notification.
+        let Some(job) = job else { continue };
+        let message = open::run(worker, job).await?;
+        respond.message(message).await?;
+    }
+    let trailers = frames
+        .trailers()
+        .await
+        .map_err(|error| Fault::response(&error))?
+        .unwrap_or_default();
+    upstream::heed_status(&worker.streams, connection, &trailers);
+    respond.trailers(trailers)
+}

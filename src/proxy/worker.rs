@@ -1,0 +1,68 @@
+//! What every call on one runtime shares. One of these per core; nothing in it crosses threads but immutable settings.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::Stage;
+use crate::etcd::Pool;
+use crate::keyring::{Keyring, KeyringHandle};
+use crate::rewrite::{Context, OnUndecryptable};
+use crate::transport::Dialer;
+use crate::types::StatePrefix;
+
+/// etcd's receive limit stands this much above `--max-request-bytes`: room for what surrounds the values.
+const REQUEST_OVERHEAD: usize = 512 * 1024;
+
+/// Longest message taken from etcd, bytes: what Go's gRPC client takes.
+pub(super) const MAX_RESPONSE: usize = i32::MAX as usize;
+
+/// Settings of the data path, the same for every runtime.
+#[derive(Debug)]
+pub struct Config {
+    /// Keys that only the proxy itself may touch.
+    pub state_prefix: StatePrefix,
+    /// What a reader gets for a sealed value that no key opens.
+    pub on_undecryptable: OnUndecryptable,
+    /// etcd's limit on a request, bytes.
+    pub max_request_bytes: usize,
+    /// Streams that one client connection may have open at once.
+    pub max_concurrent_streams: u32,
+    /// Members, for plain HTTP requests.
+    pub http_members: Arc<[Dialer]>,
+}
+
+/// One runtime's share of the proxy.
+pub(super) struct Worker {
+    /// For calls that end by themselves.
+    pub(super) calls: Rc<Pool>,
+    /// For calls that stay: their unread answers must not stand in the way of the others.
+    pub(super) streams: Rc<Pool>,
+    pub(super) keyring: Arc<KeyringHandle>,
+    pub(super) config: Arc<Config>,
+    pub(super) stage: watch::Receiver<Stage>,
+}
+
+impl Worker {
+    /// Longest message taken from a client, bytes, as etcd has it.
+    pub(super) fn max_request(&self) -> usize {
+        self.config.max_request_bytes.saturating_add(REQUEST_OVERHEAD)
+    }
+
+    /// What messages are rewritten under.
+    pub(super) fn context<'a>(&'a self, keyring: &'a Keyring) -> Context<'a> {
+        Context {
+            keyring,
+            state: &self.config.state_prefix,
+            on_undecryptable: self.config.on_undecryptable,
+        }
+    }
+
+    /// Resolves when the proxy begins to drain.
+    pub(super) async fn draining(&self) {
+        let mut stage = self.stage.clone();
+        // The sender outlives every worker; if it were gone, that would be a stop as well.
+        let _ = stage.wait_for(|stage| *stage != Stage::Running).await;
+    }
+}
