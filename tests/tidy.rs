@@ -48,7 +48,11 @@ fn imports_go_down_the_table() {
         if path.is_empty() {
             continue;
         }
-        wrong.extend(violations(&text, &path).into_iter().map(|why| format!("{}: {why}", file.display())));
+        wrong.extend(
+            violations(&text, &path)
+                .into_iter()
+                .map(|why| format!("{}: {why}", file.display())),
+        );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -56,7 +60,10 @@ fn imports_go_down_the_table() {
 #[test]
 fn files_say_what_they_are_for_and_stay_small() {
     let mut wrong = Vec::new();
-    let files = ["src", "tests", "benches"].into_iter().flat_map(sources).chain([root().join("build.rs")]);
+    let files = ["src", "tests", "benches"]
+        .into_iter()
+        .flat_map(sources)
+        .chain([root().join("build.rs")]);
     for file in files {
         let text = fs::read_to_string(&file).expect("a source file");
         let lines = text.lines().count();
@@ -99,17 +106,33 @@ fn sources(folder: &str) -> Vec<PathBuf> {
 
 /// The module that a file under `src` holds; empty for the crate's roots, which know every room.
 fn module_of(file: &Path) -> Vec<String> {
-    let relative = file.strip_prefix(root().join("src")).expect("a file under src").with_extension("");
-    let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-    if parts == ["lib"] || parts == ["main"] { Vec::new() } else { parts }
+    let relative = file
+        .strip_prefix(root().join("src"))
+        .expect("a file under src")
+        .with_extension("");
+    let parts: Vec<_> = relative
+        .iter()
+        .map(|part| part.to_string_lossy().into_owned())
+        .collect();
+    if parts == ["lib"] || parts == ["main"] {
+        Vec::new()
+    } else {
+        parts
+    }
 }
 
 /// What is wrong with the imports of a module's text.
 fn violations(text: &str, module: &[String]) -> Vec<String> {
     let file = syn::parse_file(text).expect("Rust");
-    let mut imports = Imports { module: module.to_vec(), rooms: Vec::new(), wrong: Vec::new() };
+    let mut imports = Imports {
+        module: module.to_vec(),
+        rooms: Vec::new(),
+        wrong: Vec::new(),
+    };
     imports.visit_file(&file);
-    let Imports { mut rooms, mut wrong, .. } = imports;
+    let Imports {
+        mut rooms, mut wrong, ..
+    } = imports;
     rooms.sort();
     rooms.dedup();
     let Some(level) = ROOMS.iter().position(|&room| room == module[0]) else {
@@ -156,7 +179,9 @@ impl Imports {
         }
         match rest.first() {
             Some(room) if room != "*" => self.rooms.push(room.clone()),
-            _ => self.wrong.push(format!("`{}` imports the whole crate", segments.join("::"))),
+            _ => self
+                .wrong
+                .push(format!("`{}` imports the whole crate", segments.join("::"))),
         }
     }
 
@@ -195,7 +220,9 @@ impl Imports {
                     let mut path = vec![ident.to_string()];
                     let mut at = index + 1;
                     while is_colon(trees.get(at)) && is_colon(trees.get(at + 1)) {
-                        let Some(TokenTree::Ident(next)) = trees.get(at + 2) else { break };
+                        let Some(TokenTree::Ident(next)) = trees.get(at + 2) else {
+                            break;
+                        };
                         path.push(next.to_string());
                         at += 3;
                     }
@@ -301,5 +328,9 @@ fn the_check_sees_every_way_to_import() {
     for text in fine {
         assert_eq!(violations(text, &module), Vec::<String>::new(), "{text}");
     }
-    assert_eq!(violations("", &["attic".to_owned()]).len(), 1, "a room that is not in the table");
+    assert_eq!(
+        violations("", &["attic".to_owned()]).len(),
+        1,
+        "a room that is not in the table"
+    );
 }

@@ -164,15 +164,16 @@ pub(super) struct Flags {
           hide_default_value = true, help_heading = "Clients")]
     max_concurrent_streams: u32,
 
-    /// Where /metrics, /livez, /readyz and /healthz are served; separated by commas, empty for nowhere
+    /// Where /metrics, /livez, /readyz and /healthz are served, such as http://127.0.0.1:3381; separated by commas. As
+    /// with etcd's flag of this name, nowhere unless given
     #[arg(
         long,
         env = "ETCD_ENCRYPTION_PROXY_LISTEN_METRICS_URLS",
         value_name = "URL,…",
-        default_value = "http://127.0.0.1:3381",
+        value_delimiter = ',',
         help_heading = "Operation"
     )]
-    listen_metrics_urls: String,
+    listen_metrics_urls: Vec<ListenUrl>,
     /// How long calls under way may take to end after SIGTERM; a second signal stops at once
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "30s",
           value_parser = humantime::parse_duration, help_heading = "Operation")]
@@ -240,13 +241,6 @@ impl From<LogFormat> for Format {
 impl Flags {
     /// Resolves what the flags mean together.
     pub(super) fn settings(self) -> anyhow::Result<Settings> {
-        let listen_metrics = self
-            .listen_metrics_urls
-            .split(',')
-            .filter(|url| !url.trim().is_empty())
-            .map(str::parse)
-            .collect::<Result<_, _>>()
-            .map_err(|error| anyhow::anyhow!("--listen-metrics-urls: {error}"))?;
         let server_files = match (self.cert_file, self.key_file) {
             (Some(cert_file), Some(key_file)) => {
                 let allowed = Allowed::new(
@@ -271,7 +265,7 @@ impl Flags {
         };
         Ok(Settings {
             listen: self.listen_client_urls,
-            listen_metrics,
+            listen_metrics: self.listen_metrics_urls,
             server_files,
             allow_plaintext_on_network: self.allow_plaintext_on_network,
             members: self.etcd_servers,
