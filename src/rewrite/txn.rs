@@ -20,9 +20,13 @@ use crate::wire::{
 };
 
 /// How deep transactions may nest. etcd counts operations over all levels, each of which has at least one, and refuses
-/// more than `--max-txn-ops`, 128 unless configured: four times that is refused here, lest a message that is nothing but
+/// more than `--max-txn-ops`, 128 unless configured. Four times that is refused here, lest a message that is nothing but
 /// nesting be worked on.
 const MAX_DEPTH: usize = 512;
+
+/// How many operations a request may have in all, in both branches and at every depth. An operation can be two bytes
+/// long, and the plan for it is many times that; this bounds the plan to a few megabytes.
+const MAX_OPS: usize = 64 * 1024;
 
 /// One `TxnRequest` on the way down.
 struct Level<'a> {
@@ -44,6 +48,7 @@ struct Op<'a> {
 /// Records in `script` what the `TxnRequest` `message` becomes; returns how its answer is to be read.
 pub(super) fn request(message: &[u8], script: &mut Script, ctx: &Context<'_>) -> Result<Txns, Refusal> {
     let mut txns = vec![TxnPlan::default()];
+    let mut ops = 0;
     let mut levels = vec![Level {
         fields: Fields::new(message),
         frame: Frame::TOP,
@@ -60,6 +65,10 @@ pub(super) fn request(message: &[u8], script: &mut Script, ctx: &Context<'_>) ->
         if field.number != SUCCESS && field.number != FAILURE {
             continue;
         }
+        ops += 1;
+        if ops > MAX_OPS {
+            return Err(Refusal::TooManyOps);
+        }
         let (frame, txn) = (level.frame, level.txn);
         let request = field.body()?;
         let plan = match oneof::member(request, op::TXN)? {
@@ -67,7 +76,7 @@ pub(super) fn request(message: &[u8], script: &mut Script, ctx: &Context<'_>) ->
             Oneof::Unknown => return Err(Refusal::UnknownKind),
             Oneof::Member { field: member, body } if member.number == op::TXN => {
                 if levels.len() >= MAX_DEPTH {
-                    return Err(Refusal::NestedTooDeep);
+                    return Err(Refusal::TooManyOps);
                 }
                 let frame = script.enter(frame, request.extent);
                 let nested = txns.len();

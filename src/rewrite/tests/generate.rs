@@ -7,7 +7,8 @@ use super::{
     normal::Kind,
     pb::{
         Compare, DeleteRangeRequest, DeleteRangeResponse, Event, KeyValue, PutRequest, PutResponse, RangeRequest,
-        RangeResponse, Request, RequestOp, Response, ResponseHeader, ResponseOp, TxnRequest, TxnResponse, WatchResponse,
+        RangeResponse, Request, RequestOp, Response, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+        WatchResponse,
     },
     world::{CONFIG_MAP, LEASE, POD, SECRET},
 };
@@ -70,7 +71,11 @@ impl Generate {
     pub(super) fn range(&mut self) -> RangeRequest {
         let key = self.key();
         RangeRequest {
-            range_end: if self.0.random() { Vec::new() } else { [&key[..], b"\xff"].concat() },
+            range_end: if self.0.random() {
+                Vec::new()
+            } else {
+                [&key[..], b"\xff"].concat()
+            },
             key,
             limit: self.number(),
             revision: self.number(),

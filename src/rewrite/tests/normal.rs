@@ -55,7 +55,9 @@ impl Kind {
 
 /// `message` with every value mapped by key, empty values left out, lengths in their shortest form.
 pub(super) fn map_values(message: &[u8], kind: Kind, map: &mut dyn FnMut(&[u8], &[u8]) -> Vec<u8>) -> Vec<u8> {
-    let fields: Vec<_> = Fields::new(message).map(|field| field.expect("it is well formed")).collect();
+    let fields: Vec<_> = Fields::new(message)
+        .map(|field| field.expect("it is well formed"))
+        .collect();
     let body = |number| {
         fields
             .iter()

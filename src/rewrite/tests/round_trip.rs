@@ -1,8 +1,8 @@
 //! What is sealed on the way to etcd and opened on the way back is the same; what has no value stays as it is, to the byte.
 
 use bytes::Bytes;
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 use rand::RngExt;
 
 use super::{
@@ -82,11 +82,18 @@ fn check_answer(seed: u64, answer: &[u8], kind: Kind, begin: impl FnOnce(Bytes, 
     let world = World::new();
     let mut generate = Generate::from_seed(seed);
     let stored = map_values(answer, kind, &mut |key, value| {
-        if value.is_empty() { Vec::new() } else { world.sealed(key, value) }
+        if value.is_empty() {
+            Vec::new()
+        } else {
+            world.sealed(key, value)
+        }
     });
     let job = begin(stored.into(), &world);
     let opened = open(job, &world, generate.0.random_range(1..5_000));
-    assert_eq!(in_chunks(opened, generate.0.random_range(1..40_000)), map_values(answer, kind, &mut same));
+    assert_eq!(
+        in_chunks(opened, generate.0.random_range(1..40_000)),
+        map_values(answer, kind, &mut same)
+    );
 }
 
 proptest! {
@@ -185,11 +192,21 @@ fn an_empty_put_is_sealed_and_ignore_value_is_not() {
         lease: 5,
         ..PutRequest::default()
     };
-    let sent = world.send(UnaryRpc::Put, &put).expect("it is well formed").message.into_bytes();
+    let sent = world
+        .send(UnaryRpc::Put, &put)
+        .expect("it is well formed")
+        .message
+        .into_bytes();
     let sent = PutRequest::decode(sent).expect("it is a put");
     assert!(is_sealed(&sent.value));
     assert_eq!(world.opened(SECRET, &sent.value), b"");
-    assert_eq!(PutRequest { value: Vec::new(), ..sent }, put);
+    assert_eq!(
+        PutRequest {
+            value: Vec::new(),
+            ..sent
+        },
+        put
+    );
 
     put.ignore_value = true;
     for value in [&b""[..], b"etcd refuses this"] {
@@ -207,12 +224,17 @@ fn an_emptied_value_leaves_no_field() {
         value,
         ..KeyValue::default()
     };
-    let request = world.send(UnaryRpc::Range, &RangeRequest::default()).expect("it is well formed");
+    let request = world
+        .send(UnaryRpc::Range, &RangeRequest::default())
+        .expect("it is well formed");
     let answer = RangeResponse {
         kvs: vec![kv(world.sealed(SECRET, b""))],
         ..RangeResponse::default()
     };
-    let job = request.response.open(answer.encode_to_vec().into()).expect("it is well formed");
+    let job = request
+        .response
+        .open(answer.encode_to_vec().into())
+        .expect("it is well formed");
     let opened = job.run(&world.ctx()).expect("it opens").message.into_bytes();
     let expected = RangeResponse {
         kvs: vec![kv(Vec::new())],
@@ -247,11 +269,16 @@ fn a_long_list_is_opened_in_place_or_beside() {
         let stored = Bytes::copy_from_slice(&stored);
         let second = holder.map(|_| stored.clone());
         let before = second.as_ref().map(|second| second.to_vec());
-        let request = world.send(UnaryRpc::Range, &RangeRequest::default()).expect("it is well formed");
+        let request = world
+            .send(UnaryRpc::Range, &RangeRequest::default())
+            .expect("it is well formed");
         let job = request.response.open(stored).expect("it is well formed");
         let opened = open(job, &world, 10_000);
         assert!(in_chunks(opened, 64 * 1024) == expected);
-        assert!(second.as_deref() == before.as_deref(), "another's message was written to");
+        assert!(
+            second.as_deref() == before.as_deref(),
+            "another's message was written to"
+        );
     }
 }
 
@@ -267,7 +294,9 @@ fn an_answer_without_a_sealed_value_is_not_copied() {
         ..RangeResponse::default()
     };
     let stored = Bytes::from(answer.encode_to_vec());
-    let request = world.send(UnaryRpc::Range, &RangeRequest::default()).expect("it is well formed");
+    let request = world
+        .send(UnaryRpc::Range, &RangeRequest::default())
+        .expect("it is well formed");
     let job = request.response.open(stored.clone()).expect("it is well formed");
     let mut opened = job.run(&world.ctx()).expect("it opens").message;
     let chunk = opened.next_chunk(usize::MAX).expect("there is one");
