@@ -352,7 +352,7 @@ mod tests {
     fn long_stretches_are_shared_and_short_ones_are_put_together() {
         let mut message = Vec::new();
         put_bytes(&mut message, 1, b"short");
-        put_bytes(&mut message, 2, &[1; 50_000]);
+        put_bytes(&mut message, 2, &vec![1; 50_000]);
         let mut script = Script::new();
         script.fresh().extend_from_slice(b"other");
         script.set_field(Frame::TOP, 0, 7, 1, 0);

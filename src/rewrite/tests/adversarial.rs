@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     rewrite::{Refusal, RefusalKind, UnaryRequest, UnaryRpc, WatchSession, fuzz, unary_request},
-    wire::{WireError, put_bytes, put_varint},
+    wire::{WireError, put_bytes, put_raw, put_varint},
 };
 
 fn send(rpc: UnaryRpc, message: &[u8]) -> Result<UnaryRequest, Refusal> {
@@ -36,15 +36,11 @@ fn varint(number: u32, value: u64) -> Vec<u8> {
     out
 }
 
-/// A tag as its raw varint.
-fn tagged(mut tag: u64, content: &[u8]) -> Vec<u8> {
+/// A length-delimited field with this varint for a tag.
+fn tagged(tag: u64, content: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    while tag >= 0x80 {
-        out.push((tag & 0x7f) as u8 | 0x80);
-        tag >>= 7;
-    }
-    out.push(tag as u8);
-    out.push(u8::try_from(content.len()).expect("it is short"));
+    put_raw(&mut out, tag);
+    put_raw(&mut out, content.len() as u64);
     out.extend_from_slice(content);
     out
 }
@@ -215,23 +211,12 @@ fn value_compares_and_sorts_are_refused_only_over_ciphertext() {
 
 #[test]
 fn a_hundred_thousand_nested_transactions_are_a_clean_error() {
-    // Innermost first, built from the back lest the test be quadratic.
-    let mut reversed = Vec::new();
-    let prepend = |len: usize, tag: u8, reversed: &mut Vec<u8>| {
+    // Built from the back, innermost first, lest the test be quadratic.
+    let mut reversed: Vec<u8> = Vec::new();
+    for tag in [0x22, 0x12].repeat(100_000) {
         let mut prefix = vec![tag];
-        let mut len = len;
-        while len >= 0x80 {
-            prefix.push((len & 0x7f) as u8 | 0x80);
-            len >>= 7;
-        }
-        prefix.push(len as u8);
+        put_raw(&mut prefix, reversed.len() as u64);
         reversed.extend(prefix.iter().rev());
-    };
-    for _ in 0..100_000 {
-        let len = reversed.len();
-        prepend(len, 0x22, &mut reversed);
-        let len = reversed.len();
-        prepend(len, 0x12, &mut reversed);
     }
     reversed.reverse();
     let refusal = refused(UnaryRpc::Txn, &reversed);

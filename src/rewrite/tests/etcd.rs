@@ -13,14 +13,12 @@ use crate::types::KeyRange;
 pub(super) struct Etcd(pub(super) BTreeMap<Vec<u8>, KeyValue>);
 
 impl Etcd {
-    fn header() -> Option<ResponseHeader> {
-        Some(ResponseHeader {
-            cluster_id: 1,
-            member_id: 2,
-            revision: 77,
-            raft_term: 3,
-        })
-    }
+    const HEADER: Option<ResponseHeader> = Some(ResponseHeader {
+        cluster_id: 1,
+        member_id: 2,
+        revision: 77,
+        raft_term: 3,
+    });
 
     fn within(&self, key: &[u8], range_end: &[u8]) -> Vec<KeyValue> {
         let range = KeyRange::new(key, range_end);
@@ -51,10 +49,12 @@ impl Etcd {
             kvs.truncate(limit);
         }
         if request.keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value = Vec::new());
+            for kv in &mut kvs {
+                kv.value = Vec::new();
+            }
         }
         RangeResponse {
-            header: Self::header(),
+            header: Self::HEADER,
             kvs,
             more,
             count,
@@ -67,7 +67,7 @@ impl Etcd {
             self.0.remove(&kv.key);
         }
         DeleteRangeResponse {
-            header: Self::header(),
+            header: Self::HEADER,
             deleted: i64::try_from(kvs.len()).expect("there are few"),
             prev_kvs: if request.prev_kv { kvs } else { Vec::new() },
         }
@@ -81,7 +81,7 @@ impl Etcd {
         };
         let before = self.0.insert(request.key.clone(), kv);
         PutResponse {
-            header: Self::header(),
+            header: Self::HEADER,
             prev_kv: before.filter(|_| request.prev_kv),
         }
     }
@@ -102,7 +102,7 @@ impl Etcd {
             })
             .collect();
         TxnResponse {
-            header: Self::header(),
+            header: Self::HEADER,
             succeeded,
             responses,
         }

@@ -131,15 +131,12 @@ proptest! {
                 return Ok(());
             }
         };
-        let answer: RangeResponse = match request.send_as {
-            UnaryRpc::Txn => {
-                let asked: TxnRequest = sent(&mut request);
-                world.answer(request, &stored.txn(&asked)).expect("it is well formed")
-            }
-            _ => {
-                let asked: RangeRequest = sent(&mut request);
-                world.answer(request, &stored.range(&asked)).expect("it is well formed")
-            }
+        let answer: RangeResponse = if request.send_as == UnaryRpc::Txn {
+            let asked: TxnRequest = sent(&mut request);
+            world.answer(request, &stored.txn(&asked)).expect("it is well formed")
+        } else {
+            let asked: RangeRequest = sent(&mut request);
+            world.answer(request, &stored.range(&asked)).expect("it is well formed")
         };
         prop_assert_eq!(answer, visible.range(&asked));
     }
@@ -154,15 +151,12 @@ proptest! {
             prop_assert!(is_inside(&asked.key, &asked.range_end));
             return Ok(());
         };
-        let answer: DeleteRangeResponse = match request.send_as {
-            UnaryRpc::Txn => {
-                let asked: TxnRequest = sent(&mut request);
-                world.answer(request, &stored.txn(&asked)).expect("it is well formed")
-            }
-            _ => {
-                let asked: DeleteRangeRequest = sent(&mut request);
-                world.answer(request, &stored.delete_range(&asked)).expect("it is well formed")
-            }
+        let answer: DeleteRangeResponse = if request.send_as == UnaryRpc::Txn {
+            let asked: TxnRequest = sent(&mut request);
+            world.answer(request, &stored.txn(&asked)).expect("it is well formed")
+        } else {
+            let asked: DeleteRangeRequest = sent(&mut request);
+            world.answer(request, &stored.delete_range(&asked)).expect("it is well formed")
         };
         prop_assert_eq!(answer, visible.delete_range(&asked));
         let state = world.ctx().state;
