@@ -224,7 +224,7 @@ impl Generate {
         let mut out = Vec::new();
         for field in Fields::new(message) {
             let field = field.expect("prost wrote it");
-            self.unknown(&mut out);
+            self.unknown(&mut out, kind);
             match (kind.nested(field.number), field.value) {
                 (Some(nested), Value::Bytes(body)) => {
                     put_bytes(&mut out, field.number, &self.strew(body.bytes, nested));
@@ -232,12 +232,15 @@ impl Generate {
                 _ => out.extend_from_slice(&message[field.start..field.end]),
             }
         }
-        self.unknown(&mut out);
+        self.unknown(&mut out, kind);
         out
     }
 
-    /// Sometimes an unknown field, of any wire type.
-    fn unknown(&mut self, out: &mut Vec<u8>) {
+    /// Sometimes an unknown field, of any wire type; but not in an operation, which is a oneof and nothing else.
+    fn unknown(&mut self, out: &mut Vec<u8>, kind: Kind) {
+        if kind == Kind::Op {
+            return;
+        }
         let number = self.0.random_range(1000..100_000);
         let tag = |out: &mut Vec<u8>, wire_type: u32| put_raw(out, u64::from(number << 3 | wire_type));
         match self.0.random_range(0..20) {
