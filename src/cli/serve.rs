@@ -164,7 +164,7 @@ pub(super) struct Flags {
           hide_default_value = true, help_heading = "Clients")]
     max_concurrent_streams: u32,
 
-    /// Where /metrics, /livez, /readyz and /healthz are served, such as http://127.0.0.1:3381; separated by commas. As
+    /// Where /metrics, /livez, /readyz and /healthz are served, each `http://IP:PORT` or `https://IP:PORT`, separated by commas. As
     /// with etcd's flag of this name, nowhere unless given
     #[arg(
         long,

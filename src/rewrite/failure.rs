@@ -91,7 +91,7 @@ mod tests {
     fn keys_are_shown_as_ascii_and_not_without_end() {
         assert_eq!(EscapedKey::new(b"/a\n\xff\"").to_string(), r#""/a\n\xff\"""#);
         assert_eq!(EscapedKey::new(&[b'a'; 256]).to_string().len(), 258);
-        let long = EscapedKey::new(&[b'a'; 100_000]).to_string();
+        let long = EscapedKey::new(&vec![b'a'; 100_000]).to_string();
         assert!(long.ends_with("a\"…") && long.len() < 270);
     }
 

@@ -5,7 +5,7 @@ use std::slice;
 
 use super::{
     OpenFailure,
-    oneof::{self, Oneof},
+    oneof::{self, Member},
     plan::{OpPlan, TxnPlan, Txns},
 };
 use crate::wire::{
@@ -102,9 +102,9 @@ pub(super) fn walk<'a, 'p>(
             Some((op, ..)) => op,
             None => level.ops.next().ok_or(OpenFailure::Mismatch)?,
         };
-        let body = match (oneof::member(response, op::TXN)?, number(op)) {
-            (Oneof::Member { field, body }, Some(number)) if field.number == number => body,
-            (Oneof::Empty, None) => continue,
+        let body = match (oneof::answered(response, op::TXN)?, number(op)) {
+            (Some(Member { field, body }), Some(number)) if field.number == number => body,
+            (None, None) => continue,
             _ => return Err(OpenFailure::Mismatch),
         };
         if let Some((op, first_field, first_body)) = first {

@@ -9,10 +9,9 @@ pub enum Refusal {
     /// Not a protobuf message, or one that etcd's decoders might read differently.
     #[error("malformed request: {0}")]
     Malformed(#[from] WireError),
-    /// Transactions nest deeper than etcd would carry out: each level has at least one operation, and etcd counts them
-    /// over all levels. The text is etcd's own.
+    /// Transactions nest deeper, or have more operations in all, than any etcd would carry out. The text is etcd's own.
     #[error("etcdserver: too many operations in txn request")]
-    NestedTooDeep,
+    TooManyOps,
     /// A transaction's operation or a watch request of a kind that did not exist when this was written: it may carry
     /// values.
     #[error("a request of an unknown kind cannot pass an encrypting proxy")]
@@ -69,7 +68,7 @@ impl Refusal {
     pub fn kind(&self) -> RefusalKind {
         match self {
             Self::Malformed(_)
-            | Self::NestedTooDeep
+            | Self::TooManyOps
             | Self::ValueCompare { .. }
             | Self::ValueSort { .. }
             | Self::EncryptedName { .. } => RefusalKind::InvalidArgument,

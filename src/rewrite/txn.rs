@@ -5,7 +5,7 @@ use super::{
     Context, Refusal,
     bounds::{self, Parts, put_with_bounds},
     compare,
-    oneof::{self, Oneof},
+    oneof::{self, Member},
     plan::{OpPlan, RangePlan, TxnPlan, Txns},
     put,
     range::RangeRequest,
@@ -20,9 +20,13 @@ use crate::wire::{
 };
 
 /// How deep transactions may nest. etcd counts operations over all levels, each of which has at least one, and refuses
-/// more than `--max-txn-ops`, 128 unless configured: four times that is refused here, lest a message that is nothing but
+/// more than `--max-txn-ops`, 128 unless configured. Four times that is refused here, lest a message that is nothing but
 /// nesting be worked on.
 const MAX_DEPTH: usize = 512;
+
+/// How many operations a request may have in all, in both branches and at every depth. An operation can be two bytes
+/// long, and the plan for it is many times that; this bounds the plan to a few megabytes.
+const MAX_OPS: usize = 64 * 1024;
 
 /// One `TxnRequest` on the way down.
 struct Level<'a> {
@@ -37,13 +41,13 @@ struct Level<'a> {
 struct Op<'a> {
     field: Field<'a>,
     request: Body<'a>,
-    member: Field<'a>,
-    body: Body<'a>,
+    member: Member<'a>,
 }
 
 /// Records in `script` what the `TxnRequest` `message` becomes; returns how its answer is to be read.
 pub(super) fn request(message: &[u8], script: &mut Script, ctx: &Context<'_>) -> Result<Txns, Refusal> {
     let mut txns = vec![TxnPlan::default()];
+    let mut ops = 0;
     let mut levels = vec![Level {
         fields: Fields::new(message),
         frame: Frame::TOP,
@@ -60,14 +64,17 @@ pub(super) fn request(message: &[u8], script: &mut Script, ctx: &Context<'_>) ->
         if field.number != SUCCESS && field.number != FAILURE {
             continue;
         }
+        ops += 1;
+        if ops > MAX_OPS {
+            return Err(Refusal::TooManyOps);
+        }
         let (frame, txn) = (level.frame, level.txn);
         let request = field.body()?;
-        let plan = match oneof::member(request, op::TXN)? {
-            Oneof::Empty => OpPlan::Empty,
-            Oneof::Unknown => return Err(Refusal::UnknownKind),
-            Oneof::Member { field: member, body } if member.number == op::TXN => {
+        let plan = match oneof::asked(request, op::TXN)? {
+            None => OpPlan::Empty,
+            Some(Member { field: member, body }) if member.number == op::TXN => {
                 if levels.len() >= MAX_DEPTH {
-                    return Err(Refusal::NestedTooDeep);
+                    return Err(Refusal::TooManyOps);
                 }
                 let frame = script.enter(frame, request.extent);
                 let nested = txns.len();
@@ -79,13 +86,8 @@ pub(super) fn request(message: &[u8], script: &mut Script, ctx: &Context<'_>) ->
                 });
                 OpPlan::Txn(nested)
             }
-            Oneof::Member { field: member, body } => {
-                let op = Op {
-                    field,
-                    request,
-                    member,
-                    body,
-                };
+            Some(member) => {
+                let op = Op { field, request, member };
                 operation(op, frame, script, ctx)?
             }
         };
@@ -103,15 +105,15 @@ pub(super) fn request(message: &[u8], script: &mut Script, ctx: &Context<'_>) ->
 
 /// An operation of the `TxnRequest` `txn` that is no transaction itself.
 fn operation(op: Op<'_>, txn: Frame, script: &mut Script, ctx: &Context<'_>) -> Result<OpPlan, Refusal> {
-    match op.member.number {
+    match op.member.field.number {
         op::PUT => {
             let frame = script.enter(txn, op.request.extent);
-            let frame = script.enter(frame, op.body.extent);
-            put::seal(op.body, frame, script, ctx)?;
+            let frame = script.enter(frame, op.member.body.extent);
+            put::seal(op.member.body, frame, script, ctx)?;
             Ok(OpPlan::Put)
         }
         op::RANGE => {
-            let read = RangeRequest::parse(op.body.fields())?;
+            let read = RangeRequest::parse(op.member.body.fields())?;
             let parts = bounds::parts(read.range(ctx)?, ctx)?;
             cut(op, &parts, txn, script)?;
             Ok(OpPlan::Range(RangePlan {
@@ -120,7 +122,7 @@ fn operation(op: Op<'_>, txn: Frame, script: &mut Script, ctx: &Context<'_>) -> 
             }))
         }
         op::DELETE_RANGE => {
-            let range = bounds::parse(op.body.fields())?.range()?;
+            let range = bounds::parse(op.member.body.fields())?.range()?;
             let parts = bounds::parts(range, ctx)?;
             cut(op, &parts, txn, script)?;
             Ok(OpPlan::DeleteRange {
@@ -138,16 +140,12 @@ fn cut(op: Op<'_>, parts: &Parts<'_>, txn: Frame, script: &mut Script) -> Result
         Parts::One(part) => std::slice::from_ref(part),
         Parts::Two(parts) => parts,
     };
-    let start = op.request.extent.start;
-    let before = op.request.bytes.get(..op.member.start - start).unwrap_or_default();
-    let behind = op.request.bytes.get(op.member.end - start..).unwrap_or_default();
     let mark = script.mark();
     for part in parts {
         let mut body = Vec::new();
-        put_with_bounds(&mut body, op.body, *part)?;
-        let mut request = before.to_vec();
-        put_bytes(&mut request, op.member.number, &body);
-        request.extend_from_slice(behind);
+        put_with_bounds(&mut body, op.member.body, *part)?;
+        let mut request = Vec::with_capacity(body.len() + 8);
+        put_bytes(&mut request, op.member.field.number, &body);
         put_bytes(script.fresh(), op.field.number, &request);
     }
     script.replace(txn, op.field.start, op.field.end, mark);

@@ -3,12 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{
-    Context, OpenFailure, OpenJob, Refusal, bounds,
-    bounds::whole,
-    oneof::{self, Oneof},
-    open::Items,
-};
+use super::{Context, OpenFailure, OpenJob, Refusal, bounds, bounds::whole, oneof, open::Items};
 use crate::{
     types::{Reach, StatePrefix},
     wire::{
@@ -56,17 +51,15 @@ impl WatchSession {
     /// [`Refusal::StatePrefix`] for a watch of nothing but the proxy's own records; [`Refusal::Malformed`];
     /// [`Refusal::UnknownKind`].
     pub fn request(&mut self, message: Bytes, ctx: &Context<'_>) -> Result<Spliced, Refusal> {
-        match oneof::member(whole(&message), watch_request::PROGRESS)? {
-            Oneof::Member { field, body } if field.number == watch_request::CREATE => {
-                let range = bounds::parse(body.fields())?.watched();
-                match ctx.state.reach(range) {
-                    Reach::Clear => {}
-                    Reach::Inside => return Err(Refusal::StatePrefix),
-                    Reach::Around { .. } => self.spans_state = true,
-                }
+        if let Some(asked) = oneof::asked(whole(&message), watch_request::PROGRESS)?
+            && asked.field.number == watch_request::CREATE
+        {
+            let range = bounds::parse(asked.body.fields())?.watched();
+            match ctx.state.reach(range) {
+                Reach::Clear => {}
+                Reach::Inside => return Err(Refusal::StatePrefix),
+                Reach::Around { .. } => self.spans_state = true,
             }
-            Oneof::Member { .. } | Oneof::Empty => {}
-            Oneof::Unknown => return Err(Refusal::UnknownKind),
         }
         Ok(Spliced::untouched(message))
     }

@@ -35,21 +35,11 @@ impl<'a> KeyRange<'a> {
 
     /// Whether any key that begins with `prefix` could lie in the range.
     pub fn meets_prefix(&self, prefix: &[u8]) -> bool {
+        let reaches_it = |start: &[u8]| prefix_end(prefix).is_none_or(|past| start < past.as_slice());
         match *self {
             Self::One(one) => one.starts_with(prefix),
-            // A key under the prefix is at or after `start` unless all of them are smaller.
-            Self::From(start) => {
-                start <= prefix
-                    || start.starts_with(prefix)
-                    || prefix_end(prefix).is_none_or(|end| start < end.as_slice())
-            }
-            Self::Between(start, end) => {
-                start < end
-                    && prefix < end
-                    && (start <= prefix
-                        || start.starts_with(prefix)
-                        || prefix_end(prefix).is_none_or(|past| start < past.as_slice()))
-            }
+            Self::From(start) => reaches_it(start),
+            Self::Between(start, end) => start < end && prefix < end && reaches_it(start),
         }
     }
 }

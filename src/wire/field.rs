@@ -266,16 +266,16 @@ mod tests {
     fn a_field_number_that_wraps_around_32_bits_is_no_field() {
         // (2^32 + 1) << 3 | 2: gogo's int32(tag >> 3) is 1, the key.
         let mut message = Vec::new();
-        varint::put(&mut message, ((1 << 32) + 1) << 3 | 2);
+        varint::put_raw(&mut message, ((1 << 32) + 1) << 3 | 2);
         message.extend_from_slice(&[1, b'k']);
         assert_eq!(walk(&message), Err(WireError::FieldNumber));
         // The largest legal one passes, the next does not.
         let mut message = Vec::new();
-        varint::put(&mut message, ((1 << 29) - 1) << 3);
+        varint::put_raw(&mut message, ((1 << 29) - 1) << 3);
         message.push(0);
         assert_eq!(walk(&message), Ok(vec![((1 << 29) - 1, 0, 6)]));
         let mut message = Vec::new();
-        varint::put(&mut message, (1 << 29) << 3);
+        varint::put_raw(&mut message, (1 << 29) << 3);
         message.push(0);
         assert_eq!(walk(&message), Err(WireError::FieldNumber));
         assert_eq!(walk(&[0x02, 0x00]), Err(WireError::FieldNumber));
@@ -325,17 +325,13 @@ mod tests {
     #[test]
     fn enums_are_cut_to_32_bits_and_every_nonzero_bool_is_true() {
         let mut message = Vec::new();
-        put_raw(&mut message, 1, (1 << 32) + 3);
-        put_raw(&mut message, 2, 1 << 40);
+        varint::put_varint(&mut message, 1, (1 << 32) + 3);
+        varint::put_varint(&mut message, 2, 1 << 40);
         let fields: Vec<_> = Fields::new(&message)
             .map(|field| field.expect("it is well formed"))
             .collect();
         assert_eq!(fields[0].enumeration(), Ok(3));
         assert_eq!(fields[1].flag(), Ok(true));
         assert!(matches!(fields[0].body(), Err(WireError::WrongType(1))));
-    }
-
-    fn put_raw(out: &mut Vec<u8>, number: u32, value: u64) {
-        super::super::put_varint(out, number, value);
     }
 }

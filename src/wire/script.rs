@@ -175,3 +175,201 @@ impl Script {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::wire::{Fields, Value, put_bytes};
+
+    /// A field of a message: bytes that stay, bytes that change, or a message. Numbers 1, 2, 3.
+    #[derive(Clone, Debug)]
+    enum Node {
+        Kept(Vec<u8>),
+        Changed(Vec<u8>, Change),
+        Message(Vec<Node>),
+    }
+
+    #[derive(Clone, Debug)]
+    enum Change {
+        Removed,
+        /// Other content.
+        Set(Vec<u8>),
+        /// Other content, written over the front of the old one, so far as that is as long.
+        InPlace(usize),
+        /// Two fields in the place of one.
+        Raw,
+        /// A field is put before it.
+        Before(Vec<u8>),
+    }
+
+    const TWO_FIELDS: [u8; 4] = [0x08, 0x01, 0x08, 0x01];
+
+    fn content() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![4 => vec(any::<u8>(), 0..5), 1 => vec(any::<u8>(), 120..136), 1 => Just(vec![7; 16_500])]
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        prop_oneof![
+            Just(Change::Removed),
+            content().prop_map(Change::Set),
+            (0..200_usize).prop_map(Change::InPlace),
+            Just(Change::Raw),
+            content().prop_map(Change::Before),
+        ]
+    }
+
+    fn message() -> impl Strategy<Value = Vec<Node>> {
+        let leaf = prop_oneof![
+            content().prop_map(Node::Kept),
+            (content(), change()).prop_map(|(content, change)| Node::Changed(content, change)),
+        ];
+        let node = leaf.prop_recursive(4, 24, 5, |inner| vec(inner, 0..5).prop_map(Node::Message));
+        vec(node, 0..6)
+    }
+
+    fn put_unless_empty(out: &mut Vec<u8>, content: &[u8]) {
+        if !content.is_empty() {
+            put_bytes(out, 2, content);
+        }
+    }
+
+    /// The message before the edits, or after them as a straightforward encoder writes it.
+    fn encode(nodes: &[Node], edited: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        for node in nodes {
+            match node {
+                Node::Kept(content) => put_bytes(&mut out, 1, content),
+                Node::Message(nodes) => put_bytes(&mut out, 3, &encode(nodes, edited)),
+                Node::Changed(content, _) if !edited => put_bytes(&mut out, 2, content),
+                Node::Changed(_, Change::Removed) => {}
+                Node::Changed(_, Change::Set(new)) => put_unless_empty(&mut out, new),
+                Node::Changed(content, Change::InPlace(len)) => {
+                    put_unless_empty(&mut out, &vec![b'p'; content.len().min(*len)]);
+                }
+                Node::Changed(_, Change::Raw) => out.extend_from_slice(&TWO_FIELDS),
+                Node::Changed(content, Change::Before(new)) => {
+                    put_unless_empty(&mut out, new);
+                    put_bytes(&mut out, 2, content);
+                }
+            }
+        }
+        out
+    }
+
+    /// Records the edits; notes the stretches to be overwritten.
+    fn record(fields: Fields<'_>, nodes: &[Node], frame: Frame, script: &mut Script, over: &mut Vec<(usize, usize)>) {
+        for (field, node) in fields.zip(nodes) {
+            let field = field.expect("it is well formed");
+            let Value::Bytes(body) = field.value else {
+                panic!("it is bytes")
+            };
+            let mark = script.mark();
+            let (start, end) = (field.start, field.end);
+            match node {
+                Node::Kept(_) => {}
+                Node::Message(nodes) => {
+                    let frame = script.enter(frame, body.extent);
+                    record(body.fields(), nodes, frame, script, over);
+                }
+                Node::Changed(_, Change::Removed) => script.remove(frame, start, end),
+                Node::Changed(_, Change::Set(new)) => {
+                    script.fresh().extend_from_slice(new);
+                    script.set_field(frame, start, end, 2, mark);
+                }
+                Node::Changed(content, Change::InPlace(len)) => {
+                    let place = (body.extent.start, body.extent.start + content.len().min(*len));
+                    over.push(place);
+                    script.set_field_in_place(frame, (start, end), 2, place);
+                }
+                Node::Changed(_, Change::Raw) => {
+                    script.fresh().extend_from_slice(&TWO_FIELDS);
+                    script.replace(frame, start, end, mark);
+                }
+                Node::Changed(_, Change::Before(new)) => {
+                    script.fresh().extend_from_slice(new);
+                    script.set_field(frame, start, start, 2, mark);
+                }
+            }
+        }
+    }
+
+    fn applied(nodes: &[Node]) -> Spliced {
+        let mut message = encode(nodes, false);
+        let (mut script, mut over) = (Script::new(), Vec::new());
+        record(Fields::new(&message), nodes, Frame::TOP, &mut script, &mut over);
+        for (start, end) in over {
+            message[start..end].fill(b'p');
+        }
+        script.apply(message.into())
+    }
+
+    proptest! {
+        #[test]
+        fn edits_and_lengths_come_out_as_if_encoded_anew(nodes in message(), max in 1..40_000_usize) {
+            let expected = encode(&nodes, true);
+            prop_assert_eq!(applied(&nodes).len(), expected.len());
+            prop_assert!(applied(&nodes).into_bytes() == expected);
+            let (mut chunked, mut spliced) = (Vec::new(), applied(&nodes));
+            while let Some(chunk) = spliced.next_chunk(max) {
+                prop_assert!(!chunk.is_empty() && chunk.len() <= max);
+                chunked.extend_from_slice(&chunk);
+            }
+            prop_assert!(chunked == expected);
+        }
+
+        #[test]
+        fn a_message_of_which_a_part_is_handed_out_has_a_rest(nodes in message(), max in 1..300_usize) {
+            let expected = encode(&nodes, true);
+            let mut spliced = applied(&nodes);
+            let first = spliced.next_chunk(max).unwrap_or_default();
+            prop_assert_eq!(spliced.len(), expected.len() - first.len());
+            prop_assert!([first, spliced.into_bytes()].concat() == expected);
+        }
+    }
+
+    #[test]
+    fn without_an_edit_the_message_is_not_copied() {
+        let message = Bytes::from(vec![0x0a; 100_000]);
+        let mut script = Script::new();
+        let extent = Extent {
+            len_at: 1,
+            start: 2,
+            end: 12,
+        };
+        script.enter(Frame::TOP, extent);
+        let applied = script.apply(message.clone()).into_bytes();
+        assert_eq!(applied.as_ptr(), message.as_ptr());
+        let mut spliced = Spliced::untouched(message.clone());
+        let first = spliced.next_chunk(60_000).expect("there is one");
+        assert_eq!((first.as_ptr(), first.len()), (message.as_ptr(), 60_000));
+        assert_eq!(spliced.next_chunk(60_000).map(|chunk| chunk.len()), Some(40_000));
+        assert_eq!(spliced.next_chunk(60_000), None);
+    }
+
+    #[test]
+    fn long_stretches_are_shared_and_short_ones_are_put_together() {
+        let mut message = Vec::new();
+        put_bytes(&mut message, 1, b"short");
+        put_bytes(&mut message, 2, &vec![1; 50_000]);
+        let mut script = Script::new();
+        script.fresh().extend_from_slice(b"other");
+        script.set_field(Frame::TOP, 0, 7, 1, 0);
+        let message = Bytes::from(message);
+        let mut spliced = script.apply(message.clone());
+        assert_eq!(spliced.next_chunk(64 * 1024).as_deref(), Some(&b"\x0a\x05other"[..]));
+        let chunk = spliced.next_chunk(64 * 1024).expect("there is more");
+        assert_eq!(
+            (chunk.as_ptr(), chunk.len()),
+            (message[7..].as_ptr(), message.len() - 7)
+        );
+    }
+
+    #[test]
+    fn an_empty_message_has_no_chunk() {
+        let mut spliced = Spliced::untouched(Bytes::new());
+        assert!(spliced.is_empty());
+        assert_eq!(spliced.next_chunk(10), None);
+    }
+}

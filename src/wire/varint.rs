@@ -36,8 +36,8 @@ pub(super) fn len(value: u64) -> usize {
     bits.div_ceil(7) as usize
 }
 
-/// Appends `value` as a varint.
-pub(super) fn put(out: &mut Vec<u8>, mut value: u64) {
+/// Appends `value` as a varint, without a tag.
+pub fn put_raw(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
@@ -58,15 +58,15 @@ pub(super) fn bytes_tag(number: u32) -> u64 {
 /// Appends a varint field, or nothing where `value` is 0: proto3 leaves defaults out.
 pub fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
     if value != 0 {
-        put(out, varint_tag(number));
-        put(out, value);
+        put_raw(out, varint_tag(number));
+        put_raw(out, value);
     }
 }
 
 /// Appends a length-delimited field, an empty one too: as a message it is present where it is empty.
 pub fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
-    put(out, bytes_tag(number));
-    put(out, bytes.len() as u64);
+    put_raw(out, bytes_tag(number));
+    put_raw(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
@@ -103,7 +103,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(value in prop_oneof![any::<u64>(), 0..300u64]) {
             let mut out = Vec::new();
-            put(&mut out, value);
+            put_raw(&mut out, value);
             prop_assert_eq!(out.len(), len(value));
             prop_assert_eq!(read(&out), Ok((value, out.len())));
         }

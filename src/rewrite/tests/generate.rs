@@ -12,7 +12,7 @@ use super::{
     },
     world::{CONFIG_MAP, LEASE, POD, SECRET},
 };
-use crate::wire::{Fields, Value, put_bytes, put_varint};
+use crate::wire::{Fields, Value, put_bytes, put_raw, put_varint};
 
 pub(super) struct Generate(pub(super) StdRng);
 
@@ -141,7 +141,9 @@ impl Generate {
     pub(super) fn range_response(&mut self, request: &RangeRequest) -> RangeResponse {
         let mut kvs = if request.count_only { Vec::new() } else { self.kvs() };
         if request.keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value = Vec::new());
+            for kv in &mut kvs {
+                kv.value = Vec::new();
+            }
         }
         RangeResponse {
             header: self.header(),
@@ -222,7 +224,7 @@ impl Generate {
         let mut out = Vec::new();
         for field in Fields::new(message) {
             let field = field.expect("prost wrote it");
-            self.unknown(&mut out);
+            self.unknown(&mut out, kind);
             match (kind.nested(field.number), field.value) {
                 (Some(nested), Value::Bytes(body)) => {
                     put_bytes(&mut out, field.number, &self.strew(body.bytes, nested));
@@ -230,21 +232,17 @@ impl Generate {
                 _ => out.extend_from_slice(&message[field.start..field.end]),
             }
         }
-        self.unknown(&mut out);
+        self.unknown(&mut out, kind);
         out
     }
 
-    /// Sometimes an unknown field, of any wire type.
-    fn unknown(&mut self, out: &mut Vec<u8>) {
+    /// Sometimes an unknown field, of any wire type; but not in an operation, which is a oneof and nothing else.
+    fn unknown(&mut self, out: &mut Vec<u8>, kind: Kind) {
+        if kind == Kind::Op {
+            return;
+        }
         let number = self.0.random_range(1000..100_000);
-        let tag = |out: &mut Vec<u8>, wire_type: u32| {
-            let mut tag = number << 3 | wire_type;
-            while tag >= 0x80 {
-                out.push((tag & 0x7f) as u8 | 0x80);
-                tag >>= 7;
-            }
-            out.push(tag as u8);
-        };
+        let tag = |out: &mut Vec<u8>, wire_type: u32| put_raw(out, u64::from(number << 3 | wire_type));
         match self.0.random_range(0..20) {
             0 => put_varint(out, number, self.0.random()),
             1 => put_bytes(out, number, &self.bytes(20)),

@@ -49,15 +49,12 @@ fn open(mut job: OpenJob, world: &World, budget: usize) -> Spliced {
 fn check_request(seed: u64, rpc: UnaryRpc, kind: Kind) {
     let world = World::new();
     let mut generate = Generate::from_seed(seed);
-    let message = match rpc {
-        UnaryRpc::Put => {
-            let put = generate.put();
-            generate.strewn(&put, kind)
-        }
-        _ => {
-            let txn = generate.txn(3);
-            generate.strewn(&txn, kind)
-        }
+    let message = if rpc == UnaryRpc::Put {
+        let put = generate.put();
+        generate.strewn(&put, kind)
+    } else {
+        let txn = generate.txn(3);
+        generate.strewn(&txn, kind)
     };
     let request = unary_request(rpc, message.clone().into(), &world.ctx()).expect("it is well formed");
     assert_eq!(request.send_as, rpc);
