@@ -7,7 +7,7 @@ use cbc::cipher::{
     Array, BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit,
 };
 use rand::CryptoRng;
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
 
 use super::prefix_chain::{Opened, Transformer};
 use super::provider::Cipher;
@@ -72,8 +72,7 @@ impl Transformer for AesCbc {
 
     fn from_storage(&self, _key: StorageKey<'_>, body: &[u8], out: &mut Vec<u8>) -> Result<Opened, OpenError> {
         let (iv, ciphertext) = body.split_first_chunk::<BLOCK>().ok_or(OpenError::Undecryptable)?;
-        // An IV alone, which makes kube-apiserver panic, has no padding either.
-        if ciphertext.is_empty() || !ciphertext.len().is_multiple_of(BLOCK) {
+        if !ciphertext.len().is_multiple_of(BLOCK) {
             return Err(OpenError::Undecryptable);
         }
         let start = out.len();
@@ -84,6 +83,7 @@ impl Transformer for AesCbc {
             Self::Aes192(aes) => decrypt(aes, iv, text),
             Self::Aes256(aes) => decrypt(aes, iv, text),
         }
+        // An IV alone, which makes kube-apiserver panic, has no padding and fails here too.
         let plaintext_len = unpadded_len(text).ok_or(OpenError::Undecryptable)?;
         out.truncate(start + plaintext_len);
         Ok(Opened { stale: false })
@@ -115,7 +115,8 @@ fn unpadded_len(text: &[u8]) -> Option<usize> {
     const LONGEST: usize = u8::MAX as usize;
     let &padding = text.last()?;
     // Always as many bytes, so that the loop has a fixed length and compiles to vector instructions without a branch:
-    // over the text itself it took longer than the decryption. A padding that reaches into the zeros is too long.
+    // over the text itself it took longer than the decryption. A padding longer than the text reaches into the zeros,
+    // which differ from it.
     let mut tail = [0; LONGEST];
     let covered = text.len().min(LONGEST);
     let (_, end) = tail.split_at_mut(LONGEST - covered);
@@ -126,8 +127,7 @@ fn unpadded_len(text: &[u8]) -> Option<usize> {
         let belongs = 0u8.wrapping_sub(u8::from(distance < padding));
         differing |= belongs & (byte ^ padding);
     }
-    let fits = Choice::from(u8::from(usize::from(padding) <= text.len()));
-    let valid = differing.ct_eq(&0) & !padding.ct_eq(&0) & fits;
+    let valid = differing.ct_eq(&0) & !padding.ct_eq(&0);
     bool::from(valid).then(|| text.len().saturating_sub(usize::from(padding)))
 }
 
