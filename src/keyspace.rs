@@ -62,7 +62,7 @@ pub enum Scope<'a> {
 pub struct KeySpace {
     /// Longest first, none twice; at least one.
     prefixes: Vec<EtcdPrefix>,
-    /// Sorted by path.
+    /// Sorted by length of path, then path: most steps of a search are decided by the length alone.
     builtins: Vec<BuiltIn>,
 }
 
@@ -75,7 +75,7 @@ impl KeySpace {
             return Err(Error::NoPrefix);
         }
         let mut builtins: Vec<_> = builtins().collect();
-        builtins.sort_unstable_by_key(|builtin| builtin.path);
+        builtins.sort_unstable_by_key(|builtin| (builtin.path.len(), builtin.path));
         Ok(Self { prefixes, builtins })
     }
 
@@ -144,10 +144,11 @@ impl KeySpace {
     }
 
     fn builtin(&self, path: &[u8]) -> Option<&BuiltIn> {
-        let index = self
-            .builtins
-            .binary_search_by(|builtin| builtin.path.as_bytes().cmp(path))
-            .ok()?;
+        let order = |builtin: &BuiltIn| {
+            let by_length = builtin.path.len().cmp(&path.len());
+            by_length.then_with(|| builtin.path.as_bytes().cmp(path))
+        };
+        let index = self.builtins.binary_search_by(order).ok()?;
         self.builtins.get(index)
     }
 }

@@ -1,7 +1,7 @@
 //! Bytes of a value to bytes in etcd and back, exactly as kube-apiserver's encryption at rest stores them.
 //!
-//! One provider a file: [`identity`], [`aescbc`], [`aesgcm`], [`secretbox`]. A provider is a chain of named keys, a
-//! [`Chain`] is a chain of providers, and both are the same generic [`prefix_chain`]; [`prefix`] is the only file that
+//! One provider a file: `identity`, `aescbc`, `aesgcm`, `secretbox`. A provider is a chain of named keys, a
+//! [`Chain`] is a chain of providers, and both are the same generic `prefix_chain`; `prefix` is the only file that
 //! knows how stored values begin. Pure but for the random nonces: nothing here does IO, knows a resource, reads a
 //! configuration or logs, and no error holds a byte of a key or a plaintext.
 

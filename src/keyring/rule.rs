@@ -1,7 +1,7 @@
 //! From a configuration's entries to rules: selectors merged, ciphers keyed, chains built.
 
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, ptr};
 
 use super::Error;
 use crate::config::{self, EncryptionConfiguration, ResourceSelector};
@@ -45,9 +45,12 @@ impl fmt::Display for Rule {
 
 /// Every rule of `config`, in the order in which the document names the selectors first.
 pub(super) fn compile(config: &EncryptionConfiguration, keyspace: &KeySpace) -> Result<Vec<Rule>, Error> {
-    let merged = providers_by_selector(config)?.into_iter();
-    let rules = merged.map(|(selector, providers)| {
-        let chain = Chain::new(providers).map_err(|source| Error::Chain {
+    let keyed = keyed_providers(config)?;
+    let rules = config.rules().into_iter().map(|(selector, listed)| {
+        // The very provider, not an equal one: the rules of an entry share its keyed ciphers.
+        let same = |listed: &&config::Provider| keyed.iter().find(|(provider, _)| ptr::eq(*provider, *listed));
+        let providers = listed.iter().filter_map(same).map(|(_, provider)| provider.clone());
+        let chain = Chain::new(providers.collect()).map_err(|source| Error::Chain {
             selector: selector.to_string(),
             source,
         })?;
@@ -60,29 +63,19 @@ pub(super) fn compile(config: &EncryptionConfiguration, keyspace: &KeySpace) -> 
     rules.collect()
 }
 
-/// Each selector once, with the providers of all entries that list it, in document order. The selectors of one entry
-/// share its keyed ciphers.
-fn providers_by_selector(config: &EncryptionConfiguration) -> Result<Vec<(&ResourceSelector, Vec<Provider>)>, Error> {
-    let mut merged: Vec<(&ResourceSelector, Vec<Provider>)> = Vec::new();
-    for (index, entry) in config.entries.iter().enumerate() {
-        let keyed = entry
-            .providers
-            .iter()
-            .enumerate()
-            .map(|(provider, wanted)| keyed(wanted, index, provider));
-        let providers = keyed.collect::<Result<Vec<_>, _>>()?;
-        for selector in &entry.resources {
-            match merged.iter_mut().find(|(known, _)| *known == selector) {
-                Some((_, chain)) => chain.extend(providers.iter().cloned()),
-                None => merged.push((selector, providers.clone())),
-            }
+/// Every provider of every entry with its ciphers keyed.
+fn keyed_providers(config: &EncryptionConfiguration) -> Result<Vec<(&config::Provider, Provider)>, Error> {
+    let mut all = Vec::new();
+    for (entry, index) in config.entries.iter().zip(0..) {
+        for (listed, place) in entry.providers.iter().zip(0..) {
+            all.push((listed, keyed(listed, index, place)?));
         }
     }
-    Ok(merged)
+    Ok(all)
 }
 
-fn keyed(wanted: &config::Provider, entry: usize, provider: usize) -> Result<Provider, Error> {
-    match wanted {
+fn keyed(listed: &config::Provider, entry: usize, provider: usize) -> Result<Provider, Error> {
+    match listed {
         config::Provider::Identity => Ok(Provider::identity()),
         config::Provider::AesCbc { keys } => Provider::aescbc(pairs(keys)),
         config::Provider::AesGcm { keys } => Provider::aesgcm(pairs(keys)),
