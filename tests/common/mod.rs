@@ -14,6 +14,7 @@ pub mod pki;
 pub mod process;
 pub mod proxy;
 pub mod tools;
+pub mod watch;
 
 /// etcd's messages and clients, generated from `proto/`.
 #[allow(clippy::all, clippy::pedantic, unused_qualifications, missing_docs)]

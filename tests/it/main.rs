@@ -24,3 +24,4 @@ mod kv;
 mod passed_on;
 mod transcript;
 mod twins;
+mod watch;
