@@ -9,10 +9,12 @@ pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod etcd;
+pub mod fake_etcd;
 pub mod http;
 pub mod pki;
 pub mod process;
 pub mod proxy;
+pub mod raw;
 pub mod tools;
 pub mod watch;
 

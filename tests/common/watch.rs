@@ -1,6 +1,7 @@
 //! A client's end of one Watch stream.
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -10,6 +11,7 @@ use super::pb::etcdserverpb::{
     WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
 };
 use super::pb::mvccpb::Event;
+use super::process::PATIENCE;
 
 /// One stream, with as many watches as are created on it.
 #[derive(Debug)]
@@ -69,7 +71,7 @@ impl Watch {
 
     /// The next response, the end of the stream, or its error.
     pub async fn try_next(&mut self) -> Result<Option<WatchResponse>, Status> {
-        self.responses.message().await
+        timeout(PATIENCE, self.responses.message()).await.expect("a response")
     }
 
     /// The next `count` events, however they are spread over responses.
