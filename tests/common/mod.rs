@@ -9,11 +9,14 @@ pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod etcd;
+pub mod fake_etcd;
 pub mod http;
 pub mod pki;
 pub mod process;
 pub mod proxy;
+pub mod raw;
 pub mod tools;
+pub mod watch;
 
 /// etcd's messages and clients, generated from `proto/`.
 #[allow(clippy::all, clippy::pedantic, unused_qualifications, missing_docs)]

@@ -88,6 +88,7 @@ impl Setup {
             .arg(format!("--etcd-servers={}", self.upstream))
             .arg(format!("--listen-client-urls={}", self.listen.join(",")))
             .arg(format!("--encryption-provider-config={}", config.display()))
+            .arg("--listen-metrics-urls=http://127.0.0.1:0")
             .args(&self.flags);
         command
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub enum Version {
     /// Debian 12's.
     V3_4,
-    /// The first with Downgrade, AuthStatus and linearizable member lists.
+    /// The first with downgrades, `AuthStatus` and linearizable member lists.
     V3_5,
 }
 

@@ -31,13 +31,15 @@ const PROVIDERS: [&str; 3] = ["aescbc", "aesgcm", "secretbox"];
 fn document(writer: usize) -> String {
     let mut order = PROVIDERS;
     order[..=writer].rotate_right(1);
-    let mut text = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n\
-                    - resources: [secrets]\n  providers:\n"
-        .to_owned();
-    for provider in order {
-        text += &format!("  - {provider}: {{keys: [{{name: k1, secret: {}}}]}}\n", config::KEY);
-    }
-    text + "  - identity: {}\n"
+    let providers: Vec<_> = order
+        .iter()
+        .map(|provider| format!("  - {provider}: {{keys: [{{name: k1, secret: {}}}]}}\n", config::KEY))
+        .collect();
+    format!(
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n\
+         - resources: [secrets]\n  providers:\n{}  - identity: {{}}\n",
+        providers.concat()
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +127,7 @@ async fn without_the_proxy_then_through(version: Version) {
     only_secrets_are_sealed(&etcd).await;
 }
 
-/// Creates, reads, lists, updates, watches and deletes Secrets, ConfigMaps, a CRD and its objects.
+/// Creates, reads, lists, updates, watches and deletes Secrets, config maps, a CRD and its objects.
 fn every_verb(api: &ApiServer) {
     api.kubectl(&["apply", "--filename", "-"], kube::CRD);
     api.kubectl(&["wait", "--for=condition=Established", "crd/bears.example.test"], "");
