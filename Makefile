@@ -1,0 +1,39 @@
+# What a person or CI runs. Each target installs what it needs and can run on a fresh Debian 12 machine with a Rust
+# toolchain, as root (or with sudo).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Say what there is
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
+
+.PHONY: quickstart
+quickstart: ## An etcd and the proxy before it, with a Secret to look at from both sides; until Ctrl-C
+	@deploy/quickstart.sh
+
+.PHONY: test
+test: tools ## Every test but those with a kube-apiserver
+	cargo test
+
+.PHONY: e2e
+e2e: tools ## A real kube-apiserver on the proxy and without it; builds it first, once, in about five minutes
+	tests/e2e/build-kube-apiserver.sh
+	cargo test --test e2e -- --ignored
+
+.PHONY: lint
+lint: tools ## Formatting, clippy, dependencies and documentation, warnings denied
+	cargo fmt --check
+	cargo clippy --all-targets -- --deny warnings
+	command -v cargo-deny >/dev/null || cargo install cargo-deny --version '^0.20' --locked
+	cargo deny --log-level error check bans licenses sources
+	RUSTDOCFLAGS='--deny warnings' cargo doc --no-deps --document-private-items
+
+.PHONY: bench
+bench: tools ## What a value costs to seal and to open
+	cargo bench
+
+.PHONY: tools
+tools:
+	@tests/install-tools.sh
