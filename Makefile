@@ -1,42 +1,39 @@
-# What a person runs. Every target installs what it needs (apt, pip, cargo) and can be run again.
+# What a person or CI runs. Each target installs what it needs and can run on a fresh Debian 12 machine with a Rust
+# toolchain, as root (or with sudo).
 
-CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/etcd-encryption-proxy
-FUZZ_SECONDS ?= 60
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
 
-.PHONY: help quickstart test e2e lint bench fuzz
+.PHONY: help
+help: ## Say what there is
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
 
-help:
-	@echo 'make quickstart  an etcd, the proxy, a Secret stored through it; stays up until Ctrl-C'
-	@echo 'make test        all tests, against real etcd 3.4 and 3.5'
-	@echo 'make e2e         a real kube-apiserver through the proxy (builds one first, once)'
-	@echo 'make lint        rustfmt, clippy, cargo deny, cargo doc'
-	@echo 'make bench       benchmarks of sealing and opening'
-	@echo 'make fuzz        every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS), on nightly'
-
-quickstart:
+.PHONY: quickstart
+quickstart: ## An etcd and the proxy before it, with a Secret to look at from both sides; until Ctrl-C
 	@deploy/quickstart.sh
 
-test:
-	tests/install-tools.sh
-	cargo test --locked --all-targets
+.PHONY: test
+test: tools ## Every test but those with a kube-apiserver
+	cargo test --locked
 
-e2e:
-	tests/install-tools.sh
+.PHONY: e2e
+e2e: tools ## A real kube-apiserver on the proxy and without it; builds it first, once, in about five minutes
 	tests/e2e/build-kube-apiserver.sh
-	cargo test --locked --test e2e -- --ignored --test-threads=1 --nocapture
+	cargo test --locked --test e2e -- --ignored
 
-lint:
+.PHONY: lint
+lint: tools ## Formatting, clippy, dependencies and documentation, warnings denied
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
-	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
-	cargo deny --locked check bans licenses sources
+	cargo clippy --locked --all-targets -- --deny warnings
+	command -v cargo-deny >/dev/null || cargo install cargo-deny --version '^0.20' --locked
+	cargo deny --log-level error check bans licenses sources
+	RUSTDOCFLAGS='--deny warnings' cargo doc --no-deps --document-private-items
 
-bench:
-	cargo bench --locked --bench value
+.PHONY: bench
+bench: tools ## What a value costs to seal and to open
+	cargo bench
 
-fuzz:
-	command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
-	set -e; for target in $$(cargo +nightly fuzz list); do \
-		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536; \
-	done
+.PHONY: tools
+tools:
+	@tests/install-tools.sh

@@ -1,55 +1,67 @@
 #!/usr/bin/env bash
-# The proxy at work in one command: an etcd and the proxy on free ports, a Secret stored through the proxy, what a client
-# sees and what lies in etcd, then both left running until Ctrl-C. Everything it writes is in a temporary folder that is
-# removed at the end. QUICKSTART_EXIT=1 ends it once all has been shown.
+# Shows what the proxy does, on this machine alone: starts an etcd and the proxy with a key made on the spot, stores a
+# Secret through the proxy, and prints it as kube-apiserver would see it and as it lies in etcd. Both run until Ctrl-C;
+# with QUICKSTART_EXIT=1 it ends after showing.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 tests/install-tools.sh
+cargo build --locked
+binary=${CARGO_TARGET_DIR:-target}/debug/etcd-encryption-proxy
 etcd_bin=${XDG_CACHE_HOME:-$HOME/.cache}/etcd-encryption-proxy/etcd-3.5
-say "Building (some minutes the first time)"
-cargo build --locked --release
-proxy_bin=${CARGO_TARGET_DIR:-target}/release/etcd-encryption-proxy
+export ETCDCTL_API=3
 
 work=$(mktemp -d)
 pids=()
-finish() {
+stop() {
     trap - EXIT INT TERM
-    # The proxy before etcd, so that it drains in peace.
-    for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
-        kill "${pids[i]}" 2>/dev/null || true
-        wait "${pids[i]}" 2>/dev/null || true
+    for pid in "${pids[@]}"; do
+        kill "$pid" 2>/dev/null || true
+    done
+    for pid in "${pids[@]}"; do
+        wait "$pid" 2>/dev/null || true
     done
     rm -rf "$work"
 }
-trap finish EXIT
-trap 'exit 0' INT TERM
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
-# Ports that are free now; both stay bound until both are known, so that they differ.
-read -r client peer < <(python3 - <<'PY'
+fail() {
+    printf 'quickstart: %s\n' "$1" >&2
+    tail -n 20 "$work"/*.log >&2 || true
+    exit 1
+}
+
+# Waits for a command to succeed, and gives up when the process it waits for ends.
+await() {
+    local what=$1 pid=$2
+    shift 2
+    for ((i = 0; i < 300; i++)); do
+        if "$@" >/dev/null 2>&1; then return; fi
+        kill -0 "$pid" 2>/dev/null || fail "$what ended"
+        sleep 0.1
+    done
+    fail "$what does not become ready"
+}
+
+# Both at once, so that they differ.
+read -r client_port peer_port < <(python3 -c '
 import socket
-a, b = socket.socket(), socket.socket()
-a.bind(("127.0.0.1", 0)); b.bind(("127.0.0.1", 0))
-print(a.getsockname()[1], b.getsockname()[1])
-PY
-)
+held = [socket.socket() for _ in range(2)]
+for one in held:
+    one.bind(("127.0.0.1", 0))
+print(*[one.getsockname()[1] for one in held])')
+etcd_url=http://127.0.0.1:$client_port
+peer_url=http://127.0.0.1:$peer_port
 
-say "1. An etcd"
-"$etcd_bin/etcd" --name quickstart --data-dir "$work/etcd" --log-level error \
-    --listen-client-urls "http://127.0.0.1:$client" --advertise-client-urls "http://127.0.0.1:$client" \
-    --listen-peer-urls "http://127.0.0.1:$peer" --initial-advertise-peer-urls "http://127.0.0.1:$peer" \
-    --initial-cluster "quickstart=http://127.0.0.1:$peer" >"$work/etcd.log" 2>&1 &
+"$etcd_bin/etcd" --name=quickstart --data-dir="$work/data" --listen-client-urls="$etcd_url" \
+    --advertise-client-urls="$etcd_url" --listen-peer-urls="$peer_url" --initial-advertise-peer-urls="$peer_url" \
+    --initial-cluster="quickstart=$peer_url" --log-outputs=stderr >"$work/etcd.log" 2>&1 &
 pids+=($!)
-etcdctl() { ETCDCTL_API=3 "$etcd_bin/etcdctl" --dial-timeout=5s "$@"; }
-for _ in $(seq 100); do
-    etcdctl --endpoints "127.0.0.1:$client" endpoint health >/dev/null 2>&1 && break
-    kill -0 "${pids[0]}" 2>/dev/null || { cat "$work/etcd.log" >&2; exit 1; }
-    sleep 0.1
-done
+await etcd $! "$etcd_bin/etcdctl" --endpoints="$etcd_url" endpoint health
 
-say "2. An EncryptionConfiguration with a new key, and the proxy"
+umask 077
 cat >"$work/encryption.yaml" <<YAML
 apiVersion: apiserver.config.k8s.io/v1
 kind: EncryptionConfiguration
@@ -58,49 +70,31 @@ resources:
     providers:
       - aescbc:
           keys:
-            - name: key1
+            - name: quickstart
               secret: $(head -c 32 /dev/urandom | base64)
       - identity: {}
 YAML
-sed 's/\(secret: \).*/\1<32 random bytes, base64>/' "$work/encryption.yaml"
-"$proxy_bin" serve --etcd-servers="http://127.0.0.1:$client" --listen-client-urls=http://127.0.0.1:0 \
-    --encryption-provider-config="$work/encryption.yaml" 2>"$work/proxy.log" &
+"$binary" serve --etcd-servers="$etcd_url" --listen-client-urls=http://127.0.0.1:0 \
+    --encryption-provider-config="$work/encryption.yaml" >"$work/proxy.log" 2>&1 &
 pids+=($!)
-url=
-for _ in $(seq 100); do
-    url=$(sed -n 's/.*serving client traffic.*url="\([^"]*\)".*/\1/p' "$work/proxy.log")
-    [[ -n $url ]] && break
-    kill -0 "${pids[1]}" 2>/dev/null || break
-    sleep 0.1
-done
-cat "$work/proxy.log"
-[[ -n $url ]] || exit 1
-through=${url#http://}
+await "the proxy" $! grep -q 'serving client traffic' "$work/proxy.log"
+proxy_url=$(grep 'serving client traffic' "$work/proxy.log" | grep -o 'http://127.0.0.1:[0-9]*' | head -n 1)
 
-say "3. A Secret, stored through the proxy"
-key=/registry/secrets/default/db
-# kube-apiserver stores protobuf; what it holds does not matter to the proxy.
-printf '{"kind":"Secret","apiVersion":"v1","metadata":{"name":"db","namespace":"default"},"data":{"password":"aHVudGVyMg=="}}' |
-    etcdctl --endpoints "$through" put "$key"
+key=/registry/secrets/default/database
+secret='{"apiVersion":"v1","kind":"Secret","metadata":{"name":"database","namespace":"default"},"data":{"password":"aHVudGVyMg=="}}'
+"$etcd_bin/etcdctl" --endpoints="$proxy_url" put "$key" "$secret" >/dev/null
 
-say "4. As kube-apiserver would see it, through the proxy"
-etcdctl --endpoints "$through" get "$key" --print-value-only
+printf '\n%s, through the proxy, as kube-apiserver sees it:\n\n' "$key"
+"$etcd_bin/etcdctl" --endpoints="$proxy_url" get "$key" --print-value-only
+printf '\nThe same, as it lies in etcd (the first 96 bytes):\n\n'
+"$etcd_bin/etcdctl" --endpoints="$etcd_url" get "$key" --print-value-only | od -A d -t x1z -N 96
+printf '\nTry it:\n\n'
+printf '  ETCDCTL_API=3 %s --endpoints=%s get --prefix /registry   # the proxy\n' "$etcd_bin/etcdctl" "$proxy_url"
+printf '  ETCDCTL_API=3 %s --endpoints=%s get --prefix /registry   # etcd itself\n' "$etcd_bin/etcdctl" "$etcd_url"
 
-say "5. As it lies in etcd"
-etcdctl --endpoints "127.0.0.1:$client" get "$key" --print-value-only >"$work/stored"
-python3 - "$work/stored" <<'PY'
-import sys
-data = open(sys.argv[1], "rb").read()[:-1]
-for at in range(0, min(len(data), 96), 16):
-    row = data[at:at + 16]
-    print(f"{at:08x}  {row.hex(' '):<47}  " + "".join(chr(b) if 32 <= b < 127 else "." for b in row))
-print(f"... {len(data)} bytes in all")
-if not data.startswith(b"k8s:enc:aescbc:v1:key1:") or b"password" in data:
-    sys.exit("quickstart: the value in etcd is not sealed")
-PY
-
-[[ -z ${QUICKSTART_EXIT:-} ]] || exit 0
-say "Both run until Ctrl-C. Try:"
-echo "  ETCDCTL_API=3 $etcd_bin/etcdctl --endpoints $through get $key          # through the proxy"
-echo "  ETCDCTL_API=3 $etcd_bin/etcdctl --endpoints 127.0.0.1:$client get $key  # what etcd has"
-wait "${pids[1]}"
+if [[ ${QUICKSTART_EXIT:-} == 1 ]]; then
+    exit 0
+fi
+printf '\nBoth run until Ctrl-C.\n'
+wait -n || true
+fail "a process ended by itself"

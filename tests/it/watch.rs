@@ -141,7 +141,9 @@ async fn many_watches_on_one_stream() {
         client.put(SECRET, "v").await;
         let mut both = [watch.next().await, watch.next().await];
         both.sort_by_key(|response| response.watch_id);
-        both.iter().for_each(|response| seen.message("an event", response));
+        for response in &both {
+            seen.message("an event", response);
+        }
         watch.request_progress();
         seen.message("progress", &watch.next().await);
         watch.cancel(7);
