@@ -5,6 +5,7 @@
 
 mod call;
 mod connection;
+mod deframer;
 mod fault;
 mod frame;
 mod http;

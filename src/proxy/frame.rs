@@ -2,10 +2,11 @@
 //!
 //! Source: the public gRPC-over-HTTP/2 specification, "Length-Prefixed-Message". Never decompresses.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::RecvStream;
 use thiserror::Error;
 
+use super::deframer::Deframer;
 use crate::wire::Spliced;
 
 /// Bytes before each message.
@@ -16,6 +17,11 @@ pub(super) const PREFIX: usize = 5;
 pub(super) struct Frame(Bytes);
 
 impl Frame {
+    /// A frame of these bytes, prefix included.
+    pub(super) fn from_bytes(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
     /// This frame with `message` in it; itself, uncopied, where that is the message that it has.
     pub(super) fn with(self, mut message: Spliced) -> Self {
         let is_mine = |bytes: &Bytes| {
@@ -36,6 +42,13 @@ impl Frame {
     /// The message without its prefix.
     pub(super) fn message(&self) -> Bytes {
         self.0.slice(PREFIX.min(self.0.len())..)
+    }
+
+    /// The message without its prefix; where nothing else holds its memory, whoever gets it may write to it.
+    pub(super) fn into_message(self) -> Bytes {
+        let Self(mut bytes) = self;
+        bytes.advance(PREFIX.min(bytes.len()));
+        bytes
     }
 
     /// Prefix and message.
@@ -85,51 +98,33 @@ pub(super) enum FrameError {
 /// Reads messages from one body.
 pub(super) struct Frames {
     body: RecvStream,
-    ahead: Ahead,
-    limit: usize,
-    encoding: String,
-}
-
-/// Bytes that came and are not yet part of a message returned.
-enum Ahead {
-    /// As one DATA frame brought them: a message that lies in it whole is handed on uncopied.
-    Whole(Bytes),
-    /// Gathered from several.
-    Gathered(BytesMut),
+    deframer: Deframer,
 }
 
 impl Frames {
     /// Messages of `body`, each at most `limit` bytes; `encoding` is the stream's `grpc-encoding`, for an error's text.
     pub(super) fn new(body: RecvStream, limit: usize, encoding: Option<&http::HeaderValue>) -> Self {
-        let encoding = encoding.and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+        let encoding = encoding.and_then(|value| value.to_str().ok()).unwrap_or("");
         Self {
             body,
-            ahead: Ahead::Whole(Bytes::new()),
-            limit,
-            encoding,
+            deframer: Deframer::new(limit, encoding),
         }
     }
 
     /// The next message; `None` at the body's end.
     pub(super) async fn next(&mut self) -> Result<Option<Frame>, FrameError> {
         loop {
-            let wanted = self.wanted()?;
-            if let Some(total) = wanted
-                && self.ahead.len() >= total
-            {
-                return Ok(Some(Frame(self.ahead.take(total))));
+            if let Some(frame) = self.deframer.next()? {
+                return Ok(Some(frame));
             }
             let Some(data) = self.body.data().await else {
-                return if self.ahead.len() == 0 {
-                    Ok(None)
-                } else {
-                    Err(FrameError::Truncated)
-                };
+                self.deframer.finish()?;
+                return Ok(None);
             };
             let data = data?;
             // Fails only when the stream has ended, and then there is no window to give back.
             let _ = self.body.flow_control().release_capacity(data.len());
-            self.ahead.push(data, wanted.unwrap_or(PREFIX));
+            self.deframer.push(data);
         }
     }
 
@@ -145,70 +140,5 @@ impl Frames {
     /// The trailers that end the body.
     pub(super) async fn trailers(&mut self) -> Result<Option<http::HeaderMap>, FrameError> {
         Ok(self.body.trailers().await?)
-    }
-
-    /// Length of the next message with its prefix, once the prefix is there.
-    fn wanted(&self) -> Result<Option<usize>, FrameError> {
-        let Some(prefix) = self.ahead.bytes().first_chunk::<PREFIX>() else {
-            return Ok(None);
-        };
-        let [flag, a, b, c, d] = *prefix;
-        match flag {
-            0 => {}
-            1 => return Err(FrameError::Compressed(self.encoding.clone())),
-            flag => return Err(FrameError::Flag(flag)),
-        }
-        let length = u32::from_be_bytes([a, b, c, d]) as usize;
-        if length > self.limit {
-            return Err(FrameError::TooLarge {
-                length,
-                limit: self.limit,
-            });
-        }
-        Ok(Some(PREFIX + length))
-    }
-}
-
-impl Ahead {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Whole(bytes) => bytes,
-            Self::Gathered(bytes) => bytes,
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.bytes().len()
-    }
-
-    /// Appends `data`; `total` bytes are known to be wanted.
-    fn push(&mut self, data: Bytes, total: usize) {
-        match self {
-            Self::Whole(bytes) if bytes.is_empty() => *self = Self::Whole(data),
-            Self::Whole(bytes) => {
-                let mut gathered = BytesMut::with_capacity(total.max(bytes.len() + data.len()));
-                gathered.extend_from_slice(bytes);
-                gathered.put(data);
-                *self = Self::Gathered(gathered);
-            }
-            Self::Gathered(bytes) => {
-                bytes.reserve(total.saturating_sub(bytes.len()).max(data.len()));
-                bytes.put(data);
-            }
-        }
-    }
-
-    /// Cuts off the first `total` bytes, which must be there.
-    fn take(&mut self, total: usize) -> Bytes {
-        match self {
-            Self::Whole(bytes) => bytes.split_to(total.min(bytes.remaining())),
-            Self::Gathered(bytes) => {
-                let taken = bytes.split_to(total.min(bytes.remaining())).freeze();
-                if bytes.is_empty() {
-                    *self = Self::Whole(Bytes::new());
-                }
-                taken
-            }
-        }
     }
 }

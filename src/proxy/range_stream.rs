@@ -55,7 +55,7 @@ pub(super) async fn serve(
         };
         let job = checked
             .responses
-            .open(frame.message())
+            .open(frame.into_message())
             .map_err(|failure| Fault::refused_answer(&failure))?;
         let message = open::run(worker, job).await?;
         respond.message(message).await?;

@@ -128,7 +128,7 @@ async fn receive(worker: &Worker, answer: Answer, respond: &mut Responder) -> Re
         respond.trailers(trailers)?;
         return Ok(None);
     };
-    Ok(Some((head, frame.message(), trailers)))
+    Ok(Some((head, frame.into_message(), trailers)))
 }
 
 async fn finish(

@@ -118,7 +118,7 @@ async fn coming_down(
         };
         let job = session
             .borrow_mut()
-            .response(frame.message(), &worker.context(&worker.keyring.load()))
+            .response(frame.into_message(), &worker.context(&worker.keyring.load()))
             .map_err(|failure| Fault::refused_answer(&failure))?;
         // None: all its events were the proxy's own, and without them it would read as a progress notification.
         let Some(job) = job else { continue };

@@ -13,7 +13,8 @@ use crate::{
 /// Records in `script` what the `PutRequest` `put`, which is `frame`, becomes.
 ///
 /// An absent value is an empty one, and sealed like any other; but with `ignore_value` it must stay absent, because etcd
-/// keeps the stored value and refuses any beside that flag.
+/// keeps the stored value and refuses any beside that flag. One that a client sends all the same is sealed: etcd refuses
+/// it sealed as it would in clear, and no value leaves here in the hope that it will be refused.
 pub(super) fn seal(put: Body<'_>, frame: Frame, script: &mut Script, ctx: &Context<'_>) -> Result<(), Refusal> {
     let (mut key, mut value, mut ignore_value) = (None, None, None);
     for field in put.fields() {
@@ -29,14 +30,14 @@ pub(super) fn seal(put: Body<'_>, frame: Frame, script: &mut Script, ctx: &Conte
     if ctx.state.contains(key) {
         return Err(Refusal::StatePrefix);
     }
-    if ignore_value.unwrap_or_default() {
+    let end = put.extent.end;
+    let (start, end, plaintext) = value.unwrap_or((end, end, &[]));
+    if ignore_value.unwrap_or_default() && plaintext.is_empty() {
         return Ok(());
     }
     let Some(chain) = ctx.keyring.chain(key) else {
         return Ok(());
     };
-    let end = put.extent.end;
-    let (start, end, plaintext) = value.unwrap_or((end, end, &[]));
     let mark = script.mark();
     chain
         .to_storage(StorageKey(key), plaintext, script.fresh())
