@@ -99,12 +99,25 @@ impl Client {
 
     /// Connects over a unix socket.
     pub async fn connect_unix(path: PathBuf) -> Self {
+        Self::dial_unix(builder("http://localhost"), path).await
+    }
+
+    /// Connects over TLS on a unix socket.
+    pub async fn connect_unix_tls(path: PathBuf, tls: ClientTlsConfig) -> Self {
+        Self::dial_unix(
+            builder("https://localhost").tls_config(tls).expect("a valid TLS setup"),
+            path,
+        )
+        .await
+    }
+
+    async fn dial_unix(endpoint: Endpoint, path: PathBuf) -> Self {
         let socket = path.clone();
         let connector = tower::service_fn(move |_: Uri| {
             let dial = UnixStream::connect(socket.clone());
             async { dial.await.map(TokioIo::new) }
         });
-        let channel = builder("http://localhost").connect_with_connector(connector).await;
+        let channel = endpoint.connect_with_connector(connector).await;
         Self {
             channel: channel.unwrap_or_else(|error| panic!("no connection to {}: {error:?}", path.display())),
         }

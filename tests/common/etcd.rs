@@ -1,6 +1,7 @@
 //! One real etcd member on ports of its own, with its data in a folder that goes away with it.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -96,6 +97,11 @@ impl Etcd {
         format!("{scheme}://127.0.0.1:{}", self.client_port)
     }
 
+    /// Where its data, log and sockets lie.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The URL for other members.
     pub fn peer_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.peer_port)
@@ -162,7 +168,9 @@ impl Etcd {
 
     fn command(&self) -> Command {
         let mut command = Command::new(self.setup.version.etcd());
-        let name = format!("m{}", self.peer_port);
+        let name = self.name();
+        // Where the sockets of relative `unix://` URLs appear.
+        command.current_dir(self.folder());
         command
             .arg(format!("--name={name}"))
             .arg(format!("--data-dir={}", self.folder.path().join("data").display()))

@@ -25,6 +25,7 @@ mod metadata;
 mod passed_on;
 mod rules;
 mod state_prefix;
+mod tls;
 mod transcript;
 mod twins;
 mod watch;
