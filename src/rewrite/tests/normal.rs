@@ -53,8 +53,11 @@ impl Kind {
     }
 }
 
+/// From a key and its value to another value.
+type Map<'a> = dyn FnMut(&[u8], &[u8]) -> Vec<u8> + 'a;
+
 /// `message` with every value mapped by key, empty values left out, lengths in their shortest form.
-pub(super) fn map_values(message: &[u8], kind: Kind, map: &mut dyn FnMut(&[u8], &[u8]) -> Vec<u8>) -> Vec<u8> {
+pub(super) fn map_values(message: &[u8], kind: Kind, map: &mut Map<'_>) -> Vec<u8> {
     let fields: Vec<_> = Fields::new(message)
         .map(|field| field.expect("it is well formed"))
         .collect();
