@@ -26,6 +26,9 @@ pub(super) async fn serve(
     // One keyring seals the whole request.
     let sealed = unary_request(rpc, frame.message(), &worker.context(&worker.keyring.load()))
         .map_err(|refusal| Fault::refused(&refusal))?;
+    if sealed.response.seals_twice() {
+        warn_once_of_double_sealing();
+    }
     let frame = frame.with(sealed.message);
     // Sealing may have made it longer than etcd takes.
     let length = frame.message().len();
@@ -66,6 +69,18 @@ pub(super) async fn lease_time_to_live(
     let message = lease_time_to_live_response(message, &worker.config.state_prefix)
         .map_err(|failure| Fault::refused_answer(&failure))?;
     finish(head, message, trailers, respond).await
+}
+
+/// Tells the operator, once, that somebody in front of the proxy encrypts as well. It works, both ways, as long as both
+/// stay: what is stored is sealed twice, and neither kube-apiserver nor the proxy could read it alone.
+fn warn_once_of_double_sealing() {
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    TOLD.call_once(|| {
+        tracing::warn!(
+            "a client writes values that are sealed already: does kube-apiserver have --encryption-provider-config too? \
+             Values are now sealed twice and can't be read without this proxy"
+        );
+    });
 }
 
 /// Where a call is sent: not always where the client sent it.

@@ -136,7 +136,7 @@ fn number(op: &OpPlan) -> Option<u32> {
     match op {
         OpPlan::Empty => None,
         OpPlan::Range(_) => Some(op::RANGE),
-        OpPlan::Put => Some(op::PUT),
+        OpPlan::Put(_) => Some(op::PUT),
         OpPlan::DeleteRange { .. } => Some(op::DELETE_RANGE),
         OpPlan::Txn(_) => Some(op::TXN),
     }

@@ -7,6 +7,7 @@ use super::{
     merge::{self, RangeMerge},
     open::{Items, Leaf},
     pair::{self, Found},
+    put::Sealed,
 };
 use crate::wire::{
     Script,
@@ -22,7 +23,7 @@ pub(super) enum Plan {
     /// A `RangeResponse`, or a `TxnResponse` with its two halves.
     Range(RangePlan),
     /// A `PutResponse`.
-    Put,
+    Put(Sealed),
     /// A `DeleteRangeResponse`, or a `TxnResponse` with its two halves.
     DeleteRange { halves: bool },
     /// A `TxnResponse`.
@@ -55,7 +56,7 @@ pub(super) enum OpPlan {
     /// None was given. etcd refuses the transaction.
     Empty,
     Range(RangePlan),
-    Put,
+    Put(Sealed),
     DeleteRange {
         halves: bool,
     },
@@ -69,7 +70,7 @@ impl OpPlan {
         match self {
             Self::Range(range) => range.halves.is_some(),
             Self::DeleteRange { halves } => *halves,
-            Self::Empty | Self::Put | Self::Txn(_) => false,
+            Self::Empty | Self::Put(_) | Self::Txn(_) => false,
         }
     }
 }
@@ -84,6 +85,20 @@ impl Txns {
 }
 
 impl ResponsePlan {
+    /// Whether the request that this plan came with had a value that the client had sealed itself: kube-apiserver then has
+    /// an encryption configuration too, and what is stored can't be read without this proxy.
+    pub fn seals_twice(&self) -> bool {
+        let twice = |op: &OpPlan| matches!(op, OpPlan::Put(Sealed::Twice));
+        match &self.0 {
+            Plan::Put(sealed) => *sealed == Sealed::Twice,
+            Plan::Txn(txns) => txns
+                .0
+                .iter()
+                .any(|txn| txn.success.iter().chain(&txn.failure).any(twice)),
+            Plan::Range(_) | Plan::DeleteRange { .. } => false,
+        }
+    }
+
     /// Begins to open `message`, etcd's answer to the request that this plan came with.
     ///
     /// Halves are merged before anything is opened: what then is opened is what etcd would have answered if the proxy's
@@ -106,7 +121,7 @@ impl ResponsePlan {
                     OpenJob::nothing(message)
                 })
             }
-            Plan::Put => {
+            Plan::Put(_) => {
                 let items = Items::KeyValues(put_response::PREV_KV);
                 Ok(OpenJob::of(message, items, false))
             }
@@ -146,7 +161,7 @@ fn leaves(message: &[u8], txns: &Txns, script: &mut Script) -> Result<Vec<Leaf>,
         };
         let items = match op {
             OpPlan::Range(RangePlan { values: true, .. }) => range_response::KVS,
-            OpPlan::Put => put_response::PREV_KV,
+            OpPlan::Put(_) => put_response::PREV_KV,
             OpPlan::DeleteRange { .. } => delete_range_response::PREV_KVS,
             OpPlan::Range(_) | OpPlan::Empty | OpPlan::Txn(_) => return Ok(()),
         };

@@ -3,6 +3,7 @@
 use super::{Context, EscapedKey, Refusal};
 use crate::{
     types::StorageKey,
+    value,
     wire::{
         Body, Frame, Script,
         etcd::put_request::{IGNORE_VALUE, KEY, VALUE},
@@ -10,18 +11,27 @@ use crate::{
     },
 };
 
+/// How often the value of a put is sealed by the time it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sealed {
+    /// By us, or not at all where no rule covers it.
+    Once,
+    /// The client had sealed it before: kube-apiserver has an encryption configuration of its own.
+    Twice,
+}
+
 /// Records in `script` what the `PutRequest` `put`, which is `frame`, becomes.
 ///
 /// An absent value is an empty one, and sealed like any other; but with `ignore_value` it must stay absent, because etcd
 /// keeps the stored value and refuses any beside that flag. One that a client sends all the same is sealed: etcd refuses
 /// it sealed as it would in clear, and no value leaves here in the hope that it will be refused.
-pub(super) fn seal(put: Body<'_>, frame: Frame, script: &mut Script, ctx: &Context<'_>) -> Result<(), Refusal> {
-    let (mut key, mut value, mut ignore_value) = (None, None, None);
+pub(super) fn seal(put: Body<'_>, frame: Frame, script: &mut Script, ctx: &Context<'_>) -> Result<Sealed, Refusal> {
+    let (mut key, mut content, mut ignore_value) = (None, None, None);
     for field in put.fields() {
         let field = field?;
         match field.number {
             KEY => once(&mut key, KEY, field.body()?.bytes)?,
-            VALUE => once(&mut value, VALUE, (field.start, field.end, field.body()?.bytes))?,
+            VALUE => once(&mut content, VALUE, (field.start, field.end, field.body()?.bytes))?,
             IGNORE_VALUE => once(&mut ignore_value, IGNORE_VALUE, field.flag()?)?,
             _ => {}
         }
@@ -31,12 +41,12 @@ pub(super) fn seal(put: Body<'_>, frame: Frame, script: &mut Script, ctx: &Conte
         return Err(Refusal::StatePrefix);
     }
     let end = put.extent.end;
-    let (start, end, plaintext) = value.unwrap_or((end, end, &[]));
+    let (start, end, plaintext) = content.unwrap_or((end, end, &[]));
     if ignore_value.unwrap_or_default() && plaintext.is_empty() {
-        return Ok(());
+        return Ok(Sealed::Once);
     }
     let Some(chain) = ctx.keyring.chain(key) else {
-        return Ok(());
+        return Ok(Sealed::Once);
     };
     let mark = script.mark();
     chain
@@ -50,5 +60,9 @@ pub(super) fn seal(put: Body<'_>, frame: Frame, script: &mut Script, ctx: &Conte
     } else {
         script.set_field(frame, start, end, VALUE, mark);
     }
-    Ok(())
+    Ok(if value::is_sealed(plaintext) {
+        Sealed::Twice
+    } else {
+        Sealed::Once
+    })
 }

@@ -109,8 +109,7 @@ fn operation(op: Op<'_>, txn: Frame, script: &mut Script, ctx: &Context<'_>) -> 
         op::PUT => {
             let frame = script.enter(txn, op.request.extent);
             let frame = script.enter(frame, op.member.body.extent);
-            put::seal(op.member.body, frame, script, ctx)?;
-            Ok(OpPlan::Put)
+            Ok(OpPlan::Put(put::seal(op.member.body, frame, script, ctx)?))
         }
         op::RANGE => {
             let read = RangeRequest::parse(op.member.body.fields())?;

@@ -50,8 +50,8 @@ pub fn unary_request(rpc: UnaryRpc, message: Bytes, ctx: &Context<'_>) -> Result
         UnaryRpc::Range => range(&message, ctx),
         UnaryRpc::Put => {
             let mut script = Script::new();
-            put::seal(whole(&message), Frame::TOP, &mut script, ctx)?;
-            Ok(request(rpc, script.apply(message), Plan::Put))
+            let sealed = put::seal(whole(&message), Frame::TOP, &mut script, ctx)?;
+            Ok(request(rpc, script.apply(message), Plan::Put(sealed)))
         }
         UnaryRpc::DeleteRange => delete_range(&message, ctx),
         UnaryRpc::Txn => {

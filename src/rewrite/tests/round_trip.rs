@@ -312,3 +312,19 @@ fn an_answer_without_a_sealed_value_is_not_copied() {
     assert_eq!(chunk.as_ptr(), stored.as_ptr());
     assert!(opened.is_empty());
 }
+
+#[test]
+fn a_value_that_the_client_had_sealed_is_noticed_and_sealed_again() {
+    let world = World::new();
+    for (value, twice) in [(&b"k8s:enc:aescbc:v1:key1:..."[..], true), (b"k8s\0plain", false)] {
+        let put = PutRequest {
+            key: SECRET.to_vec(),
+            value: value.to_vec(),
+            ..PutRequest::default()
+        };
+        let sent = world.send(UnaryRpc::Put, &put).expect("it is well formed");
+        assert_eq!(sent.response.seals_twice(), twice);
+        let sent = PutRequest::decode(sent.message.into_bytes()).expect("it is a put");
+        assert_eq!(world.opened(SECRET, &sent.value), value);
+    }
+}
