@@ -20,8 +20,10 @@ mod common;
 
 mod both_paths;
 mod descriptor;
+mod hostile;
 mod kv;
 mod metadata;
+mod outages;
 mod passed_on;
 mod rules;
 mod state_prefix;
