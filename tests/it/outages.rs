@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use crate::common::client::Client;
 use crate::common::cluster::Cluster;
 use crate::common::config;
-use crate::common::etcd::Etcd;
+use crate::common::etcd::{Etcd, free_ports};
 use crate::common::fake_etcd::FakeEtcd;
 use crate::common::pb::etcdserverpb::*;
 use crate::common::process::PATIENCE;
@@ -36,20 +36,20 @@ struct Load {
 const LAST: &str = "/registry/secrets/default/zz-last";
 
 impl Load {
-    fn start(url: &str) -> Self {
+    fn start(url: &str, tolerance: Tolerance) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
         let writers = (0..4)
             .map(|writer| {
                 let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&acknowledged));
-                tokio::spawn(write_until(Client::lazy(url), writer, stop, acknowledged))
+                tokio::spawn(write_until(Client::lazy(url), writer, stop, acknowledged, tolerance))
             })
             .collect();
         Self {
             stop,
             acknowledged,
             writers,
-            watcher: tokio::spawn(watch_to_the_end(Client::lazy(url))),
+            watcher: tokio::spawn(watch_to_the_end(Client::lazy(url), tolerance)),
         }
     }
 
@@ -101,7 +101,13 @@ fn number(value: &[u8]) -> u64 {
 }
 
 /// Puts 1, 2, 3 … under one key, each until it is acknowledged.
-async fn write_until(client: Client, writer: usize, stop: Arc<AtomicBool>, acknowledged: Arc<AtomicU64>) -> u64 {
+async fn write_until(
+    client: Client,
+    writer: usize,
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    tolerance: Tolerance,
+) -> u64 {
     let mut count = 0;
     while !stop.load(Ordering::Relaxed) {
         let request = PutRequest {
@@ -114,21 +120,21 @@ async fn write_until(client: Client, writer: usize, stop: Arc<AtomicBool>, ackno
                 count += 1;
                 acknowledged.fetch_add(1, Ordering::Relaxed);
             }
-            Err(status) => tolerable(&status).await,
+            Err(status) => tolerance.check(&status).await,
         }
     }
     count
 }
 
 /// Watches from the first revision on, resuming behind the last event after each failure.
-async fn watch_to_the_end(client: Client) -> Vec<(Vec<u8>, Vec<u8>)> {
+async fn watch_to_the_end(client: Client, tolerance: Tolerance) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut seen = Vec::new();
     let mut next_revision = 1;
     loop {
         let mut watch = match Watch::try_open(&client, all_under(PREFIX, next_revision)).await {
             Ok(watch) => watch,
             Err(status) => {
-                tolerable(&status).await;
+                tolerance.check(&status).await;
                 continue;
             }
         };
@@ -147,7 +153,7 @@ async fn watch_to_the_end(client: Client) -> Vec<(Vec<u8>, Vec<u8>)> {
                 }
                 Ok(None) => break,
                 Err(status) => {
-                    tolerable(&status).await;
+                    tolerance.check(&status).await;
                     break;
                 }
             }
@@ -155,10 +161,23 @@ async fn watch_to_the_end(client: Client) -> Vec<(Vec<u8>, Vec<u8>)> {
     }
 }
 
-/// During an outage a client may be told UNAVAILABLE and nothing else.
-async fn tolerable(status: &Status) {
-    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-    sleep(Duration::from_millis(20)).await;
+/// What a client may see while something is away.
+#[derive(Clone, Copy)]
+enum Tolerance {
+    /// UNAVAILABLE and nothing else: the proxy is there to say so.
+    Unavailable,
+    /// Whatever the client's own library makes of a connection that is gone.
+    Anything,
+}
+
+impl Tolerance {
+    /// Fails the test, or pauses before the next attempt.
+    async fn check(self, status: &Status) {
+        if matches!(self, Self::Unavailable) {
+            assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +185,7 @@ async fn etcd_stops_and_starts_under_load() {
     for version in Version::ALL {
         let mut etcd = Etcd::start(version).await;
         let proxy = Proxy::before(&etcd, config::secrets());
-        let load = Load::start(proxy.url());
+        let load = Load::start(proxy.url(), Tolerance::Unavailable);
         load.progress(100).await;
         for _ in 0..3 {
             etcd.kill();
@@ -182,7 +201,7 @@ async fn a_cluster_loses_its_leader_under_load() {
     for version in Version::ALL {
         let mut cluster = Cluster::start(version).await;
         let proxy = Setup::new(cluster.endpoints(), config::secrets()).start();
-        let load = Load::start(proxy.url());
+        let load = Load::start(proxy.url(), Tolerance::Unavailable);
         load.progress(100).await;
         for _ in 0..2 {
             let leader = cluster.leader().await;
@@ -194,6 +213,25 @@ async fn a_cluster_loses_its_leader_under_load() {
         }
         load.finish(&proxy.client().await).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proxy_stops_and_starts_under_load() {
+    let etcd = Etcd::start(Version::V3_5).await;
+    let [port] = free_ports();
+    let url = format!("http://127.0.0.1:{port}");
+    let start = || Setup::new(etcd.endpoint(), config::secrets()).listen(&[&url]).start();
+    let mut proxy = start();
+    let load = Load::start(&url, Tolerance::Anything);
+    load.progress(100).await;
+    for signal in ["TERM", "KILL", "TERM"] {
+        proxy.process().signal(signal);
+        let status = proxy.process().wait();
+        assert_eq!(status.success(), signal == "TERM", "{status}");
+        proxy = start();
+        load.progress(100).await;
+    }
+    load.finish(&Client::connect(&url).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,7 +248,7 @@ async fn any_member_will_do() {
             ..RangeRequest::default()
         };
         while let Err(status) = client.kv().range(request()).await {
-            tolerable(&status).await;
+            Tolerance::Unavailable.check(&status).await;
             assert!(start.elapsed() < PATIENCE, "{status:?}");
         }
         cluster.members[index].spawn();
@@ -232,7 +270,7 @@ async fn the_proxy_starts_before_its_etcd() {
             ..PutRequest::default()
         };
         while let Err(status) = client.kv().put(request()).await {
-            tolerable(&status).await;
+            Tolerance::Unavailable.check(&status).await;
         }
     });
     etcd.spawn();
