@@ -324,6 +324,37 @@ async fn one_byte_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn readers_that_do_not_read() {
+    let scene = Scene::start().await;
+    let client = scene.proxy.client().await;
+    for index in 0..20_u8 {
+        client
+            .put(format!("/registry/secrets/large/{index:02}"), vec![index; 1_000_000])
+            .await;
+    }
+    let range = RangeRequest {
+        key: b"/registry/secrets/large/".to_vec(),
+        range_end: b"/registry/secrets/large0".to_vec(),
+        ..RangeRequest::default()
+    };
+    let mut stuck = Vec::new();
+    for _ in 0..8 {
+        let reader = RawClient::connect_with_window(scene.proxy.url(), 65_535).await.unwrap();
+        let mut call = reader.open(RANGE, &[]).await;
+        call.data(frame(&range.encode_to_vec()), true);
+        // Headers are there once the answer has begun to flow; then nothing more is read.
+        stuck.push((call.answer().await.unwrap(), reader));
+    }
+    // Who does read gets the same list meanwhile, far beyond gRPC's usual limit of 4 MiB.
+    let listed = client.range(range).await.kvs;
+    assert_eq!(listed.len(), 20);
+    for (index, kv) in (0..20_u8).zip(listed) {
+        assert_eq!(kv.value, vec![index; 1_000_000]);
+    }
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_resets() {
     let scene = Scene::start().await;
     for _ in 0..20 {

@@ -25,6 +25,7 @@ mod kv;
 mod metadata;
 mod outages;
 mod passed_on;
+mod range_stream;
 mod rules;
 mod state_prefix;
 mod tls;
