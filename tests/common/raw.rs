@@ -63,11 +63,16 @@ impl RawClient {
 
     /// The same, where it may fail.
     pub async fn try_connect(url: &str) -> io::Result<Self> {
+        Self::connect_with_window(url, 1 << 30).await
+    }
+
+    /// The same, taking no more than `window` bytes of an answer before they are read.
+    pub async fn connect_with_window(url: &str, window: u32) -> io::Result<Self> {
         let stream = TcpStream::connect(url.strip_prefix("http://").expect("a plain URL")).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = h2::client::Builder::new()
-            .initial_window_size(1 << 30)
-            .initial_connection_window_size(1 << 30)
+            .initial_window_size(window)
+            .initial_connection_window_size(window)
             .handshake(stream)
             .await
             .map_err(io::Error::other)?;

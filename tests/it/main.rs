@@ -20,9 +20,12 @@ mod common;
 
 mod both_paths;
 mod descriptor;
+mod hostile;
 mod kv;
 mod metadata;
+mod outages;
 mod passed_on;
+mod range_stream;
 mod rules;
 mod state_prefix;
 mod tls;
