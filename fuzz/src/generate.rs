@@ -206,19 +206,33 @@ pub(super) fn delete_range_response(source: &mut Source<'_>, world: &World) -> D
     }
 }
 
+/// Often of few watches, and with nothing but events of the proxy's own records.
 pub(super) fn watch_response(source: &mut Source<'_>, world: &World) -> WatchResponse {
-    let events = (0..source.below(5)).map(|_| Event {
-        r#type: source.flag().into(),
-        kv: (source.below(8) > 0).then(|| stored(source, world)),
-        prev_kv: source.flag().then(|| stored(source, world)),
-    });
+    let is_own = source.below(3) == 1;
+    let event = |source: &mut Source<'_>| {
+        let mut kv = (source.below(8) > 0).then(|| stored(source, world));
+        if let Some(kv) = &mut kv
+            && is_own
+        {
+            kv.key = [world.state.as_bytes(), source.bytes(2)].concat();
+        }
+        Event {
+            r#type: source.flag().into(),
+            kv,
+            prev_kv: source.flag().then(|| stored(source, world)),
+        }
+    };
     WatchResponse {
-        events: events.collect(),
+        events: (0..source.below(5)).map(|_| event(source)).collect(),
         header: header(source),
-        watch_id: source.number(),
-        created: source.below(8) == 1,
-        canceled: source.below(8) == 1,
-        compact_revision: i64::from(source.below(8) == 1),
+        watch_id: if source.rarely() {
+            source.number()
+        } else {
+            i64::from(source.flag())
+        },
+        created: source.below(16) == 1,
+        canceled: source.below(16) == 1,
+        compact_revision: i64::from(source.below(16) == 1),
         fragment: source.flag(),
         ..WatchResponse::default()
     }

@@ -19,6 +19,7 @@ use super::{
             LeaseTimeToLiveResponse, RangeRequest, RangeStreamResponse, WatchCreateRequest, WatchRequest,
             WatchResponse, watch_request::RequestUnion,
         },
+        mvccpb::{Event, KeyValue},
         v3electionpb::{CampaignRequest, LeaderKey, LeaderRequest, ProclaimRequest, ResignRequest},
         v3lockpb::{LockRequest, UnlockRequest},
     },
@@ -131,7 +132,11 @@ fn watch(mut source: Source<'_>, opening: Opening<'_>) {
 }
 
 fn watch_request(source: &mut Source<'_>) -> WatchRequest {
-    let range = generate::delete_range(source);
+    let mut range = generate::delete_range(source);
+    if source.flag() {
+        // Everything.
+        (range.key, range.range_end) = (vec![0], vec![0]);
+    }
     WatchRequest {
         request_union: Some(RequestUnion::CreateRequest(WatchCreateRequest {
             key: range.key,
@@ -154,10 +159,18 @@ fn passed_on(
         return;
     };
     if told.spans_own {
+        let had_events = !answer.events.is_empty();
         answer.events.retain(|event| {
             let key = event.kv.as_ref().map_or(&[][..], |kv| &kv.key);
             !opening.world.state.contains(key)
         });
+        let has_other_news = answer.created || answer.canceled || answer.compact_revision != 0;
+        let is_emptied = had_events && answer.events.is_empty() && !has_other_news;
+        let ends_series = !answer.fragment && told.waiting.contains(&answer.watch_id);
+        assert!(
+            !is_emptied || ends_series,
+            "it would be taken for a progress notification"
+        );
         told.waiting.retain(|&id| id != answer.watch_id);
         if answer.fragment {
             told.waiting.push(answer.watch_id);
@@ -175,7 +188,7 @@ fn left_out(answer: &[u8], told: &Told, world: &World) {
     let Ok(answer) = WatchResponse::decode(answer) else {
         return;
     };
-    let is_own = |kv: &super::pb::mvccpb::KeyValue| world.state.contains(&kv.key);
+    let is_own = |kv: &KeyValue| world.state.contains(&kv.key);
     assert!(!answer.events.is_empty());
     assert!(answer.events.iter().all(|event| event.kv.as_ref().is_some_and(is_own)));
     assert!(!answer.created && !answer.canceled && answer.compact_revision == 0);
@@ -330,7 +343,31 @@ pub fn seeds() -> Vec<Vec<u8>> {
                 ..WatchCreateRequest::default()
             })),
         };
-        let mut seed = input(&[index, 0, 1, 1, 0], &[&asked.encode_to_vec()]);
+        let asked = input(&[index, 0, 1, 1, 0], &[&asked.encode_to_vec()]);
+        // Fragments, some of them of the proxy's own records alone; as many as an end needs.
+        for series in [0b1111_u8, 0b0100, 0b0010, 0b1010] {
+            let mut seed = asked.clone();
+            for at in 0..4 {
+                let answer = WatchResponse {
+                    fragment: at < 2,
+                    events: vec![Event {
+                        kv: Some(KeyValue {
+                            key: if series >> at & 1 == 1 {
+                                world.state.as_bytes().to_vec()
+                            } else {
+                                KEYS[3].to_vec()
+                            },
+                            ..generate::stored(&mut source, world)
+                        }),
+                        ..Event::default()
+                    }],
+                    ..WatchResponse::default()
+                };
+                seed.extend(input(&[0], &[&answer.encode_to_vec()]));
+            }
+            seeds.push(seed);
+        }
+        let mut seed = asked;
         for _ in 0..3 {
             let answer = generate::watch_response(&mut source, world).encode_to_vec();
             seed.extend(input(&[0], &[&answer]));
