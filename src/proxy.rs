@@ -8,6 +8,8 @@ mod connection;
 mod deframer;
 mod fault;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 mod named;
 mod open;

@@ -11,8 +11,6 @@ mod bounds;
 mod compare;
 mod context;
 mod failure;
-#[doc(hidden)]
-pub mod fuzz;
 mod lease;
 mod merge;
 mod names;
