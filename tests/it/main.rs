@@ -27,4 +27,5 @@ mod rules;
 mod state_prefix;
 mod transcript;
 mod twins;
+mod upstream;
 mod watch;
