@@ -23,6 +23,13 @@ const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Largest header block accepted from a member, bytes.
 const MAX_HEADER_LIST: u32 = 1024 * 1024;
 
+/// Calls cancelled a moment ago of which the connection still knows, so that a late answer is dropped without a word.
+/// A client that gives up on a batch of calls cancels hundreds at once.
+const MAX_RESET_STREAMS: usize = 4096;
+
+/// How long a member may take to answer the ping that opens a connection. As long as dialing may take.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Ping a connection that has open streams this often, and give it up when no answer comes in time: kube-apiserver's
 /// own figures. etcd closes connections that ping more than every 5 s or while idle.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -79,6 +86,13 @@ pub enum OpenError {
         /// What HTTP/2 said.
         source: h2::Error,
     },
+    /// The peer took the connection and then said nothing that is HTTP/2.
+    #[error("{endpoint} does not answer over HTTP/2 within {} s; is it an etcd client URL, and is http or https right?",
+            GREETING_TIMEOUT.as_secs())]
+    Silent {
+        /// The endpoint as configured.
+        endpoint: String,
+    },
 }
 
 /// Drives an open connection: nothing moves on it unless this is polled.
@@ -89,7 +103,8 @@ pub(super) struct Driver {
 }
 
 impl Connection {
-    /// Dials and speaks HTTP/2. `id` tells this connection from others of its pool.
+    /// Dials, speaks HTTP/2 and waits for the member to speak it as well. `id` tells this connection from others of its
+    /// pool.
     pub(super) async fn open(dialer: &Dialer, flusher: &Flusher, id: u64) -> Result<(Self, Driver), OpenError> {
         let endpoint = dialer.endpoint();
         let stream = dialer.dial().await?;
@@ -99,18 +114,37 @@ impl Connection {
         let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
         let authority = Authority::from_maybe_shared(Bytes::from(endpoint.authority()))
             .map_err(|_| OpenError::Authority(endpoint.to_string()))?;
+        let failed = |source| OpenError::Handshake {
+            endpoint: endpoint.to_string(),
+            source,
+        };
         let (sender, mut connection) = client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEADER_LIST)
+            .max_concurrent_reset_streams(MAX_RESET_STREAMS)
+            // An answer that comes later still is counted, for the connection's life, as the member's misbehaviour, and
+            // a thousand of those end the connection by default: clients that cancel calls would take down the calls of
+            // all others. The member is no attacker.
+            .max_local_error_reset_streams(None)
             .enable_push(false)
             .handshake(Coalesced::new(stream, flusher.clone()))
             .await
-            .map_err(|source| OpenError::Handshake {
-                endpoint: endpoint.to_string(),
-                source,
-            })?;
-        let pings = connection.ping_pong();
+            .map_err(failed)?;
+        let mut pings = connection.ping_pong();
+        if let Some(pings) = &mut pings {
+            // The handshake is over when our half of it is sent. A peer that accepts connections and never answers, or
+            // speaks something else, must not be taken for a member while another one could serve.
+            tokio::select! {
+                answered = tokio::time::timeout(GREETING_TIMEOUT, pings.ping(Ping::opaque())) => {
+                    answered.map_err(|_| OpenError::Silent { endpoint: endpoint.to_string() })?.map_err(failed)?;
+                }
+                ended = &mut connection => {
+                    // A close in good order, before anything was said, is no greeting either.
+                    return Err(failed(ended.err().unwrap_or_else(|| h2::Reason::NO_ERROR.into())));
+                }
+            }
+        }
         let open = Rc::new(Cell::new(0));
         let driver = Driver {
             connection,

@@ -31,4 +31,5 @@ mod state_prefix;
 mod tls;
 mod transcript;
 mod twins;
+mod upstream;
 mod watch;
