@@ -1,6 +1,7 @@
 //! Tests of the room as a whole, against messages that prost makes and reads.
 
 mod adversarial;
+mod drive;
 mod etcd;
 mod generate;
 mod names;

@@ -6,13 +6,14 @@ use prost::Message;
 use rand::RngExt;
 
 use super::{
+    drive,
     generate::Generate,
     normal::Kind,
     pb::{Compare, PutRequest, RangeRequest, Request, TxnRequest},
     world::{POD, SECRET, World},
 };
 use crate::{
-    rewrite::{Refusal, RefusalKind, UnaryRequest, UnaryRpc, WatchSession, fuzz, unary_request},
+    rewrite::{Refusal, RefusalKind, UnaryRequest, UnaryRpc, WatchSession, unary_request},
     wire::{WireError, put_bytes, put_raw, put_varint},
 };
 
@@ -325,8 +326,8 @@ proptest! {
     #[test]
     fn any_bytes_are_survived(data: Vec<u8>, answer: Vec<u8>) {
         let world = World::new();
-        fuzz::unary(&data, &answer, &world.ctx());
-        fuzz::streams(&data, &world.ctx());
+        drive::unary(&data, &answer, &world.ctx());
+        drive::streams(&data, &world.ctx());
     }
 
     #[test]
@@ -346,7 +347,7 @@ proptest! {
             }
             message
         };
-        fuzz::unary(&mutated(txn.encode_to_vec()), &mutated(answer.encode_to_vec()), &world.ctx());
-        fuzz::streams(&mutated(watch.encode_to_vec()), &world.ctx());
+        drive::unary(&mutated(txn.encode_to_vec()), &mutated(answer.encode_to_vec()), &world.ctx());
+        drive::streams(&mutated(watch.encode_to_vec()), &world.ctx());
     }
 }
