@@ -4,6 +4,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 
 use super::fault::{Code, Fault};
 use super::responder::Responder;
@@ -15,10 +16,16 @@ use crate::rewrite::UnaryRpc;
 /// Serves one call to its end.
 pub(super) async fn serve(worker: &Worker, request: Parts, body: RecvStream, respond: SendResponse<Bytes>) {
     let mut respond = Responder::new(respond);
-    let (method, outcome) = match lookup(request.uri.path()) {
+    // With the query, if there is one: gRPC has none, and etcd does not know such a method.
+    let path = request
+        .uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let (method, outcome) = match lookup(path.as_str()) {
         Lookup::Known(method, treatment) => (method, route(worker, treatment, request, body, &mut respond).await),
         Lookup::Unknown => {
-            let text = unknown_text(request.uri.path());
+            let text = unknown_text(path.as_str());
             ("unknown", Err(Fault::status(Code::Unimplemented, text)))
         }
     };

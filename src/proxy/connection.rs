@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream};
-use http::{Request, header};
+use http::request::Parts;
+use http::{Method, Request, header};
 use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
@@ -142,14 +143,17 @@ async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher) -> Result<(
 
 /// gRPC, or one of the plain HTTP endpoints asked for over HTTP/2.
 async fn dispatch(worker: Rc<Worker>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-    let is_grpc = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     let (parts, body) = request.into_parts();
-    if is_grpc {
+    if is_grpc(&parts) {
         call::serve(&worker, parts, body, respond).await;
     } else {
         plain_http::respond(&worker, &parts, respond).await;
     }
+}
+
+/// What gRPC's specification takes for a call: POST, and `application/grpc` with perhaps `+codec` or `;parameter` behind.
+fn is_grpc(request: &Parts) -> bool {
+    let content_type = request.headers.get(header::CONTENT_TYPE);
+    let suffix = content_type.and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
+    request.method == Method::POST && suffix.is_some_and(|suffix| matches!(suffix.first(), None | Some(b'+' | b';')))
 }
