@@ -141,6 +141,16 @@ fn dialers(settings: &Settings) -> Result<(Dialers, Dialers), Error> {
     } else {
         None
     };
+    for member in settings
+        .members
+        .iter()
+        .filter(|member| !wants_tls(member) && !member.is_loopback())
+    {
+        tracing::warn!(
+            endpoint = %member,
+            "no TLS to this member: keys, and values without a rule, cross the network in the clear"
+        );
+    }
     let all = |pick: fn(&tls::ClientTls) -> Arc<rustls::ClientConfig>| {
         let dialer = |member: &Endpoint| {
             let tls = tls.as_ref().filter(|_| wants_tls(member)).map(pick);

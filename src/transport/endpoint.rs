@@ -47,6 +47,15 @@ impl Endpoint {
         }
     }
 
+    /// Whether nothing outside this machine can read along: a loopback address, `localhost` or a Unix socket.
+    pub fn is_loopback(&self) -> bool {
+        match &self.target {
+            Target::Ip(ip, _) => ip.to_canonical().is_loopback(),
+            Target::Dns(name, _) => name.as_ref().eq_ignore_ascii_case("localhost"),
+            Target::Unix(_) => true,
+        }
+    }
+
     /// What to connect to.
     pub fn target(&self) -> &Target {
         &self.target
@@ -159,6 +168,21 @@ mod tests {
 
     fn parsed(text: &str) -> Endpoint {
         text.parse().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn loopback_is_told_from_the_network() {
+        for (given, expected) in [
+            ("http://127.0.0.2:1", true),
+            ("http://[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("http://LocalHost:1", true),
+            ("unix:///run/etcd.sock", true),
+            ("http://10.0.0.1:1", false),
+            ("http://localhost.example:1", false),
+        ] {
+            assert_eq!(given.parse::<Endpoint>().unwrap().is_loopback(), expected, "{given}");
+        }
     }
 
     #[test]
