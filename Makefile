@@ -34,6 +34,17 @@ lint: tools ## Formatting, clippy, dependencies and documentation, warnings deni
 bench: tools ## What a value costs to seal and to open
 	cargo bench
 
+FUZZ_SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: ## Every fuzz target, FUZZ_SECONDS (60) each; needs rustup, installs a nightly toolchain and cargo-fuzz
+	rustup toolchain list | grep -q ^nightly || rustup toolchain install nightly --profile minimal
+	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --version '^0.13' --locked
+	cargo test --locked --test fuzz_smoke -- --ignored --exact seeds_are_written
+	for target in $$(cargo +nightly fuzz list); do \
+		cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=10; \
+	done
+
 .PHONY: tools
 tools:
 	@tests/install-tools.sh

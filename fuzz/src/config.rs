@@ -1,5 +1,7 @@
 //! Target: an `EncryptionConfiguration`. Whatever is accepted is sound, and no error shows any part of a secret.
 
+use std::fmt::Write;
+
 use etcd_encryption_proxy::{
     config::{EncryptionConfiguration, Error, Key, KmsApiVersion, Options, Provider, parse},
     keyring::{self, Keyring},
@@ -202,7 +204,10 @@ fn text(source: Source<'_>, characters: &[char]) -> (String, String) {
         .iter()
         .map(|&byte| characters[usize::from(byte) % characters.len()])
         .collect();
-    let escaped = text.chars().map(|one| format!("\\u{:04x}", u32::from(one))).collect();
+    let mut escaped = String::new();
+    for unit in text.encode_utf16() {
+        write!(escaped, "\\u{unit:04x}").expect("a string takes any text");
+    }
     (text, escaped)
 }
 
@@ -232,7 +237,7 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 fn decoded(text: &str) -> Option<Vec<u8>> {
     let packed: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
     let padding = packed.iter().rev().take_while(|&&byte| byte == b'=').count();
-    if packed.len() % 4 != 0 || padding > 2 {
+    if !packed.len().is_multiple_of(4) || padding > 2 {
         return None;
     }
     let mut out = Vec::new();

@@ -1,5 +1,7 @@
 //! etcd's messages as clients and etcd make them, from choices.
 
+use etcd_encryption_proxy::value::is_sealed;
+
 use super::{
     pb::{
         etcdserverpb::{
@@ -45,6 +47,14 @@ fn plaintext(source: &mut Source<'_>, key: &[u8], world: &World) -> Vec<u8> {
     };
     if world.sealing(key).is_some() {
         value.extend_from_slice(MARKER);
+    }
+    not_sealed(value)
+}
+
+/// A plaintext that identity would store but, like kube-apiserver's, not read again, changed into one that it reads.
+pub(super) fn not_sealed(mut value: Vec<u8>) -> Vec<u8> {
+    if is_sealed(&value) {
+        value.insert(0, b' ');
     }
     value
 }

@@ -64,8 +64,11 @@ pub(super) fn is_message(message: &[u8]) -> bool {
     fields(message).is_ok()
 }
 
-/// The normal form; `open` is given the key and value of every Put.
-pub(super) fn normal(message: &[u8], kind: Kind, open: &dyn Fn(&[u8], &[u8]) -> Vec<u8>) -> Vec<u8> {
+/// What a key's value becomes.
+pub(super) type Open<'o> = dyn Fn(&[u8], &[u8]) -> Vec<u8> + 'o;
+
+/// The normal form, with the value of every Put opened.
+pub(super) fn normal(message: &[u8], kind: Kind, open: &Open<'_>) -> Vec<u8> {
     let fields = fields(message).expect("what was accepted is well formed");
     let body = |field: &Field| field.body.map(|start| &message[start..field.whole.end]);
     let key = fields.iter().find(|field| field.number == 1).and_then(body);
@@ -80,7 +83,7 @@ pub(super) fn normal(message: &[u8], kind: Kind, open: &dyn Fn(&[u8], &[u8]) -> 
                 }
             }
             (_, number, Some(body)) if !matches!(nested, Kind::Other) => {
-                put(&mut out, number, &normal(body, nested, open))
+                put(&mut out, number, &normal(body, nested, open));
             }
             _ => out.extend_from_slice(&message[field.whole.clone()]),
         }

@@ -123,7 +123,7 @@ fn stores(source: &mut Source<'_>, world: &World) -> (Store, Store) {
         let value = if is_long && index < 2 {
             vec![b'v'; LONG]
         } else {
-            source.bytes(40).to_vec()
+            generate::not_sealed(source.bytes(40).to_vec())
         };
         let revisions = source.byte();
         let kv = KeyValue {

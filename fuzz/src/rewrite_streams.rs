@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use etcd_encryption_proxy::{
     rewrite::{
-        ElectionRpc, LockRpc, OnUndecryptable, Refusal, WatchSession, election_request, lease_time_to_live_response,
-        lock_request, range_stream_request,
+        ElectionRpc, LockRpc, OnUndecryptable, OpenFailure, Refusal, WatchSession, election_request,
+        lease_time_to_live_response, lock_request, range_stream_request,
     },
     types::{KeyRange, Reach},
 };
@@ -122,7 +122,14 @@ fn watch(mut source: Source<'_>, opening: Opening<'_>) {
         match session.response(answer.clone(), &ctx) {
             Ok(Some(job)) => {
                 let opened = opened::run(job, &ctx, PACE);
-                passed_on(&answer, opened, &mut told, opening);
+                let is_over = opened.is_err();
+                let Ok(answer) = WatchResponse::decode(answer) else {
+                    return;
+                };
+                passed_on(answer, opened, &mut told, opening);
+                if is_over {
+                    return;
+                }
             }
             Ok(None) => left_out(&answer, &told, opening.world),
             // The stream ends here.
@@ -149,15 +156,7 @@ fn watch_request(source: &mut Source<'_>) -> WatchRequest {
     }
 }
 
-fn passed_on(
-    answer: &[u8],
-    opened: Result<Vec<u8>, etcd_encryption_proxy::rewrite::OpenFailure>,
-    told: &mut Told,
-    opening: Opening<'_>,
-) {
-    let Ok(mut answer) = WatchResponse::decode(answer) else {
-        return;
-    };
+fn passed_on(mut answer: WatchResponse, opened: Result<Vec<u8>, OpenFailure>, told: &mut Told, opening: Opening<'_>) {
     if told.spans_own {
         let had_events = !answer.events.is_empty();
         answer.events.retain(|event| {

@@ -36,11 +36,11 @@ impl Store {
         }
     }
 
-    fn header(&self) -> Option<ResponseHeader> {
-        Some(ResponseHeader {
+    fn header(&self) -> ResponseHeader {
+        ResponseHeader {
             revision: self.revision,
             ..ResponseHeader::default()
-        })
+        }
     }
 
     fn within(&self, key: &[u8], range_end: &[u8]) -> Vec<KeyValue> {
@@ -72,10 +72,12 @@ impl Store {
         let more = limit.is_some_and(|limit| kvs.len() > limit);
         kvs.truncate(limit.unwrap_or(usize::MAX));
         if request.keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value.clear());
+            for kv in &mut kvs {
+                kv.value.clear();
+            }
         }
         RangeResponse {
-            header: self.header(),
+            header: Some(self.header()),
             kvs,
             more,
             count,
@@ -99,7 +101,7 @@ impl Store {
             self.kvs.insert(request.key.clone(), kv);
         }
         PutResponse {
-            header: self.header(),
+            header: Some(self.header()),
             prev_kv: before.filter(|_| request.prev_kv),
         }
     }
@@ -110,7 +112,7 @@ impl Store {
             self.kvs.remove(&kv.key);
         }
         DeleteRangeResponse {
-            header: self.header(),
+            header: Some(self.header()),
             deleted: i64::try_from(gone.len()).unwrap_or_default(),
             prev_kvs: if request.prev_kv { gone } else { Vec::new() },
         }
@@ -124,7 +126,7 @@ impl Store {
         });
         let responses = responses.collect();
         TxnResponse {
-            header: self.header(),
+            header: Some(self.header()),
             succeeded,
             responses,
         }

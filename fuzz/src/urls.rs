@@ -22,10 +22,10 @@ pub fn run(data: &[u8]) {
     } else {
         assert!(text.is_empty());
     }
-    if let Some(url) = checked::<ListenUrl>(text) {
-        if let ListenAddress::Unix(path) = url.address() {
-            assert!(path.as_os_str().len() <= MAX_SOCKET_PATH && url.is_loopback());
-        }
+    if let Some(url) = checked::<ListenUrl>(text)
+        && let ListenAddress::Unix(path) = url.address()
+    {
+        assert!(path.as_os_str().len() <= MAX_SOCKET_PATH && url.is_loopback());
     }
     if let Some(endpoint) = checked::<Endpoint>(text) {
         let authority = endpoint.authority();
