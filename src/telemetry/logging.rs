@@ -25,12 +25,16 @@ pub enum LoggingError {
     Twice,
 }
 
+/// What the HTTP/2 library warns of is what peers send, as often as they care to send it: a hostile client could fill the
+/// disk with it. A directive of the operator's own goes before this one.
+const QUIET: &str = "h2=error";
+
 /// Sets up logging for the whole process.
 ///
 /// `level` is a level name or a comma-separated list of `target=level`.
 pub fn init_logging(format: Format, level: &str) -> Result<(), LoggingError> {
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(level)?)
+        .with_env_filter(EnvFilter::try_new(format!("{QUIET},{level}"))?)
         .with_writer(io::stderr);
     let set = match format {
         Format::Text => builder.with_ansi(false).with_target(false).try_init(),
