@@ -13,9 +13,6 @@ use thiserror::Error;
 
 use crate::transport::{Coalesced, DialError, Dialer, Flusher, Stream};
 
-/// Flow-control window of one stream, bytes. Bounds what a slow reader of one watch or snapshot can leave unread here.
-const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
-
 /// Flow-control window of the whole connection, bytes: the most HTTP/2 allows, so that streams whose readers are slow
 /// can never use up what the others on the connection need.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
@@ -105,7 +102,12 @@ pub(super) struct Driver {
 impl Connection {
     /// Dials, speaks HTTP/2 and waits for the member to speak it as well. `id` tells this connection from others of its
     /// pool.
-    pub(super) async fn open(dialer: &Dialer, flusher: &Flusher, id: u64) -> Result<(Self, Driver), OpenError> {
+    pub(super) async fn open(
+        dialer: &Dialer,
+        flusher: &Flusher,
+        stream_window: u32,
+        id: u64,
+    ) -> Result<(Self, Driver), OpenError> {
         let endpoint = dialer.endpoint();
         let stream = dialer.dial().await?;
         if stream.is_tls() && stream.alpn() != Some(b"h2") {
@@ -119,7 +121,7 @@ impl Connection {
             source,
         };
         let (sender, mut connection) = client::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
+            .initial_window_size(stream_window)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEADER_LIST)
             .max_concurrent_reset_streams(MAX_RESET_STREAMS)

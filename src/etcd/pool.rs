@@ -64,6 +64,7 @@ pub struct Unreachable {
 /// A connection to some member, replaced when it fails.
 pub struct Pool {
     config: Config,
+    stream_window: u32,
     flusher: Flusher,
     current: RefCell<Option<Connection>>,
     changed: Notify,
@@ -76,10 +77,13 @@ pub struct Pool {
 
 impl Pool {
     /// A pool of the current runtime; it connects at once and stays connected for as long as the runtime lives.
-    pub fn spawn(config: Config, flusher: Flusher) -> Rc<Self> {
+    ///
+    /// `stream_window` is the flow-control window of each call, bytes: what an answer that nobody reads leaves in memory.
+    pub fn spawn(config: Config, stream_window: u32, flusher: Flusher) -> Rc<Self> {
         config.reachability.pools.fetch_add(1, Ordering::Relaxed);
         let pool = Rc::new(Self {
             config,
+            stream_window,
             flusher,
             current: RefCell::new(None),
             changed: Notify::new(),
@@ -150,7 +154,7 @@ impl Pool {
             .skip(self.config.first % self.config.members.len().max(1))
         {
             let id = self.next_id.replace(self.next_id.get() + 1);
-            match Connection::open(dialer, &self.flusher, id).await {
+            match Connection::open(dialer, &self.flusher, self.stream_window, id).await {
                 Ok((connection, driver)) => {
                     let since = Instant::now();
                     let why = self.serve_until_lost(connection, driver).await;

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::worker::{Config, Worker};
+use super::worker::{CALL_WINDOW, Config, STREAM_WINDOW, Worker};
 use super::{Stage, connection};
 use crate::etcd::{self, Pool};
 use crate::keyring::KeyringHandle;
@@ -97,8 +97,8 @@ async fn run(index: usize, shared: Shared, mut queue: mpsc::UnboundedReceiver<Ha
         ..shared.upstream
     };
     let worker = Rc::new(Worker {
-        calls: Pool::spawn(upstream.clone(), flusher.clone()),
-        streams: Pool::spawn(upstream, flusher.clone()),
+        calls: Pool::spawn(upstream.clone(), CALL_WINDOW, flusher.clone()),
+        streams: Pool::spawn(upstream, STREAM_WINDOW, flusher.clone()),
         keyring: shared.keyring,
         config: shared.config,
         stage: shared.stage.clone(),

@@ -15,6 +15,13 @@ use crate::types::StatePrefix;
 /// etcd's receive limit stands this much above `--max-request-bytes`: room for what surrounds the values.
 const REQUEST_OVERHEAD: usize = 512 * 1024;
 
+/// Flow-control window of a call that is read at once and to its end, bytes: room for what is under way while it is read.
+pub(super) const CALL_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// Flow-control window of a call that is read as fast as its client reads, bytes. A client may leave a thousand watches
+/// unread, and this is what each then holds here; etcd itself keeps what is beyond it.
+pub(super) const STREAM_WINDOW: u32 = 128 * 1024;
+
 /// Longest message taken from etcd, bytes: what Go's gRPC client takes.
 pub(super) const MAX_RESPONSE: usize = i32::MAX as usize;
 
