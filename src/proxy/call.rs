@@ -6,6 +6,7 @@ use h2::server::SendResponse;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 
+use super::budget::Budget;
 use super::fault::{Code, Fault};
 use super::responder::Responder;
 use super::rpcs::{Lookup, Treatment, lookup, unknown_text};
@@ -14,8 +15,14 @@ use super::{named, pipe, range_stream, unary, watch};
 use crate::rewrite::UnaryRpc;
 
 /// Serves one call to its end.
-pub(super) async fn serve(worker: &Worker, request: Parts, body: RecvStream, respond: SendResponse<Bytes>) {
-    let mut respond = Responder::new(respond);
+pub(super) async fn serve(
+    worker: &Worker,
+    request: Parts,
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+    budget: Budget,
+) {
+    let mut respond = Responder::new(respond, budget);
     // With the query, if there is one: gRPC has none, and etcd does not know such a method.
     let path = request
         .uri

@@ -14,6 +14,7 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio_rustls::TlsAcceptor;
 
+use super::budget::Budget;
 use super::worker::Worker;
 use super::{Stage, call, http as plain_http};
 use crate::tls;
@@ -61,13 +62,26 @@ pub(super) async fn serve(
     session: Option<Arc<ServerConfig>>,
     flusher: Flusher,
 ) -> Result<(), ConnectionError> {
-    let (stream, is_http2) = tokio::time::timeout(HANDSHAKE_TIMEOUT, greet(accepted, session))
-        .await
-        .unwrap_or(Err(ConnectionError::Silent))?;
+    let Some((stream, is_http2)) = in_time(&worker, greet(accepted, session)).await? else {
+        return Ok(());
+    };
     if is_http2 {
         http2(worker, stream, flusher).await
     } else {
         Ok(plain_http::serve(&worker, stream).await?)
+    }
+}
+
+/// Does a part of the handshake within [`HANDSHAKE_TIMEOUT`]; `None` if the proxy began to drain meanwhile: nothing has
+/// been asked on the connection, so it need not be waited for.
+async fn in_time<T>(
+    worker: &Worker,
+    part: impl Future<Output = Result<T, ConnectionError>>,
+) -> Result<Option<T>, ConnectionError> {
+    tokio::select! {
+        biased;
+        done = tokio::time::timeout(HANDSHAKE_TIMEOUT, part) => done.unwrap_or(Err(ConnectionError::Silent)).map(Some),
+        () = worker.draining() => Ok(None),
     }
 }
 
@@ -110,9 +124,11 @@ async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher) -> Result<(
         builder.max_concurrent_streams(worker.config.max_concurrent_streams);
     }
     let handshake = builder.handshake::<_, Bytes>(Coalesced::new(stream, flusher));
-    let mut connection = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
-        .await
-        .map_err(|_| ConnectionError::Silent)??;
+    let handshake = async { Ok(handshake.await?) };
+    let Some(mut connection) = in_time(&worker, handshake).await? else {
+        return Ok(());
+    };
+    let budget = Budget::new();
     let mut stage = worker.stage.clone();
     loop {
         let current = *stage.borrow_and_update();
@@ -133,7 +149,7 @@ async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher) -> Result<(
                 None => return Ok(()),
                 Some(accepted) => {
                     let (request, respond) = accepted?;
-                    tokio::task::spawn_local(dispatch(Rc::clone(&worker), request, respond));
+                    tokio::task::spawn_local(dispatch(Rc::clone(&worker), request, respond, budget.clone()));
                 }
             },
             _ = stage.changed() => {}
@@ -142,10 +158,10 @@ async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher) -> Result<(
 }
 
 /// gRPC, or one of the plain HTTP endpoints asked for over HTTP/2.
-async fn dispatch(worker: Rc<Worker>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+async fn dispatch(worker: Rc<Worker>, request: Request<RecvStream>, respond: SendResponse<Bytes>, budget: Budget) {
     let (parts, body) = request.into_parts();
     if is_grpc(&parts) {
-        call::serve(&worker, parts, body, respond).await;
+        call::serve(&worker, parts, body, respond, budget).await;
     } else {
         plain_http::respond(&worker, &parts, respond).await;
     }

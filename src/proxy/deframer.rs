@@ -69,6 +69,16 @@ impl Deframer {
         Ok(Some(Frame::from_bytes(mem::take(&mut self.begun).freeze())))
     }
 
+    /// Length of the message that comes next, its prefix included, as soon as its prefix is there.
+    pub(super) fn announced(&self) -> Option<usize> {
+        let begun = if self.begun.is_empty() {
+            &self.ahead[..]
+        } else {
+            &self.begun[..]
+        };
+        self.total(begun).ok().flatten()
+    }
+
     /// Says that nothing more will come, when [`Deframer::next`] has nothing left to give.
     ///
     /// # Errors

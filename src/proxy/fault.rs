@@ -18,6 +18,7 @@ pub(super) enum Code {
     Unknown = 2,
     InvalidArgument = 3,
     PermissionDenied = 7,
+    ResourceExhausted = 8,
     FailedPrecondition = 9,
     Unimplemented = 12,
     Unavailable = 14,
@@ -80,6 +81,8 @@ impl Fault {
             FrameError::TooLarge { .. } => {
                 return Self::status(Code::InvalidArgument, "etcdserver: request is too large");
             }
+            // The same: its answer to a client that sends faster than requests can be applied.
+            FrameError::Crowded => return Self::status(Code::ResourceExhausted, "etcdserver: too many requests"),
             FrameError::Compressed(_) => Code::Unimplemented,
             FrameError::Truncated | FrameError::Flag(_) | FrameError::Surplus | FrameError::Missing => {
                 Code::InvalidArgument

@@ -4,9 +4,12 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use h2::RecvStream;
+use http::HeaderMap;
 use thiserror::Error;
 
+use super::budget::{Budget, Share};
 use super::deframer::Deframer;
+use super::worker::MAX_RESPONSE;
 use crate::wire::Spliced;
 
 /// Bytes before each message.
@@ -85,8 +88,11 @@ pub(super) enum FrameError {
         limit: usize,
     },
     /// More than one message where the RPC has one.
-    #[error("more than one message in a unary request")]
+    #[error("more than one message in a unary call")]
     Surplus,
+    /// The client has too much under way.
+    #[error("too many bytes of requests under way on one connection")]
+    Crowded,
     /// No message where the RPC has one.
     #[error("no message in a unary request")]
     Missing,
@@ -99,21 +105,53 @@ pub(super) enum FrameError {
 pub(super) struct Frames {
     body: RecvStream,
     deframer: Deframer,
+    direction: Direction,
+    budget: Budget,
+    /// What the message that came last, or is coming, takes of the budget.
+    share: Option<Share>,
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Up,
+    Down,
 }
 
 impl Frames {
-    /// Messages of `body`, each at most `limit` bytes; `encoding` is the stream's `grpc-encoding`, for an error's text.
-    pub(super) fn new(body: RecvStream, limit: usize, encoding: Option<&http::HeaderValue>) -> Self {
-        let encoding = encoding.and_then(|value| value.to_str().ok()).unwrap_or("");
+    /// What a client sends, each message at most `limit` bytes. Beyond `budget` a message is refused.
+    pub(super) fn of_request(body: RecvStream, headers: &HeaderMap, limit: usize, budget: &Budget) -> Self {
+        Self::new(body, headers, limit, Direction::Up, budget)
+    }
+
+    /// What etcd answers. Beyond `budget` a message waits at etcd until the client has read others.
+    pub(super) fn of_answer(body: RecvStream, headers: &HeaderMap, budget: &Budget) -> Self {
+        Self::new(body, headers, MAX_RESPONSE, Direction::Down, budget)
+    }
+
+    fn new(body: RecvStream, headers: &HeaderMap, limit: usize, direction: Direction, budget: &Budget) -> Self {
+        // For an error's text.
+        let encoding = headers.get("grpc-encoding").and_then(|value| value.to_str().ok());
         Self {
             body,
-            deframer: Deframer::new(limit, encoding),
+            deframer: Deframer::new(limit, encoding.unwrap_or("")),
+            direction,
+            budget: budget.clone(),
+            share: None,
         }
     }
 
-    /// The next message; `None` at the body's end.
+    /// The next message; `None` at the body's end. The one before is taken to be done with.
     pub(super) async fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+        self.share = None;
         loop {
+            if self.share.is_none()
+                && let Some(length) = self.deframer.announced()
+            {
+                self.share = Some(match self.direction {
+                    Direction::Up => self.budget.request(length).ok_or(FrameError::Crowded)?,
+                    Direction::Down => self.budget.answer(length).await,
+                });
+            }
             if let Some(frame) = self.deframer.next()? {
                 return Ok(Some(frame));
             }
@@ -128,17 +166,18 @@ impl Frames {
         }
     }
 
-    /// The only message of a unary call.
-    pub(super) async fn only(&mut self) -> Result<Frame, FrameError> {
-        let frame = self.next().await?.ok_or(FrameError::Missing)?;
-        match self.next().await? {
-            None => Ok(frame),
-            Some(_) => Err(FrameError::Surplus),
-        }
+    /// Whether something came along behind the last message.
+    pub(super) fn is_at_a_boundary(&self) -> bool {
+        self.deframer.finish().is_ok()
+    }
+
+    /// What the message that came last takes of the budget, for who keeps it beyond the next one.
+    pub(super) fn share(&mut self) -> Option<Share> {
+        self.share.take()
     }
 
     /// The trailers that end the body.
-    pub(super) async fn trailers(&mut self) -> Result<Option<http::HeaderMap>, FrameError> {
+    pub(super) async fn trailers(&mut self) -> Result<Option<HeaderMap>, FrameError> {
         Ok(self.body.trailers().await?)
     }
 }

@@ -57,6 +57,6 @@ fn named(error: &FrameError) -> &'static str {
         FrameError::Compressed(_) => "compressed",
         FrameError::Flag(_) => "flag",
         FrameError::TooLarge { .. } => "too large",
-        FrameError::Surplus | FrameError::Missing | FrameError::Stream(_) => "the stream's",
+        FrameError::Surplus | FrameError::Missing | FrameError::Crowded | FrameError::Stream(_) => "the stream's",
     }
 }

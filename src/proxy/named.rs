@@ -54,7 +54,7 @@ async fn serve(
     body: RecvStream,
     respond: &mut Responder,
 ) -> Result<(), Fault> {
-    let frame = only_message(worker, &request.headers, body).await?;
+    let (frame, _share) = only_message(worker, &request.headers, body, respond.budget()).await?;
     check(&frame.message(), &worker.context(&worker.keyring.load())).map_err(|refusal| Fault::refused(&refusal))?;
     // Locks, campaigns and observers wait for others, for as long as that takes.
     pipe::message(worker, request, frame, respond, Ends::WhenDraining).await

@@ -9,7 +9,7 @@ use super::open;
 use super::responder::Responder;
 use super::unary::only_message;
 use super::upstream;
-use super::worker::{MAX_RESPONSE, Worker};
+use super::worker::Worker;
 use crate::etcd::Call;
 use crate::rewrite::range_stream_request;
 
@@ -20,7 +20,7 @@ pub(super) async fn serve(
     body: RecvStream,
     respond: &mut Responder,
 ) -> Result<(), Fault> {
-    let frame = only_message(worker, &request.headers, body).await?;
+    let (frame, share) = only_message(worker, &request.headers, body, respond.budget()).await?;
     // Only checked: it goes on as it came.
     let checked = range_stream_request(frame.message(), &worker.context(&worker.keyring.load()))
         .map_err(|refusal| Fault::refused(&refusal))?;
@@ -41,12 +41,13 @@ pub(super) async fn serve(
     let _ = up.send_data(frame.into_bytes(), true);
     let answer = async { response.await.map_err(|error| Fault::upstream(&error)) };
     let (parts, body) = respond.unless_gone(answer).await?.into_parts();
+    drop(share);
     let head = http::Response::from_parts(parts, ());
     if body.is_end_stream() {
         upstream::heed_status(pool, &connection, head.headers());
         return respond.headers(head, true);
     }
-    let mut frames = Frames::new(body, MAX_RESPONSE, head.headers().get("grpc-encoding"));
+    let mut frames = Frames::of_answer(body, head.headers(), respond.budget());
     respond.headers(head, false)?;
     loop {
         let next = async { frames.next().await.map_err(|error| Fault::response(&error)) };

@@ -7,7 +7,8 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderValue, Response, header};
 
-use super::fault::{self, Fault};
+use super::budget::Budget;
+use super::fault::{self, Code, Fault};
 use super::frame::{self, PREFIX};
 use crate::wire::Spliced;
 
@@ -17,6 +18,7 @@ const CHUNK: usize = 256 * 1024;
 /// The client's side of one call.
 pub(super) struct Responder {
     state: State,
+    budget: Budget,
     /// Part of a message is out: no status can follow, only a reset.
     mid_message: bool,
     /// What the call's `grpc-status` was, once it is known.
@@ -30,12 +32,18 @@ enum State {
 }
 
 impl Responder {
-    pub(super) fn new(respond: SendResponse<Bytes>) -> Self {
+    pub(super) fn new(respond: SendResponse<Bytes>, budget: Budget) -> Self {
         Self {
+            budget,
             state: State::Waiting(respond),
             mid_message: false,
             code: None,
         }
+    }
+
+    /// What this client may still make the proxy hold.
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Resolves when the client has cancelled the call or vanished.
@@ -136,6 +144,19 @@ impl Responder {
     }
 }
 
+/// A handler that panicked ends here. Left to itself the HTTP/2 library would reset the stream with CANCEL, on which etcd's
+/// client replays a write up to a hundred times.
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if !matches!(self.state, State::Ended) {
+            self.fail(&Fault::status(
+                Code::Unknown,
+                "etcd-encryption-proxy: the call was abandoned",
+            ));
+        }
+    }
+}
+
 fn status_of(headers: &HeaderMap) -> Option<u16> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
@@ -155,4 +176,38 @@ pub(super) async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Res
         stream.send_data(piece, false)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_that_is_abandoned_ends_with_a_status_and_no_reset() {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let server = async {
+            let mut connection = h2::server::handshake(near).await.unwrap();
+            while let Some(call) = connection.accept().await {
+                let (_, respond) = call.unwrap();
+                drop(Responder::new(respond, Budget::new()));
+            }
+        };
+        let client = async {
+            let (sender, connection) = h2::client::handshake(far).await.unwrap();
+            let mut sender = sender.ready().await.unwrap();
+            let request = Request::post("http://etcd.test/").body(()).unwrap();
+            let (response, _request) = sender.send_request(request, false).unwrap();
+            let response = tokio::select! {
+                response = response => response,
+                ended = connection => panic!("{ended:?}"),
+            };
+            assert_eq!(response.unwrap().headers()["grpc-status"], "2");
+        };
+        tokio::select! {
+            () = server => panic!("the connection ended"),
+            () = client => {}
+        }
+    }
 }

@@ -5,12 +5,13 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, header};
 
+use super::budget::{Budget, Share};
 use super::fault::Fault;
 use super::frame::{Frame, FrameError, Frames};
 use super::open;
 use super::responder::Responder;
 use super::upstream::{self, Answer};
-use super::worker::{MAX_RESPONSE, Worker};
+use super::worker::Worker;
 use crate::rewrite::{UnaryRpc, lease_time_to_live_response, unary_request};
 use crate::wire::Spliced;
 
@@ -22,7 +23,7 @@ pub(super) async fn serve(
     body: RecvStream,
     respond: &mut Responder,
 ) -> Result<(), Fault> {
-    let frame = only_message(worker, &request.headers, body).await?;
+    let (frame, share) = only_message(worker, &request.headers, body, respond.budget()).await?;
     // One keyring seals the whole request.
     let sealed = unary_request(rpc, frame.message(), &worker.context(&worker.keyring.load()))
         .map_err(|refusal| Fault::refused(&refusal))?;
@@ -40,15 +41,16 @@ pub(super) async fn serve(
     }
     let path = PathAndQuery::from_static(path_of(sealed.send_as));
     let answer = ask(worker, &path, request.headers, frame, respond).await?;
-    let Some((head, message, trailers)) = receive(worker, answer, respond).await? else {
+    drop(share);
+    let Some(received) = receive(worker, answer, respond).await? else {
         return Ok(());
     };
     let job = sealed
         .response
-        .open(message)
+        .open(received.message)
         .map_err(|failure| Fault::refused_answer(&failure))?;
     let message = open::run(worker, job).await?;
-    finish(head, message, trailers, respond).await
+    finish(received.head, message, received.trailers, respond).await
 }
 
 /// Serves `Lease.LeaseTimeToLive`, leaving the proxy's own keys out of the answer.
@@ -58,17 +60,18 @@ pub(super) async fn lease_time_to_live(
     body: RecvStream,
     respond: &mut Responder,
 ) -> Result<(), Fault> {
-    let frame = only_message(worker, &request.headers, body).await?;
+    let (frame, share) = only_message(worker, &request.headers, body, respond.budget()).await?;
     let Some(path) = request.uri.into_parts().path_and_query else {
         return Err(Fault::Gone);
     };
     let answer = ask(worker, &path, request.headers, frame, respond).await?;
-    let Some((head, message, trailers)) = receive(worker, answer, respond).await? else {
+    drop(share);
+    let Some(received) = receive(worker, answer, respond).await? else {
         return Ok(());
     };
-    let message = lease_time_to_live_response(message, &worker.config.state_prefix)
+    let message = lease_time_to_live_response(received.message, &worker.config.state_prefix)
         .map_err(|failure| Fault::refused_answer(&failure))?;
-    finish(head, message, trailers, respond).await
+    finish(received.head, message, received.trailers, respond).await
 }
 
 /// Tells the operator, once, that somebody in front of the proxy encrypts as well. It works, both ways, as long as both
@@ -93,10 +96,23 @@ fn path_of(rpc: UnaryRpc) -> &'static str {
     }
 }
 
-/// The one message of a unary request.
-pub(super) async fn only_message(worker: &Worker, headers: &HeaderMap, body: RecvStream) -> Result<Frame, Fault> {
-    let mut frames = Frames::new(body, worker.max_request(), headers.get("grpc-encoding"));
-    frames.only().await.map_err(|error| Fault::request(&error))
+/// The one message of a unary request, and what it takes of the client's budget.
+///
+/// Like etcd's own server this does not wait for the client to end its half: once the message is there, nothing that comes
+/// later can change it. What came along with it is no part of any request, and so the request is not what it seems.
+pub(super) async fn only_message(
+    worker: &Worker,
+    headers: &HeaderMap,
+    body: RecvStream,
+    budget: &Budget,
+) -> Result<(Frame, Option<Share>), Fault> {
+    let mut frames = Frames::of_request(body, headers, worker.max_request(), budget);
+    match frames.next().await {
+        Ok(Some(frame)) if frames.is_at_a_boundary() => Ok((frame, frames.share())),
+        Ok(Some(_)) => Err(Fault::request(&FrameError::Surplus)),
+        Ok(None) => Err(Fault::request(&FrameError::Missing)),
+        Err(error) => Err(Fault::request(&error)),
+    }
 }
 
 async fn ask(
@@ -110,8 +126,14 @@ async fn ask(
     respond.unless_gone(call).await
 }
 
-/// The parts of a whole answer.
-type Received = (http::Response<()>, bytes::Bytes, HeaderMap);
+/// A whole answer.
+struct Received {
+    head: http::Response<()>,
+    message: bytes::Bytes,
+    trailers: HeaderMap,
+    /// What it takes of the client's budget until it is sent.
+    _share: Option<Share>,
+}
 
 /// Reads a whole answer. `None` if it was an error without a message, which has been passed on.
 async fn receive(worker: &Worker, answer: Answer, respond: &mut Responder) -> Result<Option<Received>, Fault> {
@@ -127,23 +149,29 @@ async fn receive(worker: &Worker, answer: Answer, respond: &mut Responder) -> Re
         respond.headers(head, true)?;
         return Ok(None);
     }
-    let mut frames = Frames::new(body, MAX_RESPONSE, head.headers().get("grpc-encoding"));
+    let mut frames = Frames::of_answer(body, head.headers(), respond.budget());
     let reading = async {
         let message = frames.next().await?;
+        let share = frames.share();
         if message.is_some() && frames.next().await?.is_some() {
             return Err(FrameError::Surplus);
         }
-        Ok((message, frames.trailers().await?.unwrap_or_default()))
+        Ok((message, share, frames.trailers().await?.unwrap_or_default()))
     };
     let reading = async { reading.await.map_err(|error| Fault::response(&error)) };
-    let (message, trailers) = respond.unless_gone(reading).await?;
+    let (message, share, trailers) = respond.unless_gone(reading).await?;
     upstream::heed_status(&worker.calls, &connection, &trailers);
     let Some(frame) = message else {
         respond.headers(head, false)?;
         respond.trailers(trailers)?;
         return Ok(None);
     };
-    Ok(Some((head, frame.into_message(), trailers)))
+    Ok(Some(Received {
+        head,
+        message: frame.into_message(),
+        trailers,
+        _share: share,
+    }))
 }
 
 async fn finish(

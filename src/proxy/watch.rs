@@ -9,11 +9,12 @@ use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
 use http::request::Parts;
 use rand::RngExt;
+use tokio::sync::oneshot;
 
 use super::fault::Fault;
 use super::frame::Frames;
 use super::responder::{self, Responder};
-use super::worker::{MAX_RESPONSE, Worker};
+use super::worker::Worker;
 use super::{open, upstream};
 use crate::etcd::{Call, Connection};
 use crate::rewrite::WatchSession;
@@ -29,10 +30,7 @@ pub(super) async fn serve(
     body: RecvStream,
     respond: &mut Responder,
 ) -> Result<(), Fault> {
-    let outcome = tokio::select! {
-        outcome = stream(worker, request, body, respond) => outcome,
-        () = worker.draining() => Err(Fault::stopping()),
-    };
+    let outcome = stream(worker, request, body, respond).await;
     if let Err(Fault::UpstreamLost(_)) = &outcome {
         let hold = tokio::time::sleep(rand::rng().random_range(HOLD));
         let until_reachable = async {
@@ -53,8 +51,9 @@ async fn stream(worker: &Worker, request: Parts, body: RecvStream, respond: &mut
     let Some(path) = request.uri.into_parts().path_and_query else {
         return Err(Fault::Gone);
     };
-    let encoding = request.headers.get("grpc-encoding").cloned();
+    let requests = Frames::of_request(body, &request.headers, worker.max_request(), respond.budget());
     let headers = upstream::uncompressed(request.headers);
+    let opened = respond.unless_gone(upstream::open(&worker.streams, &path, &headers));
     let (
         connection,
         Call {
@@ -62,19 +61,42 @@ async fn stream(worker: &Worker, request: Parts, body: RecvStream, respond: &mut
             request: mut up,
             open: _open,
         },
-    ) = respond
-        .unless_gone(upstream::open(&worker.streams, &path, &headers))
-        .await?;
+    ) = tokio::select! {
+        opened = opened => opened?,
+        () = worker.draining() => return Err(Fault::stopping()),
+    };
     let session = RefCell::new(WatchSession::default());
-    let requests = Frames::new(body, worker.max_request(), encoding.as_ref());
+    let (tell, told) = oneshot::channel();
+    let going_up = async {
+        let fault = tokio::select! {
+            fault = going_up(worker, &session, requests, &mut up) => fault,
+            () = worker.draining() => Fault::stopping(),
+        };
+        // Fails only when the other direction has ended, and the call with it.
+        let _ = tell.send(fault);
+        std::future::pending().await
+    };
     tokio::select! {
-        ended = coming_down(worker, &session, response, &connection, respond) => ended,
-        ended = going_up(worker, &session, requests, &mut up) => ended,
+        ended = coming_down(worker, &session, response, &connection, told, respond) => ended,
+        ended = going_up => ended,
     }
 }
 
 /// Checks and forwards what the client asks for. Resolves only if that fails.
 async fn going_up(
+    worker: &Worker,
+    session: &RefCell<WatchSession>,
+    requests: Frames,
+    up: &mut SendStream<Bytes>,
+) -> Fault {
+    match forward(worker, session, requests, up).await {
+        Err(fault) => fault,
+        // etcd ends the call when it sees fit.
+        Ok(()) => std::future::pending().await,
+    }
+}
+
+async fn forward(
     worker: &Worker,
     session: &RefCell<WatchSession>,
     mut requests: Frames,
@@ -88,11 +110,25 @@ async fn going_up(
             .map_err(|refusal| Fault::refused(&refusal))?;
         if responder::send(up, frame.into_bytes()).await.is_err() {
             // etcd wants no more of it; its answer says why.
-            return std::future::pending().await;
+            return Ok(());
         }
     }
     upstream::half_close(up);
-    std::future::pending().await
+    Ok(())
+}
+
+/// Does `work` unless the stream is to end before it is done.
+///
+/// Only what comes between two messages is done so. Within one nothing could be said but a reset, which reads as INTERNAL,
+/// and on that etcd's client opens the stream again at once and for ever.
+async fn unless_told<T>(
+    told: &mut oneshot::Receiver<Fault>,
+    work: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    tokio::select! {
+        fault = told => Err(fault.unwrap_or(Fault::Gone)),
+        done = work => done,
+    }
 }
 
 async fn coming_down(
@@ -100,20 +136,21 @@ async fn coming_down(
     session: &RefCell<WatchSession>,
     response: ResponseFuture,
     connection: &Connection,
+    mut told: oneshot::Receiver<Fault>,
     respond: &mut Responder,
 ) -> Result<(), Fault> {
     let answer = async { response.await.map_err(|error| Fault::upstream(&error)) };
-    let (parts, body) = respond.unless_gone(answer).await?.into_parts();
+    let (parts, body) = unless_told(&mut told, respond.unless_gone(answer)).await?.into_parts();
     let head = http::Response::from_parts(parts, ());
     if body.is_end_stream() {
         upstream::heed_status(&worker.streams, connection, head.headers());
         return respond.headers(head, true);
     }
-    let mut frames = Frames::new(body, MAX_RESPONSE, head.headers().get("grpc-encoding"));
+    let mut frames = Frames::of_answer(body, head.headers(), respond.budget());
     respond.headers(head, false)?;
     loop {
         let next = async { frames.next().await.map_err(|error| Fault::response(&error)) };
-        let Some(frame) = respond.unless_gone(next).await? else {
+        let Some(frame) = unless_told(&mut told, respond.unless_gone(next)).await? else {
             break;
         };
         let job = session

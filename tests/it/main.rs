@@ -20,6 +20,7 @@ mod common;
 
 mod both_paths;
 mod descriptor;
+mod greedy;
 mod hostile;
 mod kv;
 mod metadata;

@@ -11,7 +11,7 @@ use crate::common::etcd::Etcd;
 use crate::common::http;
 use crate::common::pb::etcdserverpb::*;
 use crate::common::proxy::{self, Proxy};
-use crate::common::raw::{RawClient, frame};
+use crate::common::raw::{RawCall, RawClient, frame};
 use crate::common::tools::Version;
 use crate::common::watch::Watch;
 
@@ -41,7 +41,10 @@ async fn clients_that_cancel_leave_the_others_alone() {
         }
         // About as long as the calls take: some are answered, some are not, and some answers are on their way.
         sleep(Duration::from_millis(3)).await;
-        calls.into_iter().for_each(crate::common::raw::RawCall::reset);
+        calls.into_iter().for_each(RawCall::reset);
+        // The proxy has taken note of them all, and so never sees more at once than it takes for an attack.
+        let ended = hasty.call("/etcdserverpb.Maintenance/Status", request.clone()).await;
+        assert_eq!(ended.code(), Some(0), "{ended:?}");
     }
     client.put("/registry/configmaps/a", "v").await;
     assert_eq!(watch.next().await.events.len(), 1);
