@@ -321,6 +321,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_flushed_before_the_connection_went_is_still_written() {
+        on_a_local_runtime(async {
+            let flusher = Flusher::default();
+            tokio::task::spawn_local(flusher.clone().run());
+            let (near, mut far) = duplex(1024);
+            let mut io = Coalesced::new(near, flusher);
+            io.write_all(b"a last word").await.unwrap();
+            io.flush().await.unwrap();
+            drop(io);
+            let mut got = Vec::new();
+            far.read_to_end(&mut got).await.unwrap();
+            assert_eq!(got, b"a last word");
+        });
+    }
+
+    #[test]
     fn a_failed_socket_is_reported_to_its_connection() {
         on_a_local_runtime(async {
             let flusher = Flusher::default();
