@@ -35,7 +35,7 @@ pub fn run(data: &[u8]) {
     let world = World::pick(&mut source);
     let pace = Pace {
         budget: 1 + source.below(4) * 100_000,
-        chunk: 1 + source.below(4) * 20_000,
+        chunk: 1_000 + source.below(4) * 20_000,
     };
     let (mut alone, mut behind) = stores(&mut source, world);
     let own: Vec<KeyValue> = own(&behind, world);

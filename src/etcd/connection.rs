@@ -172,7 +172,8 @@ impl Connection {
 
     /// Opens a stream: a gRPC call of `path` with `headers`, whose messages follow on the [`SendStream`].
     ///
-    /// Waits while the member's limit on concurrent streams is reached. An error means that nothing was sent.
+    /// Beyond the member's limit on concurrent streams (etcd has none unless told) the stream is queued, not refused. An
+    /// error means that nothing was sent.
     pub async fn call(&self, path: PathAndQuery, headers: HeaderMap) -> Result<Call, h2::Error> {
         let mut sender = self.sender.clone().ready().await?;
         let mut request = Request::new(());

@@ -28,7 +28,7 @@ pub(super) async fn serve(
         return Err(Fault::Gone);
     };
     let pool = &worker.streams;
-    let headers = upstream::uncompressed(request.headers);
+    let headers = upstream::for_changed_messages(request.headers);
     let (
         connection,
         Call {

@@ -122,7 +122,12 @@ async fn ask(
     frame: Frame,
     respond: &mut Responder,
 ) -> Result<Answer, Fault> {
-    let call = upstream::unary(&worker.calls, path, upstream::uncompressed(headers), frame.into_bytes());
+    let call = upstream::unary(
+        &worker.calls,
+        path,
+        upstream::for_changed_messages(headers),
+        frame.into_bytes(),
+    );
     respond.unless_gone(call).await
 }
 

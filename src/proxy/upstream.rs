@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, header};
 
 use super::fault::{Fault, is_unprocessed};
 use crate::etcd::{Call, Connection, OpenCall, Pool};
@@ -91,13 +91,34 @@ pub(super) fn heed_status(pool: &Pool, connection: &Connection, trailers: &Heade
     }
 }
 
-/// Request headers that ask for uncompressed answers: the proxy must read them. Compression is agreed on hop by hop.
-pub(super) fn uncompressed(mut headers: HeaderMap) -> HeaderMap {
+/// Request headers for a call whose messages the proxy reads and changes: answers must come uncompressed, which is agreed
+/// on hop by hop.
+pub(super) fn for_changed_messages(mut headers: HeaderMap) -> HeaderMap {
     headers.remove("grpc-accept-encoding");
+    // Of the message as the client sent it; sealing makes it longer, and gRPC does not use it.
+    headers.remove(header::CONTENT_LENGTH);
     headers
 }
 
 /// Ends the request half of a call. What goes wrong shows on the response.
 pub(super) fn half_close(request: &mut SendStream<Bytes>) {
     let _ = request.send_data(Bytes::new(), true);
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn headers_that_a_changed_message_makes_untrue_are_not_sent_on() {
+        let mut headers = HeaderMap::new();
+        for name in ["content-length", "grpc-accept-encoding", "grpc-timeout", "token"] {
+            headers.insert(name, HeaderValue::from_static("1"));
+        }
+        let sent = for_changed_messages(headers);
+        let names: Vec<_> = sent.keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(names, ["grpc-timeout", "token"]);
+    }
 }

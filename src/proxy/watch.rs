@@ -52,7 +52,7 @@ async fn stream(worker: &Worker, request: Parts, body: RecvStream, respond: &mut
         return Err(Fault::Gone);
     };
     let requests = Frames::of_request(body, &request.headers, worker.max_request(), respond.budget());
-    let headers = upstream::uncompressed(request.headers);
+    let headers = upstream::for_changed_messages(request.headers);
     let opened = respond.unless_gone(upstream::open(&worker.streams, &path, &headers));
     let (
         connection,
