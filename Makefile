@@ -25,6 +25,7 @@ e2e: tools ## A real kube-apiserver on the proxy and without it; builds it first
 .PHONY: lint
 lint: tools ## Formatting, clippy, dependencies and documentation, warnings denied
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- --deny warnings
 	command -v cargo-deny >/dev/null || cargo install cargo-deny --version '^0.20' --locked
 	cargo deny --log-level error check bans licenses sources
