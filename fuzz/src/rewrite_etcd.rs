@@ -179,11 +179,12 @@ pub fn seeds() -> Vec<Vec<u8>> {
             seed.extend((0..240u8).map(|at| at.wrapping_mul(salt * 2 + 41).wrapping_add(salt * 7)));
             seeds.push(seed);
         }
-        // A whole range, in either order, and its deletion.
+        // Everything: some of it by key, by revision and by value, of which only the keys; and its deletion.
         for request in [
-            [0, 18, 0, 0, 2, 0, 0, 0, 0, 0, 0],
-            [0, 18, 0, 0, 3, 2, 2, 0, 0, 0, 0],
-            [2, 18, 0, 2, 1, 0, 0, 0, 0, 0, 0],
+            [0, 18, 0, 0, 2, 0, 2, 0, 0, 0, 0, 0],
+            [0, 18, 0, 3, 2, 2, 2, 0, 0, 0, 0, 0],
+            [0, 18, 0, 4, 0, 2, 2, 0, 1, 0, 0, 0],
+            [2, 18, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0],
         ] {
             let mut seed = vec![world, 1, 1, 0xff, 0xff, 0xff, 0];
             for (index, key) in (0u8..).zip(KEYS) {

@@ -157,14 +157,18 @@ impl Rewriting<'_> {
         match request {
             Request::RequestPut(_) => vec![request],
             Request::RequestRange(range) => {
+                let parts = self.parts(&range.key, &range.range_end);
+                // Two halves that are sorted by values must have them to be merged.
+                let has_values = parts.len() > 1 && range.sort_target == 4 && (0..3).contains(&range.sort_order);
                 let with = |(key, end): (&[u8], &[u8])| {
                     Request::RequestRange(RangeRequest {
                         key: key.to_vec(),
                         range_end: end.to_vec(),
+                        keys_only: range.keys_only && !has_values,
                         ..range.clone()
                     })
                 };
-                self.parts(&range.key, &range.range_end).into_iter().map(with).collect()
+                parts.into_iter().map(with).collect()
             }
             Request::RequestDeleteRange(range) => {
                 let with = |(key, end): (&[u8], &[u8])| {

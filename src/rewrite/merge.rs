@@ -24,6 +24,8 @@ use crate::wire::{
 pub(super) struct RangeMerge {
     order: Order,
     limit: Option<usize>,
+    /// The values by which the halves are sorted are not for the client, who asked for keys only.
+    strips_values: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,11 +39,11 @@ enum Order {
 }
 
 impl RangeMerge {
-    /// From a `RangeRequest`'s `sort_order`, `sort_target` and `limit`.
+    /// From a `RangeRequest`'s `sort_order`, `sort_target`, `limit` and `keys_only`.
     ///
     /// As in etcd, no order means ascending where the target is not KEY. Not as in etcd: with no order, such a target and
     /// a limit, etcd cuts off by key before it sorts; here the sorted halves are cut.
-    pub(super) fn new(sort_order: i32, sort_target: i32, limit: i64) -> Self {
+    pub(super) fn new(sort_order: i32, sort_target: i32, limit: i64, keys_only: bool) -> Self {
         use range_request::{
             ORDER_ASCEND, ORDER_DESCEND, ORDER_NONE, TARGET_CREATE, TARGET_MOD, TARGET_VALUE, TARGET_VERSION,
         };
@@ -61,7 +63,18 @@ impl RangeMerge {
             _ => Order::FirstSecond,
         };
         let limit = usize::try_from(limit).ok().filter(|&limit| limit > 0);
-        Self { order, limit }
+        let by_value = matches!(order, Order::By { field, .. } if field == key_value::VALUE);
+        Self {
+            order,
+            limit,
+            strips_values: keys_only && by_value,
+        }
+    }
+
+    /// The field without which each half must be asked for: etcd sorts by values before it leaves them out, so halves
+    /// without them could not be merged.
+    pub(super) fn left_out(self) -> Option<u32> {
+        self.strips_values.then_some(range_request::KEYS_ONLY)
     }
 }
 
@@ -200,11 +213,32 @@ fn put_range_response(
         put_bytes(out, HEADER, header);
     }
     for (_, kv) in kvs {
-        out.extend_from_slice(kv);
+        if merge.strips_values {
+            put_without_value(out, kv)?;
+        } else {
+            out.extend_from_slice(kv);
+        }
     }
     put_varint(out, MORE, more.into());
     put_varint(out, COUNT, sum(&first, &second));
     first.rest.iter().for_each(|field| out.extend_from_slice(field));
+    Ok(())
+}
+
+/// Appends the `KeyValue` field `kv` without its value.
+fn put_without_value(out: &mut Vec<u8>, kv: &[u8]) -> Result<(), WireError> {
+    for kv in Fields::new(kv) {
+        let kv = kv?;
+        let body = kv.body()?;
+        let mut stripped = Vec::with_capacity(body.bytes.len());
+        for field in body.fields() {
+            let field = field?;
+            if field.number != key_value::VALUE {
+                stripped.extend_from_slice(raw(body.bytes, body.extent.start, &field));
+            }
+        }
+        put_bytes(out, kv.number, &stripped);
+    }
     Ok(())
 }
 

@@ -65,6 +65,7 @@ impl<'a> RangeRequest<'a> {
             self.sort_order.unwrap_or_default(),
             self.sort_target.unwrap_or_default(),
             self.limit.unwrap_or_default(),
+            self.keys_only.unwrap_or_default(),
         )
     }
 }

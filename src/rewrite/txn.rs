@@ -5,6 +5,7 @@ use super::{
     Context, Refusal,
     bounds::{self, Parts, put_with_bounds},
     compare,
+    merge::RangeMerge,
     oneof::{self, Member},
     plan::{OpPlan, RangePlan, TxnPlan, Txns},
     put,
@@ -114,16 +115,17 @@ fn operation(op: Op<'_>, txn: Frame, script: &mut Script, ctx: &Context<'_>) -> 
         op::RANGE => {
             let read = RangeRequest::parse(op.member.body.fields())?;
             let parts = bounds::parts(read.range(ctx)?, ctx)?;
-            cut(op, &parts, txn, script)?;
+            let halves = matches!(parts, Parts::Two(_)).then(|| read.merge());
+            cut(op, &parts, halves.and_then(RangeMerge::left_out), txn, script)?;
             Ok(OpPlan::Range(RangePlan {
                 values: read.returns_values(),
-                halves: matches!(parts, Parts::Two(_)).then(|| read.merge()),
+                halves,
             }))
         }
         op::DELETE_RANGE => {
             let range = bounds::parse(op.member.body.fields())?.range()?;
             let parts = bounds::parts(range, ctx)?;
-            cut(op, &parts, txn, script)?;
+            cut(op, &parts, None, txn, script)?;
             Ok(OpPlan::DeleteRange {
                 halves: matches!(parts, Parts::Two(_)),
             })
@@ -132,8 +134,8 @@ fn operation(op: Op<'_>, txn: Frame, script: &mut Script, ctx: &Context<'_>) -> 
     }
 }
 
-/// Puts one operation for each part in the place of `op`.
-fn cut(op: Op<'_>, parts: &Parts<'_>, txn: Frame, script: &mut Script) -> Result<(), WireError> {
+/// Puts one operation for each part in the place of `op`, without its field `left_out`.
+fn cut(op: Op<'_>, parts: &Parts<'_>, left_out: Option<u32>, txn: Frame, script: &mut Script) -> Result<(), WireError> {
     let parts = match parts {
         Parts::Whole => return Ok(()),
         Parts::One(part) => std::slice::from_ref(part),
@@ -142,7 +144,7 @@ fn cut(op: Op<'_>, parts: &Parts<'_>, txn: Frame, script: &mut Script) -> Result
     let mark = script.mark();
     for part in parts {
         let mut body = Vec::new();
-        put_with_bounds(&mut body, op.member.body, *part)?;
+        put_with_bounds(&mut body, op.member.body, *part, left_out)?;
         let mut request = Vec::with_capacity(body.len() + 8);
         put_bytes(&mut request, op.member.field.number, &body);
         put_bytes(script.fresh(), op.field.number, &request);

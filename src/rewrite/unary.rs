@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::{
     Context, Refusal, ResponsePlan,
     bounds::{self, Parts, put_with_bounds, whole},
+    merge::RangeMerge,
     plan::{Plan, RangePlan},
     put,
     range::RangeRequest,
@@ -91,14 +92,18 @@ fn ranged(rpc: UnaryRpc, number: u32, parts: &Parts<'_>, message: &Bytes, plan: 
         Parts::Whole => Ok(request(rpc, Spliced::untouched(message.clone()), plan)),
         Parts::One(part) => {
             let mut out = Vec::new();
-            put_with_bounds(&mut out, asked, *part)?;
+            put_with_bounds(&mut out, asked, *part, None)?;
             Ok(request(rpc, Spliced::untouched(out.into()), plan))
         }
         Parts::Two(parts) => {
+            let left_out = match &plan {
+                Plan::Range(RangePlan { halves, .. }) => halves.and_then(RangeMerge::left_out),
+                _ => None,
+            };
             let mut txn = Vec::new();
             for part in parts {
                 let mut asked_part = Vec::new();
-                put_with_bounds(&mut asked_part, asked, *part)?;
+                put_with_bounds(&mut asked_part, asked, *part, left_out)?;
                 let mut op = Vec::new();
                 put_bytes(&mut op, number, &asked_part);
                 put_bytes(&mut txn, txn_request::SUCCESS, &op);

@@ -219,6 +219,56 @@ fn txn(generate: &mut Generate, depth: usize) -> TxnRequest {
     }
 }
 
+/// etcd sorts by values before it leaves them out.
+#[test]
+fn keys_alone_are_sorted_by_their_values_around_them() {
+    let world = World::new();
+    let mut stored = Etcd::default();
+    let mut visible = Etcd::default();
+    for (key, value) in [
+        (&b"/a"[..], b"3"),
+        (b"/b", b"5"),
+        (STATE, b"0"),
+        (b"/f", b"4"),
+        (b"/g", b"6"),
+    ] {
+        let kv = KeyValue {
+            key: key.to_vec(),
+            value: value.to_vec(),
+            version: 1,
+            ..KeyValue::default()
+        };
+        stored.0.insert(kv.key.clone(), kv.clone());
+        if key != STATE {
+            visible.0.insert(kv.key.clone(), kv);
+        }
+    }
+    for (sort_order, limit) in [(1, 0), (2, 0), (1, 3), (2, 1)] {
+        let asked = RangeRequest {
+            key: b"/a".to_vec(),
+            range_end: b"/h".to_vec(),
+            sort_order,
+            sort_target: 4,
+            keys_only: true,
+            limit,
+            ..RangeRequest::default()
+        };
+        let mut request = world.send(UnaryRpc::Range, &asked).expect("it is well formed");
+        let halves: TxnRequest = sent(&mut request);
+        let answer: RangeResponse = world.answer(request, &stored.txn(&halves)).expect("it is well formed");
+        assert_eq!(answer, visible.range(&asked));
+
+        let asked = TxnRequest {
+            success: vec![Request::Range(asked).into()],
+            ..TxnRequest::default()
+        };
+        let mut request = world.send(UnaryRpc::Txn, &asked).expect("it is well formed");
+        let cut: TxnRequest = sent(&mut request);
+        let answer: TxnResponse = world.answer(request, &stored.txn(&cut)).expect("it is well formed");
+        assert_eq!(answer, visible.txn(&asked));
+    }
+}
+
 #[test]
 fn what_is_only_about_them_is_not_permitted() {
     let world = World::new();
