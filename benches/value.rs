@@ -12,7 +12,7 @@ use crypto_secretbox::aead::{AeadInPlace, KeyInit};
 use dryoc::classic::crypto_secretbox::{crypto_secretbox_detached, crypto_secretbox_open_detached};
 use etcd_encryption_proxy::keyspace::{EtcdPrefix, KeySpace};
 use etcd_encryption_proxy::types::{KeyName, SecretBytes, StorageKey};
-use etcd_encryption_proxy::value::{Chain, Provider};
+use etcd_encryption_proxy::value::{Chain, Deks, Provider};
 
 const SIZE: usize = 1024;
 const KEY: StorageKey<'_> = StorageKey(b"/registry/secrets/kube-system/bootstrap-token-abcdef");
@@ -40,16 +40,24 @@ fn providers(c: &mut Criterion) {
         group.bench_function(format!("{name}/seal"), |b| {
             b.iter(|| {
                 out.clear();
-                chain.to_storage(KEY, black_box(&plaintext), &mut out).unwrap();
+                chain
+                    .to_storage(KEY, black_box(&plaintext), &Deks::default(), &mut out)
+                    .unwrap();
                 black_box(&out);
             });
         });
         let mut stored = Vec::new();
-        chain.to_storage(KEY, &plaintext, &mut stored).unwrap();
+        chain
+            .to_storage(KEY, &plaintext, &Deks::default(), &mut stored)
+            .unwrap();
         group.bench_function(format!("{name}/open"), |b| {
             b.iter(|| {
                 out.clear();
-                black_box(chain.from_storage(KEY, black_box(&stored), &mut out).unwrap());
+                black_box(
+                    chain
+                        .from_storage(KEY, black_box(&stored), &Deks::default(), &mut out)
+                        .unwrap(),
+                );
                 black_box(&out);
             });
         });

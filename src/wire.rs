@@ -16,4 +16,4 @@ pub use error::WireError;
 pub use field::{Body, Extent, Field, Fields, Value, once};
 pub use script::{Frame, Script};
 pub use spliced::Spliced;
-pub use varint::{put_bytes, put_raw, put_varint};
+pub use varint::{put_bytes, put_bytes_header, put_raw, put_varint};

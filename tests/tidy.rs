@@ -16,11 +16,11 @@ use syn::{Attribute, ItemMod, ItemUse, Lit, Macro, Meta, UseTree};
 /// The rooms, lowest first. A room may import its own modules and those of rooms before it.
 const ROOMS: [&str; 19] = [
     "types",
+    "wire",
     "pb",
     "value",
     "config",
     "keyspace",
-    "wire",
     "telemetry",
     "tls",
     "transport",

@@ -11,7 +11,7 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use etcd_encryption_proxy::types::{Fingerprint, KeyName, SecretBytes, StorageKey};
-use etcd_encryption_proxy::value::{BuildError, Chain, OpenError, Provider, ProviderKind, is_sealed};
+use etcd_encryption_proxy::value::{BuildError, Chain, Deks, OpenError, Provider, ProviderKind, is_sealed};
 use serde_json::Value;
 
 const K8S_0_36_4: &str = include_str!("vectors/k8s-0.36.4.json");
@@ -33,7 +33,7 @@ impl Vector {
 
 fn open(chain: &Chain, etcd_key: &[u8], stored: &[u8]) -> Result<Vec<u8>, OpenError> {
     let mut out = Vec::new();
-    let opened = chain.from_storage(StorageKey(etcd_key), stored, &mut out)?;
+    let opened = chain.from_storage(StorageKey(etcd_key), stored, &Deks::default(), &mut out)?;
     assert!(!opened.stale, "the only key is the one that writes");
     Ok(out)
 }

@@ -8,7 +8,7 @@ use etcd_encryption_proxy::{
     keyspace::{EtcdPrefix, KeySpace},
     rewrite::{Context, OnUndecryptable},
     types::{Fingerprint, StatePrefix, StorageKey},
-    value::{Chain, OpenError, ProviderKind},
+    value::{Chain, Deks, OpenError, ProviderKind},
 };
 
 use super::source::Source;
@@ -93,6 +93,7 @@ static WORLDS: LazyLock<[World; 4]> = LazyLock::new(|| {
 pub(super) struct World {
     pub(super) keyring: Keyring,
     pub(super) state: StatePrefix,
+    deks: Deks,
 }
 
 impl World {
@@ -112,6 +113,7 @@ impl World {
         Self {
             keyring: Keyring::compile(&config, keyspace).expect("the rules are sound"),
             state: StatePrefix::new(state).expect("it is a prefix"),
+            deks: Deks::default(),
         }
     }
 
@@ -128,6 +130,7 @@ impl World {
         Context {
             keyring: &self.keyring,
             state: &self.state,
+            deks: &self.deks,
             on_undecryptable,
         }
     }
@@ -145,7 +148,7 @@ impl World {
         };
         let mut out = Vec::new();
         chain
-            .to_storage(StorageKey(key), plaintext, &mut out)
+            .to_storage(StorageKey(key), plaintext, &Deks::default(), &mut out)
             .expect("short values are sealed");
         out
     }
@@ -156,7 +159,7 @@ impl World {
             return Ok(stored.to_vec());
         };
         let mut out = Vec::new();
-        chain.from_storage(StorageKey(key), stored, &mut out)?;
+        chain.from_storage(StorageKey(key), stored, &Deks::default(), &mut out)?;
         Ok(out)
     }
 }

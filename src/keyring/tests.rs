@@ -8,7 +8,7 @@ use super::{Error, Keyring, Rule};
 use crate::config::{self, EncryptionConfiguration, Entry, Key, Kms, KmsApiVersion, ResourceSelector};
 use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::types::{Fingerprint, GroupResource, KeyName, KeyRange, SecretBytes, StorageKey};
-use crate::value::OpenError;
+use crate::value::{Deks, OpenError};
 
 /// Selectors as the configuration writes them.
 fn selector(text: &str) -> ResourceSelector {
@@ -111,20 +111,20 @@ fn a_resource_in_several_entries_gets_all_their_providers_in_document_order() {
     let old = compile(&[(&["pods"], &[aescbc(&["old"])])], &["/registry"]).unwrap();
     old.chain(b"/registry/pods/a")
         .unwrap()
-        .to_storage(StorageKey(b"k"), b"value", &mut sealed_by_old)
+        .to_storage(StorageKey(b"k"), b"value", &Deks::default(), &mut sealed_by_old)
         .unwrap();
     let mut out = Vec::new();
     let secrets = keyring.chain(b"/registry/secrets/default/a").unwrap();
     assert!(
         secrets
-            .from_storage(StorageKey(b"k"), &sealed_by_old, &mut out)
+            .from_storage(StorageKey(b"k"), &sealed_by_old, &Deks::default(), &mut out)
             .unwrap()
             .stale
     );
     assert_eq!(out, b"value");
     let configmaps = keyring.chain(b"/registry/configmaps/default/a").unwrap();
     assert!(matches!(
-        configmaps.from_storage(StorageKey(b"k"), &sealed_by_old, &mut out),
+        configmaps.from_storage(StorageKey(b"k"), &sealed_by_old, &Deks::default(), &mut out),
         Err(OpenError::NoMatchingKey(_))
     ));
 }

@@ -107,11 +107,25 @@ impl Fault {
             RefusalKind::Unimplemented => Code::Unimplemented,
             RefusalKind::CannotSeal => Code::FailedPrecondition,
         };
-        Self::status(code, refusal.to_string())
+        let text = match refusal {
+            // The client is who can tell an operator that a KMS is away.
+            Refusal::Seal { source, .. } => format!("etcd-encryption-proxy: {refusal}: {source}"),
+            _ => refusal.to_string(),
+        };
+        Self::status(code, text)
     }
 
-    /// An answer of etcd's that must not be passed on. `DATA_LOSS` ends a watch for good and is retried by nobody.
+    /// An answer of etcd's that must not be passed on. `DATA_LOSS` ends a watch for good and is retried by nobody; neither is
+    /// the code for a KMS that could not be asked, which would be asked by a hundred retries at once otherwise.
     pub(super) fn refused_answer(failure: &OpenFailure) -> Self {
+        if let OpenFailure::Value { source, .. } = failure
+            && failure.is_transient()
+        {
+            return Self::status(
+                Code::FailedPrecondition,
+                format!("etcd-encryption-proxy: {failure}: {source}"),
+            );
+        }
         Self::status(Code::DataLoss, format!("etcd-encryption-proxy: {failure}"))
     }
 

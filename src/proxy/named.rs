@@ -9,6 +9,7 @@ use super::responder::Responder;
 use super::unary::only_message;
 use super::worker::Worker;
 use crate::rewrite::{Context, ElectionRpc, LockRpc, Refusal, election_request, lock_request};
+use crate::value::Deks;
 
 /// Serves a call of the Lock service.
 pub(super) async fn lock(
@@ -55,7 +56,11 @@ async fn serve(
     respond: &mut Responder,
 ) -> Result<(), Fault> {
     let (frame, _share) = only_message(worker, &request.headers, body, respond.budget()).await?;
-    check(&frame.message(), &worker.context(&worker.keyring.load())).map_err(|refusal| Fault::refused(&refusal))?;
+    check(
+        &frame.message(),
+        &worker.context(&worker.keyring.load(), &Deks::default()),
+    )
+    .map_err(|refusal| Fault::refused(&refusal))?;
     // Locks, campaigns and observers wait for others, for as long as that takes.
     pipe::message(worker, request, frame, respond, Ends::WhenDraining).await
 }

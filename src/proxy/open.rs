@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use super::worker::Worker;
 use crate::rewrite::{OpenJob, Progress, Undecryptable};
+use crate::value::Deks;
 use crate::wire::Spliced;
 
 /// Stored bytes that are opened before other calls get their turn: some 50 µs of work.
@@ -12,10 +13,15 @@ const SLICE: usize = 256 * 1024;
 pub(super) async fn run(worker: &Worker, mut job: OpenJob) -> Result<Spliced, Fault> {
     // One keyring for the whole answer, kept over the pauses.
     let keyring = worker.keyring.snapshot();
-    let context = worker.context(&keyring);
+    let mut deks = Deks::default();
     loop {
-        match job.step(&context, SLICE) {
+        match job.step(&worker.context(&keyring, &deks), SLICE) {
             Ok(Progress::More(rest)) => job = rest,
+            Ok(Progress::Waiting(rest)) => {
+                job = rest;
+                deks.fetch().await;
+                continue;
+            }
             Ok(Progress::Done(opened)) => {
                 tell(&opened.undecryptable);
                 return Ok(opened.message);

@@ -12,6 +12,7 @@ use super::upstream;
 use super::worker::Worker;
 use crate::etcd::Call;
 use crate::rewrite::range_stream_request;
+use crate::value::Deks;
 
 /// Serves one streamed list.
 pub(super) async fn serve(
@@ -22,8 +23,11 @@ pub(super) async fn serve(
 ) -> Result<(), Fault> {
     let (frame, share) = only_message(worker, &request.headers, body, respond.budget()).await?;
     // Only checked: it goes on as it came.
-    let checked = range_stream_request(frame.message(), &worker.context(&worker.keyring.load()))
-        .map_err(|refusal| Fault::refused(&refusal))?;
+    let checked = range_stream_request(
+        frame.message(),
+        &worker.context(&worker.keyring.load(), &Deks::default()),
+    )
+    .map_err(|refusal| Fault::refused(&refusal))?;
     let Some(path) = request.uri.into_parts().path_and_query else {
         return Err(Fault::Gone);
     };

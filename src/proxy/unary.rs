@@ -12,7 +12,8 @@ use super::open;
 use super::responder::Responder;
 use super::upstream::{self, Answer};
 use super::worker::Worker;
-use crate::rewrite::{UnaryRpc, lease_time_to_live_response, unary_request};
+use crate::rewrite::{UnaryRequest, UnaryRpc, lease_time_to_live_response, unary_request};
+use crate::value::Deks;
 use crate::wire::Spliced;
 
 /// Serves one call whose values are sealed and opened.
@@ -24,9 +25,7 @@ pub(super) async fn serve(
     respond: &mut Responder,
 ) -> Result<(), Fault> {
     let (frame, share) = only_message(worker, &request.headers, body, respond.budget()).await?;
-    // One keyring seals the whole request.
-    let sealed = unary_request(rpc, frame.message(), &worker.context(&worker.keyring.load()))
-        .map_err(|refusal| Fault::refused(&refusal))?;
+    let sealed = seal(worker, rpc, &frame, respond).await?;
     if sealed.response.seals_twice() {
         warn_once_of_double_sealing();
     }
@@ -51,6 +50,25 @@ pub(super) async fn serve(
         .map_err(|failure| Fault::refused_answer(&failure))?;
     let message = open::run(worker, job).await?;
     finish(received.head, message, received.trailers, respond).await
+}
+
+/// What etcd is to get for the client's message. Waits for a KMS only where one has to be asked for each write (v1).
+async fn seal(worker: &Worker, rpc: UnaryRpc, frame: &Frame, respond: &mut Responder) -> Result<UnaryRequest, Fault> {
+    // One keyring seals the whole request.
+    let keyring = worker.keyring.snapshot();
+    let mut deks = Deks::default();
+    loop {
+        match unary_request(rpc, frame.message(), &worker.context(&keyring, &deks)) {
+            Ok(sealed) => return Ok(sealed),
+            Err(refusal) if refusal.is_pending() => {}
+            Err(refusal) => return Err(Fault::refused(&refusal)),
+        }
+        let fetch = async {
+            deks.fetch().await;
+            Ok(())
+        };
+        respond.unless_gone(fetch).await?;
+    }
 }
 
 /// Serves `Lease.LeaseTimeToLive`, leaving the proxy's own keys out of the answer.

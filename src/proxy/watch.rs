@@ -18,6 +18,7 @@ use super::worker::Worker;
 use super::{open, upstream};
 use crate::etcd::{Call, Connection};
 use crate::rewrite::WatchSession;
+use crate::value::Deks;
 
 /// Pause before a client is told that its watch stream is lost, drawn between these: etcd's clients up to 3.5.5 open the
 /// next one at once, tens of thousands of times a second while etcd stays away.
@@ -106,7 +107,10 @@ async fn forward(
         // Only checked: it goes on as it came.
         session
             .borrow_mut()
-            .request(frame.message(), &worker.context(&worker.keyring.load()))
+            .request(
+                frame.message(),
+                &worker.context(&worker.keyring.load(), &Deks::default()),
+            )
             .map_err(|refusal| Fault::refused(&refusal))?;
         if responder::send(up, frame.into_bytes()).await.is_err() {
             // etcd wants no more of it; its answer says why.
@@ -155,7 +159,10 @@ async fn coming_down(
         };
         let job = session
             .borrow_mut()
-            .response(frame.into_message(), &worker.context(&worker.keyring.load()))
+            .response(
+                frame.into_message(),
+                &worker.context(&worker.keyring.load(), &Deks::default()),
+            )
             .map_err(|failure| Fault::refused_answer(&failure))?;
         // None: all its events were the proxy's own, and without them it would read as a progress notification.
         let Some(job) = job else { continue };

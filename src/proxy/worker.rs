@@ -11,6 +11,7 @@ use crate::keyring::{Keyring, KeyringHandle};
 use crate::rewrite::{Context, OnUndecryptable};
 use crate::transport::Dialer;
 use crate::types::StatePrefix;
+use crate::value::Deks;
 
 /// etcd's receive limit stands this much above `--max-request-bytes`: room for what surrounds the values.
 const REQUEST_OVERHEAD: usize = 512 * 1024;
@@ -57,10 +58,11 @@ impl Worker {
         self.config.max_request_bytes.saturating_add(REQUEST_OVERHEAD)
     }
 
-    /// What messages are rewritten under.
-    pub(super) fn context<'a>(&'a self, keyring: &'a Keyring) -> Context<'a> {
+    /// What one message is rewritten under.
+    pub(super) fn context<'a>(&'a self, keyring: &'a Keyring, deks: &'a Deks) -> Context<'a> {
         Context {
             keyring,
+            deks,
             state: &self.config.state_prefix,
             on_undecryptable: self.config.on_undecryptable,
         }

@@ -1,6 +1,6 @@
 //! What a message is rewritten under: the rules, the closed prefix, the policy. Borrowed, never changed.
 
-use crate::{keyring::Keyring, types::StatePrefix};
+use crate::{keyring::Keyring, types::StatePrefix, value::Deks};
 
 /// The rules that hold for one request and its answer.
 #[derive(Clone, Copy, Debug)]
@@ -9,6 +9,8 @@ pub struct Context<'a> {
     pub keyring: &'a Keyring,
     /// The prefix of the proxy's own records.
     pub state: &'a StatePrefix,
+    /// DEKs that have been fetched for this one message, and where those that it lacks are noted.
+    pub deks: &'a Deks,
     /// What becomes of a sealed value that does not open.
     pub on_undecryptable: OnUndecryptable,
 }

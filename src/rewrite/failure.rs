@@ -57,6 +57,13 @@ pub enum OpenFailure {
     },
 }
 
+impl OpenFailure {
+    /// Whether the same request may well succeed later, because all that is wrong is that a KMS could not be asked.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Value { source, .. } if source.is_transient())
+    }
+}
+
 /// Values that did not open and were passed on as ciphertext, or empty, all the same.
 #[derive(Debug, Default)]
 pub struct Undecryptable {

@@ -7,6 +7,9 @@
 //! | a read | ciphertext, or a failure: [`OnUndecryptable`] | a failure: it is plaintext that nobody vouches for |
 //! | after a write, or a watch's `prev_kv` | ciphertext | the empty value |
 //!
+//! A value of which nothing is known because its KMS could not be asked just now fails a read, whatever the policy: what is
+//! well must not be taken for corrupt. In a watch, where an error would end all watches of its stream, it is passed on.
+//!
 //! A committed write must not look failed, for the client would do it again; and a watch must not end over a previous
 //! value that few clients look at. Neither is a reason to hand out unauthenticated plaintext, so there it is emptied.
 
@@ -17,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 use super::{Context, EscapedKey, OnUndecryptable, OpenFailure, Undecryptable};
 use crate::{
     types::StorageKey,
-    value,
+    value::{self, OpenError},
     wire::{
         Body, Fields, Frame, Script, Spliced,
         etcd::{event, key_value, watch_response},
@@ -28,6 +31,10 @@ use crate::{
 /// From this length on, what is opened is put in its ciphertext's place (where nobody else holds the message), lest a list
 /// of many megabytes lie in memory twice.
 const IN_PLACE_FROM: usize = 256 * 1024;
+
+/// How many values are looked at, at most, for DEKs that they lack, before those found missing are fetched. It bounds how
+/// long other calls wait.
+const SURVEYED: usize = 4096;
 
 /// An answer on its way to be opened.
 #[derive(Debug)]
@@ -46,6 +53,8 @@ pub struct OpenJob {
 pub enum Progress {
     /// There is more to open.
     More(OpenJob),
+    /// DEKs are missing: to be fetched ([`crate::value::Deks::fetch`]) before the next step.
+    Waiting(OpenJob),
     /// All is open.
     Done(Opened),
 }
@@ -125,7 +134,12 @@ impl OpenJob {
                     return Ok(Progress::More(self));
                 }
                 let before = leaf.at;
-                self.field(&mut leaf, ctx)?;
+                if self.field(&mut leaf, ctx)? == Outcome::Pending {
+                    leaf.at = before;
+                    self.leaf = Some(leaf);
+                    self.survey(ctx);
+                    return Ok(Progress::Waiting(self));
+                }
                 spent += leaf.at - before;
             }
         }
@@ -135,60 +149,110 @@ impl OpenJob {
         }))
     }
 
-    /// Opens all values at once. For messages that are known to be short.
-    ///
-    /// # Errors
-    /// As [`OpenJob::step`].
-    pub fn run(self, ctx: &Context<'_>) -> Result<Opened, OpenFailure> {
-        let mut job = self;
-        loop {
-            match job.step(ctx, usize::MAX)? {
-                Progress::More(rest) => job = rest,
-                Progress::Done(opened) => return Ok(opened),
+    /// Opens all values at once, of which none lacks a DEK.
+    #[cfg(test)]
+    pub(super) fn run(self, ctx: &Context<'_>) -> Result<Opened, OpenFailure> {
+        match self.step(ctx, usize::MAX)? {
+            Progress::Done(opened) => Ok(opened),
+            rest => unreachable!("nothing to pause for: {rest:?}"),
+        }
+    }
+
+    /// Notes which DEKs the values lack that are not open yet, as far as it pays to fetch them in one go.
+    fn survey(&self, ctx: &Context<'_>) {
+        let mut looked_at = 0;
+        for leaf in self.leaf.iter().chain(self.leaves.as_slice()) {
+            let bytes = self.message.as_bytes().get(leaf.at..leaf.end).unwrap_or_default();
+            // What is malformed ends the job when it is reached.
+            for field in Fields::from(bytes, leaf.at).filter_map(Result::ok) {
+                if ctx.deks.is_full() || looked_at == SURVEYED {
+                    return;
+                }
+                looked_at += 1;
+                let found = match leaf.items {
+                    Items::KeyValues(number) if field.number == number => {
+                        field.body().map_err(Into::into).and_then(find)
+                    }
+                    Items::Events if field.number == watch_response::EVENTS => {
+                        if let Ok((kv, prev_kv)) = field.body().map_err(Into::into).and_then(find_in_event) {
+                            for found in [kv, prev_kv].into_iter().flatten() {
+                                self.is_pending(&found, ctx);
+                            }
+                        }
+                        continue;
+                    }
+                    Items::KeyValues(_) | Items::Events => continue,
+                };
+                if let Ok(found) = found {
+                    self.is_pending(&found, ctx);
+                }
             }
         }
     }
 
-    /// Deals with the next field of `leaf`.
-    fn field(&mut self, leaf: &mut Leaf, ctx: &Context<'_>) -> Result<(), OpenFailure> {
+    /// Whether opening the value of one `KeyValue` has to wait for DEKs, which are then noted.
+    fn is_pending(&self, kv: &Found, ctx: &Context<'_>) -> bool {
+        let message = self.message.as_bytes();
+        let key = message.get(kv.key.0..kv.key.1).unwrap_or_default();
+        let stored = message.get(kv.value.0..kv.value.1).unwrap_or_default();
+        ctx.keyring
+            .chain(key)
+            .is_some_and(|chain| chain.is_pending(stored, ctx.deks))
+    }
+
+    /// Deals with the next field of `leaf`. Leaves no trace where that is pending.
+    fn field(&mut self, leaf: &mut Leaf, ctx: &Context<'_>) -> Result<Outcome, OpenFailure> {
         let bytes = self.message.as_bytes().get(leaf.at..leaf.end).unwrap_or_default();
         let Some(field) = Fields::from(bytes, leaf.at).next().transpose()? else {
             leaf.at = leaf.end;
-            return Ok(());
+            return Ok(Outcome::Done);
         };
         leaf.at = field.end;
         match leaf.items {
             Items::KeyValues(number) if field.number == number => {
                 let kv = find(field.body()?)?;
-                self.open(&kv, leaf.frame, leaf.may_fail, ctx)
+                let policy = Policy {
+                    may_fail: leaf.may_fail,
+                    ..Policy::READ
+                };
+                self.open(&kv, leaf.frame, policy, ctx)
             }
             Items::Events if field.number == watch_response::EVENTS => {
                 let event = field.body()?;
                 let (kv, prev_kv) = find_in_event(event)?;
+                let both = [
+                    kv.map(|kv| (kv, Policy::EVENT)),
+                    prev_kv.map(|kv| (kv, Policy::PREV_KV)),
+                ];
+                // Before either is opened: an event is opened as a whole or not yet.
+                if both.iter().flatten().any(|(kv, _)| self.is_pending(kv, ctx)) {
+                    return Ok(Outcome::Pending);
+                }
                 let frame = self.script.enter(leaf.frame, event.extent);
-                if let Some(kv) = kv {
-                    self.open(&kv, frame, leaf.may_fail, ctx)?;
+                for (kv, policy) in both.into_iter().flatten() {
+                    self.open(&kv, frame, policy, ctx)?;
                 }
-                if let Some(prev_kv) = prev_kv {
-                    self.open(&prev_kv, frame, false, ctx)?;
-                }
-                Ok(())
+                Ok(Outcome::Done)
             }
-            Items::KeyValues(_) | Items::Events => Ok(()),
+            Items::KeyValues(_) | Items::Events => Ok(Outcome::Done),
         }
     }
 
     /// Opens the value of one `KeyValue`.
-    fn open(&mut self, kv: &Found, parent: Frame, may_fail: bool, ctx: &Context<'_>) -> Result<(), OpenFailure> {
+    fn open(&mut self, kv: &Found, parent: Frame, policy: Policy, ctx: &Context<'_>) -> Result<Outcome, OpenFailure> {
         let message = self.message.as_bytes();
         let key = message.get(kv.key.0..kv.key.1).unwrap_or_default();
         let stored = message.get(kv.value.0..kv.value.1).unwrap_or_default();
         let Some(chain) = ctx.keyring.chain(key) else {
-            return Ok(());
+            return Ok(Outcome::Done);
         };
         let mark = self.script.mark();
-        let opened = chain.from_storage(StorageKey(key), stored, self.script.fresh());
+        let opened = chain.from_storage(StorageKey(key), stored, ctx.deks, self.script.fresh());
         match opened {
+            Err(OpenError::Pending) => {
+                self.script.discard(mark);
+                return Ok(Outcome::Pending);
+            }
             Ok(_) if self.script.fresh_since(mark) == stored => self.script.discard(mark),
             Ok(_) => {
                 let frame = self.script.enter(parent, kv.extent);
@@ -206,8 +270,10 @@ impl OpenJob {
             Err(source) => {
                 self.script.discard(mark);
                 let sealed = value::is_sealed(stored);
-                let passes = sealed && ctx.on_undecryptable == OnUndecryptable::ReturnCiphertext;
-                if may_fail && !passes {
+                let passes = sealed
+                    && ctx.on_undecryptable == OnUndecryptable::ReturnCiphertext
+                    && !(policy.waits_for_kms && source.is_transient());
+                if policy.may_fail && !passes {
                     let key = EscapedKey::new(key);
                     return Err(OpenFailure::Value { key, source });
                 }
@@ -218,8 +284,40 @@ impl OpenJob {
                 }
             }
         }
-        Ok(())
+        Ok(Outcome::Done)
     }
+}
+
+/// What became of one field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// DEKs have to be fetched first.
+    Pending,
+}
+
+/// What may come of a value that does not open.
+#[derive(Clone, Copy, Debug)]
+struct Policy {
+    /// It may fail the call.
+    may_fail: bool,
+    /// It does so where only its KMS could not be asked, even if ciphertext would otherwise be passed on.
+    waits_for_kms: bool,
+}
+
+impl Policy {
+    const READ: Self = Self {
+        may_fail: true,
+        waits_for_kms: true,
+    };
+    const EVENT: Self = Self {
+        may_fail: true,
+        waits_for_kms: false,
+    };
+    const PREV_KV: Self = Self {
+        may_fail: false,
+        waits_for_kms: false,
+    };
 }
 
 /// Where a `KeyValue` has what. Offsets into the outermost message, each a start and an end.

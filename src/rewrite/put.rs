@@ -50,7 +50,7 @@ pub(super) fn seal(put: Body<'_>, frame: Frame, script: &mut Script, ctx: &Conte
     };
     let mark = script.mark();
     chain
-        .to_storage(StorageKey(key), plaintext, script.fresh())
+        .to_storage(StorageKey(key), plaintext, ctx.deks, script.fresh())
         .map_err(|source| Refusal::Seal {
             key: EscapedKey::new(key),
             source,

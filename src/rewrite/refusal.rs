@@ -64,6 +64,17 @@ pub enum RefusalKind {
 }
 
 impl Refusal {
+    /// Whether this is no refusal at all: DEKs have to be fetched, and then the same is to be tried again.
+    pub fn is_pending(&self) -> bool {
+        matches!(
+            self,
+            Self::Seal {
+                source: SealError::Pending,
+                ..
+            }
+        )
+    }
+
     /// What sort of error it is.
     pub fn kind(&self) -> RefusalKind {
         match self {

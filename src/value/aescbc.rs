@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq;
 
 use super::prefix_chain::{Opened, Transformer};
 use super::provider::Cipher;
-use super::{OpenError, ProviderKind, SealError};
+use super::{Deks, OpenError, ProviderKind, SealError};
 use crate::types::StorageKey;
 
 const BLOCK: usize = 16;
@@ -51,6 +51,7 @@ impl Transformer for AesCbc {
         _key: StorageKey<'_>,
         plaintext: &[u8],
         nonces: &mut R,
+        _deks: &Deks,
         out: &mut Vec<u8>,
     ) -> Result<(), SealError> {
         let mut iv = [0; BLOCK];
@@ -70,7 +71,13 @@ impl Transformer for AesCbc {
         Ok(())
     }
 
-    fn from_storage(&self, _key: StorageKey<'_>, body: &[u8], out: &mut Vec<u8>) -> Result<Opened, OpenError> {
+    fn from_storage(
+        &self,
+        _key: StorageKey<'_>,
+        body: &[u8],
+        _deks: &Deks,
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, OpenError> {
         let (iv, ciphertext) = body.split_first_chunk::<BLOCK>().ok_or(OpenError::Undecryptable)?;
         if !ciphertext.len().is_multiple_of(BLOCK) {
             return Err(OpenError::Undecryptable);
@@ -86,7 +93,7 @@ impl Transformer for AesCbc {
         // An IV alone, which makes kube-apiserver panic, has no padding and fails here too.
         let plaintext_len = unpadded_len(text).ok_or(OpenError::Undecryptable)?;
         out.truncate(start + plaintext_len);
-        Ok(Opened { stale: false })
+        Ok(Opened::fresh())
     }
 }
 
@@ -151,7 +158,9 @@ mod tests {
 
     fn open(body: &[u8]) -> Result<Vec<u8>, OpenError> {
         let mut out = Vec::new();
-        cipher().from_storage(StorageKey(b""), body, &mut out).map(|_| out)
+        cipher()
+            .from_storage(StorageKey(b""), body, &Deks::default(), &mut out)
+            .map(|_| out)
     }
 
     #[test]

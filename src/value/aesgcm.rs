@@ -6,7 +6,7 @@ use rand::CryptoRng;
 
 use super::prefix_chain::{Opened, Transformer};
 use super::provider::Cipher;
-use super::{OpenError, ProviderKind, SealError};
+use super::{Deks, OpenError, ProviderKind, SealError};
 use crate::types::StorageKey;
 
 const TAG: usize = 16;
@@ -38,7 +38,7 @@ impl Cipher for AesGcm {
 
 impl Transformer for AesGcm {
     fn sealed_len(&self, plaintext_len: usize) -> usize {
-        NONCE_LEN + plaintext_len + TAG
+        sealed_len(plaintext_len)
     }
 
     /// The nonce is random because nothing else is shared: several API servers write with the same configured key, none
@@ -53,6 +53,7 @@ impl Transformer for AesGcm {
         key: StorageKey<'_>,
         plaintext: &[u8],
         nonces: &mut R,
+        _deks: &Deks,
         out: &mut Vec<u8>,
     ) -> Result<(), SealError> {
         let mut nonce = [0; NONCE_LEN];
@@ -69,7 +70,13 @@ impl Transformer for AesGcm {
         Ok(())
     }
 
-    fn from_storage(&self, key: StorageKey<'_>, body: &[u8], out: &mut Vec<u8>) -> Result<Opened, OpenError> {
+    fn from_storage(
+        &self,
+        key: StorageKey<'_>,
+        body: &[u8],
+        _deks: &Deks,
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, OpenError> {
         let (&nonce, sealed) = body.split_first_chunk().ok_or(OpenError::Undecryptable)?;
         let start = out.len();
         out.extend_from_slice(sealed);
@@ -80,6 +87,11 @@ impl Transformer for AesGcm {
             .map_err(|_| OpenError::Undecryptable)?
             .len();
         out.truncate(start + plaintext_len);
-        Ok(Opened { stale: false })
+        Ok(Opened::fresh())
     }
+}
+
+/// How many bytes sealing a plaintext of so many makes, whatever the key.
+pub(super) fn sealed_len(plaintext_len: usize) -> usize {
+    NONCE_LEN + plaintext_len + TAG
 }

@@ -5,8 +5,9 @@ use std::fmt;
 
 use rand::CryptoRng;
 
+use super::deks::Need;
 use super::prefix_chain::{Opened, PrefixChain, Transformer};
-use super::{BuildError, OpenError, Provider, ProviderKind, SealError};
+use super::{BuildError, Deks, OpenError, Provider, ProviderKind, SealError};
 use crate::types::{KeyName, StorageKey};
 
 /// Seals and opens the values of one rule.
@@ -24,9 +25,15 @@ impl Chain {
     /// Appends to `out` what etcd is to hold under `key` for `plaintext`: sealed by the first provider, with its first
     /// key and a fresh random nonce. An empty plaintext is sealed like any other.
     ///
-    /// Leaves `out` as it was on error.
-    pub fn to_storage(&self, key: StorageKey<'_>, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), SealError> {
-        self.to_storage_with(key, plaintext, &mut rand::rng(), out)
+    /// Leaves `out` as it was on error. [`SealError::Pending`] is none: fetch what `deks` lack, and try again.
+    pub fn to_storage(
+        &self,
+        key: StorageKey<'_>,
+        plaintext: &[u8],
+        deks: &Deks,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SealError> {
+        self.to_storage_with(key, plaintext, &mut rand::rng(), deks, out)
     }
 
     /// [`Chain::to_storage`] with the source of nonces given: safe only with one that never repeats itself.
@@ -35,20 +42,32 @@ impl Chain {
         key: StorageKey<'_>,
         plaintext: &[u8],
         nonces: &mut R,
+        deks: &Deks,
         out: &mut Vec<u8>,
     ) -> Result<(), SealError> {
         let start = out.len();
         out.reserve(self.0.sealed_len(plaintext.len()));
         self.0
-            .to_storage(key, plaintext, nonces, out)
+            .to_storage(key, plaintext, nonces, deks, out)
             .inspect_err(|_| out.truncate(start))
     }
 
     /// Appends to `out` the plaintext of what etcd holds under `key`, and says whether it should be written again.
     ///
-    /// Leaves `out` as it was on error.
-    pub fn from_storage(&self, key: StorageKey<'_>, stored: &[u8], out: &mut Vec<u8>) -> Result<Opened, OpenError> {
-        self.0.from_storage(key, stored, out)
+    /// Leaves `out` as it was on error. [`OpenError::Pending`] is none: fetch what `deks` lack, and try again.
+    pub fn from_storage(
+        &self,
+        key: StorageKey<'_>,
+        stored: &[u8],
+        deks: &Deks,
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, OpenError> {
+        self.0.from_storage(key, stored, deks, out)
+    }
+
+    /// Whether opening `stored` has to wait for DEKs, which are then noted in `deks`. Opens nothing.
+    pub fn is_pending(&self, stored: &[u8], deks: &Deks) -> bool {
+        self.0.survey(stored, deks) == Need::Pending
     }
 
     /// What [`Chain::to_storage`] writes with.
@@ -139,7 +158,9 @@ mod tests {
 
     fn sealed(by: Provider, plaintext: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        chain([by]).to_storage(KEY, plaintext, &mut out).unwrap();
+        chain([by])
+            .to_storage(KEY, plaintext, &Deks::default(), &mut out)
+            .unwrap();
         out
     }
 
@@ -152,7 +173,7 @@ mod tests {
 
     fn read<const N: usize>(providers: [Provider; N], stored: &[u8]) -> Outcome {
         let mut out = b"kept".to_vec();
-        let opened = chain(providers).from_storage(KEY, stored, &mut out);
+        let opened = chain(providers).from_storage(KEY, stored, &Deks::default(), &mut out);
         let rest = out
             .strip_prefix(b"kept")
             .expect("what was in the buffer stays")
@@ -289,10 +310,10 @@ mod tests {
             let key = StorageKey(&etcd_key);
             let open = |chain: &Chain, stored: &[u8]| {
                 let mut out = Vec::new();
-                chain.from_storage(key, stored, &mut out).map(|opened| (out, opened.stale))
+                chain.from_storage(key, stored, &Deks::default(), &mut out).map(|opened| (out, opened.stale))
             };
             let mut stored = Vec::new();
-            build(&settings).to_storage(key, &plaintext, &mut stored).unwrap();
+            build(&settings).to_storage(key, &plaintext, &Deks::default(), &mut stored).unwrap();
             prop_assert_eq!(open(&build(&settings), &stored), Ok((plaintext.clone(), false)));
 
             // Another provider or, within the same one, another key takes over the writing.
@@ -317,7 +338,7 @@ mod tests {
         fn the_reserved_length_is_the_written_one((kind, numbers) in any_provider(), length in 0usize..100) {
             let chain = chain([provider(kind, &numbers)]);
             let mut out = Vec::new();
-            chain.to_storage(KEY, &vec![0; length], &mut out).unwrap();
+            chain.to_storage(KEY, &vec![0; length], &Deks::default(), &mut out).unwrap();
             prop_assert_eq!(out.len(), chain.0.sealed_len(length));
         }
     }

@@ -1,6 +1,6 @@
 //! What can go wrong between a plaintext and its stored bytes. Texts name providers and keys, never their bytes.
 
-use super::ProviderKind;
+use super::{KmsFailure, ObjectError, ProviderKind};
 use crate::types::KeyName;
 
 /// A provider or chain that can't be built from what it was given.
@@ -27,11 +27,20 @@ pub enum BuildError {
 }
 
 /// A plaintext that could not be sealed. Nothing may be stored in its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The cipher refused; the ciphers do so only beyond their limit on the length of one message.
     #[error("{0} could not encrypt the value")]
     Cipher(ProviderKind),
+    /// A KMS plugin has no key to write with.
+    #[error("{0}")]
+    Kms(KmsFailure),
+    /// A KMS v1 plugin has wrapped a DEK in more than the 65,535 bytes that can be stored with a value.
+    #[error("the plugin's encrypted DEK is longer than 65535 bytes")]
+    WrappedDekTooLong,
+    /// A DEK has to be fetched first: not a failure, and never told to anybody.
+    #[error("a data encryption key has to be fetched first")]
+    Pending,
 }
 
 /// A stored value that could not be opened.
@@ -54,12 +63,33 @@ pub enum OpenError {
     /// identity was asked to return a sealed value as if it were plaintext.
     #[error("identity transformer tried to read encrypted data")]
     IdentityReadSealed,
+    /// A KMS v1 value that does not hold the wrapped DEK that its length prefix announces.
+    #[error("invalid data encountered by envelope transformer: failed to read uint16 length prefixed data")]
+    LengthPrefix,
+    /// A KMS v2 value that is not what kube-apiserver would take for one.
+    #[error("{0}")]
+    Object(ObjectError),
+    /// The KMS plugin did not unwrap the DEK.
+    #[error("failed to decrypt DEK, error: {0}")]
+    Kms(KmsFailure),
+    /// A DEK has to be fetched first: not a failure, and never told to anybody.
+    #[error("a data encryption key has to be fetched first")]
+    Pending,
     /// Several candidates failed, each in its own way: at least two, no two equal, none of them `Several`.
     #[error("[{}]", comma_separated(.0))]
     Several(Vec<OpenError>),
 }
 
 impl OpenError {
+    /// Whether the value may well open later, because all that kept it from opening is that a KMS could not be asked.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Kms(failure) => failure.is_transient,
+            Self::Several(errors) => errors.iter().any(Self::is_transient),
+            _ => false,
+        }
+    }
+
     /// Joins what the candidates of one search said, as apimachinery's aggregate is printed: nested lists flattened,
     /// repetitions dropped, a single error left as it is. `None` for no errors at all.
     pub(super) fn reduce(errors: Vec<Self>) -> Option<Self> {

@@ -4,7 +4,7 @@
 use rand::CryptoRng;
 
 use super::prefix_chain::{Opened, Transformer};
-use super::{OpenError, SealError, is_sealed};
+use super::{Deks, OpenError, SealError, is_sealed};
 use crate::types::StorageKey;
 
 /// The provider that changes nothing.
@@ -23,18 +23,25 @@ impl Transformer for Identity {
         _key: StorageKey<'_>,
         plaintext: &[u8],
         _nonces: &mut R,
+        _deks: &Deks,
         out: &mut Vec<u8>,
     ) -> Result<(), SealError> {
         out.extend_from_slice(plaintext);
         Ok(())
     }
 
-    fn from_storage(&self, _key: StorageKey<'_>, body: &[u8], out: &mut Vec<u8>) -> Result<Opened, OpenError> {
+    fn from_storage(
+        &self,
+        _key: StorageKey<'_>,
+        body: &[u8],
+        _deks: &Deks,
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, OpenError> {
         if is_sealed(body) {
             return Err(OpenError::IdentityReadSealed);
         }
         out.extend_from_slice(body);
-        Ok(Opened { stale: false })
+        Ok(Opened::fresh())
     }
 }
 
@@ -47,7 +54,12 @@ mod tests {
     fn alone_it_refuses_a_sealed_value_in_kube_apiservers_words() {
         let mut out = b"before".to_vec();
         let error = Identity
-            .from_storage(StorageKey(b"k"), b"k8s:enc:aescbc:v1:key1:...", &mut out)
+            .from_storage(
+                StorageKey(b"k"),
+                b"k8s:enc:aescbc:v1:key1:...",
+                &Deks::default(),
+                &mut out,
+            )
             .unwrap_err();
         assert_eq!(error.to_string(), "identity transformer tried to read encrypted data");
         assert_eq!(out, b"before");

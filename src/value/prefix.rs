@@ -12,6 +12,11 @@ pub(super) const AESGCM: &str = "k8s:enc:aesgcm:v1:";
 /// `XSalsa20` with Poly1305, a secretbox in the words of its authors.
 pub(super) const SECRETBOX: &str = "k8s:enc:secretbox:v1:";
 
+/// A KMS v1 plugin's, its name and a colon behind it.
+pub(super) const KMS_V1: &str = "k8s:enc:kms:v1:";
+/// A KMS v2 plugin's, its name and a colon behind it.
+pub(super) const KMS_V2: &str = "k8s:enc:kms:v2:";
+
 /// Whether `stored` was sealed by some provider at all, be it one that no rule lists.
 ///
 /// kube-apiserver decides by the same eight bytes whether its identity transformer may return a value.
@@ -36,7 +41,7 @@ mod tests {
     #[test]
     fn every_sealing_provider_writes_what_counts_as_sealed_and_identity_does_not() {
         assert!(
-            [AESCBC, AESGCM, SECRETBOX]
+            [AESCBC, AESGCM, SECRETBOX, KMS_V1, KMS_V2]
                 .iter()
                 .all(|prefix| is_sealed(prefix.as_bytes()))
         );

@@ -3,7 +3,8 @@
 
 use rand::CryptoRng;
 
-use super::{OpenError, SealError};
+use super::deks::Need;
+use super::{Deks, OpenError, SealError};
 use crate::types::StorageKey;
 
 /// What is known of a value that opened.
@@ -14,23 +15,48 @@ pub struct Opened {
     pub stale: bool,
 }
 
+impl Opened {
+    /// Sealed by what writes now, so far as the transformer can tell.
+    pub(super) fn fresh() -> Self {
+        Self { stale: false }
+    }
+
+    /// The same, but to be written again.
+    pub(super) fn made_stale(self) -> Self {
+        Self { stale: true }
+    }
+}
+
 /// One way to store a value. Both directions append to `out`.
 pub(super) trait Transformer {
     /// How many bytes [`Transformer::to_storage`] appends for a plaintext of `plaintext_len` bytes.
     fn sealed_len(&self, plaintext_len: usize) -> usize;
 
-    /// Seals `plaintext`. Whatever must be random comes from `nonces`, and only from there.
+    /// Seals `plaintext`. Whatever must be random comes from `nonces`, and only from there; a DEK that is not at hand, from
+    /// `deks`.
     fn to_storage<R: CryptoRng>(
         &self,
         key: StorageKey<'_>,
         plaintext: &[u8],
         nonces: &mut R,
+        deks: &Deks,
         out: &mut Vec<u8>,
     ) -> Result<(), SealError>;
 
     /// Opens `body`. After an error `out` may hold rubbish behind its old end, which the chain cuts off.
     #[expect(clippy::wrong_self_convention, reason = "kube-apiserver's word for it")]
-    fn from_storage(&self, key: StorageKey<'_>, body: &[u8], out: &mut Vec<u8>) -> Result<Opened, OpenError>;
+    fn from_storage(
+        &self,
+        key: StorageKey<'_>,
+        body: &[u8],
+        deks: &Deks,
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, OpenError>;
+
+    /// Notes in `deks` what opening `body` would lack, without opening it. Most transformers lack nothing.
+    fn survey(&self, _body: &[u8], _deks: &Deks) -> Need {
+        Need::Nothing
+    }
 }
 
 /// A transformer and what its values begin with.
@@ -91,24 +117,35 @@ impl<T: Transformer> Transformer for PrefixChain<T> {
         key: StorageKey<'_>,
         plaintext: &[u8],
         nonces: &mut R,
+        deks: &Deks,
         out: &mut Vec<u8>,
     ) -> Result<(), SealError> {
         out.extend_from_slice(&self.first.prefix);
-        self.first.transformer.to_storage(key, plaintext, nonces, out)
+        self.first.transformer.to_storage(key, plaintext, nonces, deks, out)
     }
 
-    fn from_storage(&self, key: StorageKey<'_>, stored: &[u8], out: &mut Vec<u8>) -> Result<Opened, OpenError> {
+    fn from_storage(
+        &self,
+        key: StorageKey<'_>,
+        stored: &[u8],
+        deks: &Deks,
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, OpenError> {
         let start = out.len();
         let mut errors = Vec::new();
         for (index, link) in self.links().enumerate() {
             let Some(body) = stored.strip_prefix(&*link.prefix) else {
                 continue;
             };
-            match link.transformer.from_storage(key, body, out) {
-                Ok(inner) => {
-                    return Ok(Opened {
-                        stale: inner.stale || index != 0,
-                    });
+            match link.transformer.from_storage(key, body, deks, out) {
+                Ok(inner) if index == 0 => return Ok(inner),
+                Ok(inner) => return Ok(inner.made_stale()),
+                // Whether it opens is not known yet, so neither is whose turn would be next. What the others lack is noted
+                // along with it, so that after one fetch there is nothing left to wait for.
+                Err(OpenError::Pending) => {
+                    out.truncate(start);
+                    self.survey(stored, deks);
+                    return Err(OpenError::Pending);
                 }
                 // identity before an encrypting provider, as when migrating away from encryption: every value is a
                 // candidate of the empty prefix, so that it declined says nothing and must not mask a later answer.
@@ -122,5 +159,17 @@ impl<T: Transformer> Transformer for PrefixChain<T> {
             }
         }
         Err(OpenError::reduce(errors).unwrap_or_else(|| self.no_match.clone()))
+    }
+
+    fn survey(&self, stored: &[u8], deks: &Deks) -> Need {
+        let mut need = Need::Nothing;
+        for link in self.links() {
+            if let Some(body) = stored.strip_prefix(&*link.prefix)
+                && link.transformer.survey(body, deks) == Need::Pending
+            {
+                need = Need::Pending;
+            }
+        }
+        need
     }
 }

@@ -8,10 +8,13 @@ use rand::CryptoRng;
 
 use super::aescbc::AesCbc;
 use super::aesgcm::AesGcm;
+use super::deks::Need;
 use super::identity::Identity;
+use super::kms_v1::KmsV1;
+use super::kms_v2::KmsV2;
 use super::prefix_chain::{Link, Opened, PrefixChain, Transformer};
 use super::secretbox::Secretbox;
-use super::{BuildError, OpenError, SealError, prefix};
+use super::{BuildError, Deks, KmsV1Keys, KmsV2Keys, OpenError, SealError, prefix};
 use crate::types::{KeyName, SecretBytes, StorageKey};
 
 /// The kinds of provider, by the names that an `EncryptionConfiguration` gives them.
@@ -25,6 +28,10 @@ pub enum ProviderKind {
     AesGcm,
     /// XSalsa20-Poly1305.
     Secretbox,
+    /// A KMS plugin that wraps a key for each value.
+    KmsV1,
+    /// A KMS plugin that wraps a seed now and then.
+    KmsV2,
 }
 
 impl ProviderKind {
@@ -34,6 +41,7 @@ impl ProviderKind {
             Self::Identity => "identity",
             Self::AesCbc | Self::AesGcm => "AES",
             Self::Secretbox => "Secretbox",
+            Self::KmsV1 | Self::KmsV2 => "envelope",
         }
     }
 }
@@ -45,6 +53,8 @@ impl fmt::Display for ProviderKind {
             Self::AesCbc => "aescbc",
             Self::AesGcm => "aesgcm",
             Self::Secretbox => "secretbox",
+            Self::KmsV1 => "kms v1",
+            Self::KmsV2 => "kms v2",
         })
     }
 }
@@ -69,6 +79,8 @@ enum Kind {
     AesCbc(Arc<Keys<AesCbc>>),
     AesGcm(Arc<Keys<AesGcm>>),
     Secretbox(Arc<Keys<Secretbox>>),
+    KmsV1(KeyName, KmsV1),
+    KmsV2(KeyName, KmsV2),
 }
 
 impl Provider {
@@ -92,6 +104,16 @@ impl Provider {
         Ok(Self(Kind::Secretbox(Keys::shared(keys)?)))
     }
 
+    /// KMS v1 through a plugin, under the name that the configuration gives it.
+    pub fn kms_v1(name: KeyName, keys: Arc<dyn KmsV1Keys>) -> Self {
+        Self(Kind::KmsV1(name, KmsV1::new(keys)))
+    }
+
+    /// KMS v2 through a plugin, under the name that the configuration gives it.
+    pub fn kms_v2(name: KeyName, keys: Arc<dyn KmsV2Keys>) -> Self {
+        Self(Kind::KmsV2(name, KmsV2::new(keys)))
+    }
+
     /// Which kind of provider this is.
     pub fn kind(&self) -> ProviderKind {
         match &self.0 {
@@ -99,26 +121,32 @@ impl Provider {
             Kind::AesCbc(_) => ProviderKind::AesCbc,
             Kind::AesGcm(_) => ProviderKind::AesGcm,
             Kind::Secretbox(_) => ProviderKind::Secretbox,
+            Kind::KmsV1(..) => ProviderKind::KmsV1,
+            Kind::KmsV2(..) => ProviderKind::KmsV2,
         }
     }
 
-    /// The names of its keys, the writing one first; none for identity.
+    /// The names of its keys, the writing one first; none for identity. A KMS provider has one, its own name: it is what
+    /// stands in a stored value where others have a key's name.
     pub fn key_names(&self) -> &[KeyName] {
         match &self.0 {
             Kind::Identity(_) => &[],
             Kind::AesCbc(keys) => &keys.names,
             Kind::AesGcm(keys) => &keys.names,
             Kind::Secretbox(keys) => &keys.names,
+            Kind::KmsV1(name, _) | Kind::KmsV2(name, _) => std::slice::from_ref(name),
         }
     }
 
     /// This provider as a link of a chain, behind the prefix that its values begin with.
     pub(super) fn into_link(self) -> Link<Self> {
-        let prefix = match self.kind() {
-            ProviderKind::Identity => prefix::IDENTITY,
-            ProviderKind::AesCbc => prefix::AESCBC,
-            ProviderKind::AesGcm => prefix::AESGCM,
-            ProviderKind::Secretbox => prefix::SECRETBOX,
+        let prefix = match &self.0 {
+            Kind::Identity(_) => prefix::IDENTITY.into(),
+            Kind::AesCbc(_) => prefix::AESCBC.into(),
+            Kind::AesGcm(_) => prefix::AESGCM.into(),
+            Kind::Secretbox(_) => prefix::SECRETBOX.into(),
+            Kind::KmsV1(name, _) => format!("{}{name}:", prefix::KMS_V1),
+            Kind::KmsV2(name, _) => format!("{}{name}:", prefix::KMS_V2),
         };
         Link::new(prefix, self)
     }
@@ -131,6 +159,8 @@ impl Transformer for Provider {
             Kind::AesCbc(keys) => keys.chain.sealed_len(plaintext_len),
             Kind::AesGcm(keys) => keys.chain.sealed_len(plaintext_len),
             Kind::Secretbox(keys) => keys.chain.sealed_len(plaintext_len),
+            Kind::KmsV1(_, kms) => kms.sealed_len(plaintext_len),
+            Kind::KmsV2(_, kms) => kms.sealed_len(plaintext_len),
         }
     }
 
@@ -139,22 +169,41 @@ impl Transformer for Provider {
         key: StorageKey<'_>,
         plaintext: &[u8],
         nonces: &mut R,
+        deks: &Deks,
         out: &mut Vec<u8>,
     ) -> Result<(), SealError> {
         match &self.0 {
-            Kind::Identity(identity) => identity.to_storage(key, plaintext, nonces, out),
-            Kind::AesCbc(keys) => keys.chain.to_storage(key, plaintext, nonces, out),
-            Kind::AesGcm(keys) => keys.chain.to_storage(key, plaintext, nonces, out),
-            Kind::Secretbox(keys) => keys.chain.to_storage(key, plaintext, nonces, out),
+            Kind::Identity(identity) => identity.to_storage(key, plaintext, nonces, deks, out),
+            Kind::AesCbc(keys) => keys.chain.to_storage(key, plaintext, nonces, deks, out),
+            Kind::AesGcm(keys) => keys.chain.to_storage(key, plaintext, nonces, deks, out),
+            Kind::Secretbox(keys) => keys.chain.to_storage(key, plaintext, nonces, deks, out),
+            Kind::KmsV1(_, kms) => kms.to_storage(key, plaintext, nonces, deks, out),
+            Kind::KmsV2(_, kms) => kms.to_storage(key, plaintext, nonces, deks, out),
         }
     }
 
-    fn from_storage(&self, key: StorageKey<'_>, body: &[u8], out: &mut Vec<u8>) -> Result<Opened, OpenError> {
+    fn from_storage(
+        &self,
+        key: StorageKey<'_>,
+        body: &[u8],
+        deks: &Deks,
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, OpenError> {
         match &self.0 {
-            Kind::Identity(identity) => identity.from_storage(key, body, out),
-            Kind::AesCbc(keys) => keys.chain.from_storage(key, body, out),
-            Kind::AesGcm(keys) => keys.chain.from_storage(key, body, out),
-            Kind::Secretbox(keys) => keys.chain.from_storage(key, body, out),
+            Kind::Identity(identity) => identity.from_storage(key, body, deks, out),
+            Kind::AesCbc(keys) => keys.chain.from_storage(key, body, deks, out),
+            Kind::AesGcm(keys) => keys.chain.from_storage(key, body, deks, out),
+            Kind::Secretbox(keys) => keys.chain.from_storage(key, body, deks, out),
+            Kind::KmsV1(_, kms) => kms.from_storage(key, body, deks, out),
+            Kind::KmsV2(_, kms) => kms.from_storage(key, body, deks, out),
+        }
+    }
+
+    fn survey(&self, body: &[u8], deks: &Deks) -> Need {
+        match &self.0 {
+            Kind::Identity(_) | Kind::AesCbc(_) | Kind::AesGcm(_) | Kind::Secretbox(_) => Need::Nothing,
+            Kind::KmsV1(_, kms) => kms.survey(body, deks),
+            Kind::KmsV2(_, kms) => kms.survey(body, deks),
         }
     }
 }

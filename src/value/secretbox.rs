@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::prefix_chain::{Opened, Transformer};
 use super::provider::Cipher;
-use super::{OpenError, ProviderKind, SealError};
+use super::{Deks, OpenError, ProviderKind, SealError};
 use crate::types::StorageKey;
 
 const NONCE: usize = size_of::<Nonce>();
@@ -41,6 +41,7 @@ impl Transformer for Secretbox {
         _key: StorageKey<'_>,
         plaintext: &[u8],
         nonces: &mut R,
+        _deks: &Deks,
         out: &mut Vec<u8>,
     ) -> Result<(), SealError> {
         let mut nonce = Nonce::default();
@@ -54,7 +55,13 @@ impl Transformer for Secretbox {
             .map_err(|_| SealError::Cipher(Self::KIND))
     }
 
-    fn from_storage(&self, _key: StorageKey<'_>, body: &[u8], out: &mut Vec<u8>) -> Result<Opened, OpenError> {
+    fn from_storage(
+        &self,
+        _key: StorageKey<'_>,
+        body: &[u8],
+        _deks: &Deks,
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, OpenError> {
         let (nonce, sealed) = body.split_first_chunk::<NONCE>().ok_or(OpenError::Undecryptable)?;
         let (tag, ciphertext) = sealed.split_first_chunk::<TAG>().ok_or(OpenError::Undecryptable)?;
         let start = out.len();
@@ -62,6 +69,6 @@ impl Transformer for Secretbox {
         let (_, plaintext) = out.split_at_mut(start);
         crypto_secretbox_open_detached(plaintext, ciphertext, tag, nonce, &self.0)
             .map_err(|_| OpenError::Undecryptable)?;
-        Ok(Opened { stale: false })
+        Ok(Opened::fresh())
     }
 }

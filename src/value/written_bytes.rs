@@ -6,7 +6,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rand::{TryCryptoRng, TryRng};
 use serde_json::Value;
 
-use super::{Chain, Provider};
+use super::{Chain, Deks, Provider};
 use crate::types::{KeyName, SecretBytes, StorageKey};
 
 /// Says it is random and is not: hands out the given bytes, each once, and panics beyond.
@@ -57,6 +57,7 @@ fn the_values_of_k8s_1_20_2_are_written_as_kube_apiserver_wrote_them() {
                 StorageKey(text("EtcdKey").as_bytes()),
                 &plaintext,
                 &mut nonces,
+                &Deks::default(),
                 &mut out,
             )
             .unwrap();

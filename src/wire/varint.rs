@@ -65,9 +65,14 @@ pub fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
 
 /// Appends a length-delimited field, an empty one too: as a message it is present where it is empty.
 pub fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
-    put_raw(out, bytes_tag(number));
-    put_raw(out, bytes.len() as u64);
+    put_bytes_header(out, number, bytes.len());
     out.extend_from_slice(bytes);
+}
+
+/// Appends what comes before the content of a length-delimited field, whose `len` bytes are to follow.
+pub fn put_bytes_header(out: &mut Vec<u8>, number: u32, len: usize) {
+    put_raw(out, bytes_tag(number));
+    put_raw(out, len as u64);
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub(super) const STATE: &[u8] = b"/etcd-encryption-proxy/sweep";
 pub(super) struct World {
     keyring: Keyring,
     state: StatePrefix,
+    deks: Deks,
     pub(super) on_undecryptable: OnUndecryptable,
 }
 
@@ -59,6 +60,7 @@ impl World {
         Self {
             keyring: Keyring::compile(&config, keyspace).expect("the rules are sound"),
             state: StatePrefix::new(StatePrefix::DEFAULT).expect("it is a prefix"),
+            deks: Deks::default(),
             on_undecryptable: OnUndecryptable::ReturnCiphertext,
         }
     }
@@ -67,6 +69,7 @@ impl World {
         Context {
             keyring: &self.keyring,
             state: &self.state,
+            deks: &self.deks,
             on_undecryptable: self.on_undecryptable,
         }
     }
@@ -76,7 +79,7 @@ impl World {
         let mut out = Vec::new();
         match self.keyring.chain(key) {
             Some(chain) => chain
-                .to_storage(StorageKey(key), plaintext, &mut out)
+                .to_storage(StorageKey(key), plaintext, &Deks::default(), &mut out)
                 .expect("short values are sealed"),
             None => out.extend_from_slice(plaintext),
         }
@@ -89,7 +92,7 @@ impl World {
         match self.keyring.chain(key) {
             Some(chain) => {
                 chain
-                    .from_storage(StorageKey(key), stored, &mut out)
+                    .from_storage(StorageKey(key), stored, &Deks::default(), &mut out)
                     .expect("it was sealed by the same chain");
             }
             None => out.extend_from_slice(stored),
