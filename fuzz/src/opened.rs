@@ -25,6 +25,7 @@ pub(super) fn run(mut job: OpenJob, ctx: &Context<'_>, pace: Pace) -> Result<Vec
     loop {
         match job.step(ctx, pace.budget)? {
             Progress::More(rest) => job = rest,
+            Progress::Waiting(_) => unreachable!("no KMS"),
             Progress::Done(opened) => return Ok(drain(opened.message, pace.chunk).to_vec()),
         }
     }

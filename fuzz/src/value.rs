@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use etcd_encryption_proxy::{
     types::{KeyName, SecretBytes, StorageKey},
-    value::{Chain, Provider, ProviderKind, is_sealed},
+    value::{Chain, Deks, Provider, ProviderKind, is_sealed},
 };
 
 use super::source::{Source, input};
@@ -66,7 +66,7 @@ pub fn run(data: &[u8]) {
 fn open(chain: &Chain, key: &[u8], stored: &[u8]) -> Option<Vec<u8>> {
     const BEFORE: &[u8] = b"what was there";
     let mut out = BEFORE.to_vec();
-    let opened = chain.from_storage(StorageKey(key), stored, &mut out);
+    let opened = chain.from_storage(StorageKey(key), stored, &Deks::default(), &mut out);
     assert!(out.starts_with(BEFORE));
     match opened {
         Ok(_) => Some(out[BEFORE.len()..].to_vec()),
@@ -82,7 +82,7 @@ fn open(chain: &Chain, key: &[u8], stored: &[u8]) -> Option<Vec<u8>> {
 fn seal(chain: &Chain, key: &[u8], plaintext: &[u8], (place, change): (usize, u8)) {
     let mut stored = Vec::new();
     chain
-        .to_storage(StorageKey(key), plaintext, &mut stored)
+        .to_storage(StorageKey(key), plaintext, &Deks::default(), &mut stored)
         .expect("short values are sealed");
     let writer = chain.writer().provider;
     if writer == ProviderKind::Identity {

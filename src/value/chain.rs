@@ -140,6 +140,7 @@ mod tests {
             ProviderKind::AesCbc => Provider::aescbc(keys),
             ProviderKind::AesGcm => Provider::aesgcm(keys),
             ProviderKind::Secretbox => Provider::secretbox(keys),
+            ProviderKind::KmsV1 | ProviderKind::KmsV2 => unreachable!("they have no keys of their own"),
         }
         .unwrap()
     }

@@ -33,8 +33,8 @@ pub struct Deks(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     /// By who unwraps it, and a digest of what it is wrapped in.
-    v1: HashMap<Id, Slot<Arc<dyn KmsV1Keys>, Vec<u8>, DekV1>>,
-    v2: HashMap<Id, Slot<Arc<dyn KmsV2Keys>, WrappedDek<'static>, DekV2>>,
+    v1: HashMap<Id, Slot<V1, DekV1>>,
+    v2: HashMap<Id, Slot<V2, DekV2>>,
     missing: usize,
     /// Unused DEKs to seal with, in the order in which the message takes them.
     fresh: Vec<(usize, Result<FreshDek, KmsFailure>)>,
@@ -46,11 +46,17 @@ struct Inner {
 
 type Id = (usize, [u8; 32]);
 
+/// A DEK that a value is sealed with.
 #[derive(Debug)]
-enum Slot<K, W, D> {
-    Missing(K, W),
+enum Slot<M, D> {
+    /// To be fetched.
+    Missing(M),
     Fetched(Result<Arc<D>, KmsFailure>),
 }
+
+/// Who is to unwrap what.
+type V1 = (Arc<dyn KmsV1Keys>, Vec<u8>);
+type V2 = (Arc<dyn KmsV2Keys>, WrappedDek<'static>);
 
 impl Deks {
     /// Whether nothing more should be noted before what is missing has been fetched.
@@ -67,12 +73,12 @@ impl Deks {
         inner.missing = 0;
         inner.taken = 0;
         let v1 = inner.v1.drain().filter_map(|(id, slot)| match slot {
-            Slot::Missing(keys, wrapped) => Some(async move { (id, keys.unwrap(wrapped).await) }),
+            Slot::Missing((keys, wrapped)) => Some(async move { (id, keys.unwrap(wrapped).await) }),
             Slot::Fetched(_) => None,
         });
         let v1 = join_all(v1.collect::<Vec<_>>());
         let v2 = inner.v2.drain().filter_map(|(id, slot)| match slot {
-            Slot::Missing(keys, wrapped) => Some(async move { (id, keys.unwrap(wrapped).await) }),
+            Slot::Missing((keys, wrapped)) => Some(async move { (id, keys.unwrap(wrapped).await) }),
             Slot::Fetched(_) => None,
         });
         let v2 = join_all(v2.collect::<Vec<_>>());
@@ -119,28 +125,28 @@ impl Deks {
         let mut sum = [0; 32];
         sum.copy_from_slice(digest(&SHA256, wrapped).as_ref());
         let inner = &mut *self.lock();
-        let missing = || Slot::Missing(Arc::clone(keys), wrapped.to_vec());
+        let missing = || Slot::Missing((Arc::clone(keys), wrapped.to_vec()));
         lookup(inner.v1.entry((address(keys), sum)), missing, &mut inner.missing)
     }
 
     /// What is in `wrapped`, if it has been fetched.
     pub(super) fn v2(&self, keys: &Arc<dyn KmsV2Keys>, wrapped: &WrappedDek<'_>) -> Result<Arc<DekV2>, OpenError> {
         let inner = &mut *self.lock();
-        let missing = || Slot::Missing(Arc::clone(keys), wrapped.clone().into_owned());
+        let missing = || Slot::Missing((Arc::clone(keys), wrapped.clone().into_owned()));
         let id = (address(keys), wrapped.digest());
         lookup(inner.v2.entry(id), missing, &mut inner.missing)
     }
 }
 
-fn lookup<K, W, D>(
-    entry: Entry<'_, Id, Slot<K, W, D>>,
-    missing: impl FnOnce() -> Slot<K, W, D>,
+fn lookup<M, D>(
+    entry: Entry<'_, Id, Slot<M, D>>,
+    missing: impl FnOnce() -> Slot<M, D>,
     count: &mut usize,
 ) -> Result<Arc<D>, OpenError> {
     match entry {
         Entry::Occupied(slot) => match slot.get() {
             Slot::Fetched(dek) => dek.clone().map_err(OpenError::Kms),
-            Slot::Missing(..) => Err(OpenError::Pending),
+            Slot::Missing(_) => Err(OpenError::Pending),
         },
         Entry::Vacant(slot) => {
             slot.insert(missing());

@@ -91,9 +91,7 @@ impl Transformer for KmsV1 {
         }
         out.truncate(start);
         // What Kubernetes up to 1.24 wrote. It is written anew in the first form: CBC authenticates nothing.
-        dek.cbc
-            .from_storage(key, sealed, deks, out)
-            .map(|opened| opened.made_stale())
+        dek.cbc.from_storage(key, sealed, deks, out).map(Opened::made_stale)
     }
 
     fn survey(&self, body: &[u8], deks: &Deks) -> Need {

@@ -21,7 +21,7 @@ pub struct DekV2(Opener);
 
 enum Opener {
     Key(AesGcm),
-    Seed(HkdfGcm),
+    Seed(Box<HkdfGcm>),
 }
 
 impl DekV2 {
@@ -29,7 +29,7 @@ impl DekV2 {
     pub fn new(kind: DekKind, secret: &SecretBytes) -> Option<Self> {
         let opener = match kind {
             DekKind::AesGcmKey => Opener::Key(AesGcm::from_key(secret.expose())?),
-            DekKind::HkdfSeed => Opener::Seed(HkdfGcm::new(secret.expose())?),
+            DekKind::HkdfSeed => Opener::Seed(Box::new(HkdfGcm::new(secret.expose())?)),
         };
         Some(Self(opener))
     }

@@ -23,7 +23,7 @@ impl Opened {
 
     /// The same, but to be written again.
     pub(super) fn made_stale(self) -> Self {
-        Self { stale: true }
+        Self { stale: true, ..self }
     }
 }
 

@@ -60,6 +60,7 @@ fn finish(mut job: OpenJob, ctx: &Context<'_>) {
     loop {
         match job.step(ctx, BUDGET) {
             Ok(Progress::More(rest)) => job = rest,
+            Ok(Progress::Waiting(_)) => unreachable!("no KMS"),
             Ok(Progress::Done(opened)) => return drain(opened.message),
             Err(_) => return,
         }

@@ -9,7 +9,7 @@ use crate::{
     keyspace::{EtcdPrefix, KeySpace},
     rewrite::{Context, OnUndecryptable, OpenFailure, Refusal, UnaryRequest, UnaryRpc, unary_request},
     types::{Fingerprint, GroupResource, KeyName, SecretBytes, StatePrefix, StorageKey},
-    value,
+    value::{self, Deks},
 };
 
 /// Sealed, and nothing else is read.
