@@ -11,11 +11,15 @@ mod chain;
 mod deks;
 mod encrypted_object;
 mod envelope;
+#[cfg(test)]
+mod envelope_tests;
 mod error;
 mod hkdf_gcm;
 mod identity;
 mod kms_v1;
 mod kms_v2;
+#[cfg(test)]
+pub(crate) mod paper_plugin;
 mod prefix;
 mod prefix_chain;
 mod provider;
