@@ -43,6 +43,18 @@ impl fmt::Display for Rule {
     }
 }
 
+impl Rule {
+    /// A rule with a chain that no configuration led to.
+    #[cfg(test)]
+    pub(super) fn of(selector: ResourceSelector, chain: Chain, keyspace: &KeySpace) -> Self {
+        Self {
+            spans: keyspace.spans_of(scope(&selector)),
+            selector,
+            chain: Arc::new(chain),
+        }
+    }
+}
+
 /// Every rule of `config`, in the order in which the document names the selectors first.
 pub(super) fn compile(config: &EncryptionConfiguration, keyspace: &KeySpace) -> Result<Vec<Rule>, Error> {
     let keyed = keyed_providers(config)?;

@@ -31,9 +31,20 @@ impl Keyring {
     /// Keys every cipher of `config` and finds out where its rules reach in `keyspace`.
     pub fn compile(config: &EncryptionConfiguration, keyspace: KeySpace) -> Result<Self, Error> {
         let rules = compile(config, &keyspace)?;
+        Ok(Self::of(rules, keyspace, config.fingerprint))
+    }
+
+    /// The one rule that `chain` is for `selector`.
+    #[cfg(test)]
+    pub(crate) fn of_chain(selector: ResourceSelector, chain: Chain, keyspace: KeySpace) -> Self {
+        let rule = Rule::of(selector, chain, &keyspace);
+        Self::of(vec![rule], keyspace, Fingerprint::of(b""))
+    }
+
+    fn of(rules: Vec<Rule>, keyspace: KeySpace, fingerprint: Fingerprint) -> Self {
         let mut keyring = Self {
             keyspace,
-            fingerprint: config.fingerprint,
+            fingerprint,
             rules: Vec::new(),
             exact: Vec::new(),
             groups: Vec::new(),
@@ -50,7 +61,7 @@ impl Keyring {
         keyring.exact.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         keyring.groups.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         keyring.rules = rules;
-        Ok(keyring)
+        keyring
     }
 
     /// The chain for the value under `key`. `None`: no rule covers it, and the value passes untouched.

@@ -4,6 +4,7 @@ mod adversarial;
 mod drive;
 mod etcd;
 mod generate;
+mod kms;
 mod names;
 mod normal;
 mod pb;

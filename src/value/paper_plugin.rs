@@ -68,7 +68,7 @@ impl KmsV1Keys for PaperPlugin {
         let number = self.generated.fetch_add(1, Relaxed);
         Box::pin(async move {
             self.check()?;
-            let key = vec![u8::try_from(number).unwrap(); 32];
+            let key = number.to_be_bytes().repeat(4);
             Ok(FreshDek {
                 dek: Arc::new(DekV1::new(&SecretBytes::new(key.clone())).unwrap()),
                 wrapped: key.into(),
