@@ -7,6 +7,7 @@
 
 mod aescbc;
 mod aesgcm;
+mod candidate;
 mod chain;
 mod deks;
 mod encrypted_object;
@@ -27,6 +28,7 @@ mod secretbox;
 #[cfg(test)]
 mod written_bytes;
 
+pub use candidate::Candidate;
 pub use chain::{Chain, Writer};
 pub use deks::Deks;
 pub use encrypted_object::{DekKind, LengthError, ObjectError, WrappedDek, check_key_id};

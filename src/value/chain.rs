@@ -7,7 +7,7 @@ use rand::CryptoRng;
 
 use super::deks::Need;
 use super::prefix_chain::{Opened, PrefixChain, Transformer};
-use super::{BuildError, Deks, OpenError, Provider, ProviderKind, SealError};
+use super::{BuildError, Candidate, Deks, OpenError, Provider, ProviderKind, SealError};
 use crate::types::{KeyName, StorageKey};
 
 /// Seals and opens the values of one rule.
@@ -68,6 +68,13 @@ impl Chain {
     /// Whether opening `stored` has to wait for DEKs, which are then noted in `deks`. Opens nothing.
     pub fn is_pending(&self, stored: &[u8], deks: &Deks) -> bool {
         self.0.survey(stored, deks) == Need::Pending
+    }
+
+    /// The providers that `stored` could be of, by its first bytes, in the order in which [`Chain::from_storage`] tries
+    /// them. Opens nothing. Identity is always among them, as there.
+    pub fn candidates<'a>(&'a self, stored: &'a [u8]) -> impl Iterator<Item = Candidate<'a>> {
+        let candidate = |(index, provider)| Candidate::of(index, provider, stored);
+        self.readers().enumerate().filter_map(candidate)
     }
 
     /// What [`Chain::to_storage`] writes with.
@@ -180,8 +187,8 @@ mod tests {
             .expect("what was in the buffer stays")
             .to_vec();
         match opened {
-            Ok(Opened { stale: false }) => Outcome::Fresh(rest),
-            Ok(Opened { stale: true }) => Outcome::Stale(rest),
+            Ok(Opened { stale: false, .. }) => Outcome::Fresh(rest),
+            Ok(Opened { stale: true, .. }) => Outcome::Stale(rest),
             Err(error) => {
                 assert_eq!(rest, b"", "nothing is left behind by a failure");
                 Outcome::Fails(error.to_string())
@@ -227,6 +234,43 @@ mod tests {
             read([provider(ProviderKind::AesGcm, &[1]), aescbc(&[1])], &stored),
             stale(b"value")
         );
+    }
+
+    #[test]
+    fn it_is_told_which_provider_and_which_key_opened_a_value() {
+        let stored = sealed(aescbc(&[1]), b"value");
+        let opener = |chain: Chain, stored: &[u8]| {
+            let opened = chain
+                .from_storage(KEY, stored, &Deks::default(), &mut Vec::new())
+                .unwrap();
+            (opened.provider, opened.key)
+        };
+        assert_eq!(opener(chain([aescbc(&[1])]), &stored), (0, 0));
+        assert_eq!(opener(chain([aescbc(&[3, 2, 1])]), &stored), (0, 2));
+        assert_eq!(opener(chain([identity(), aescbc(&[2, 1])]), &stored), (1, 1));
+        assert_eq!(opener(chain([aescbc(&[2]), aescbc(&[3, 1])]), &stored), (1, 1));
+        assert_eq!(opener(chain([aescbc(&[1]), identity()]), b"plain"), (1, 0));
+    }
+
+    #[test]
+    fn a_stored_value_names_its_candidates_by_its_first_bytes() {
+        let chain = chain([
+            identity(),
+            aescbc(&[2, 1, 1]),
+            provider(ProviderKind::AesGcm, &[1]),
+            aescbc(&[3]),
+        ]);
+        let named = |stored: &[u8]| {
+            let candidates = chain.candidates(stored);
+            candidates
+                .map(|found| (found.provider, found.keys().collect()))
+                .collect::<Vec<(_, Vec<_>)>>()
+        };
+        assert_eq!(
+            named(&sealed(aescbc(&[1]), b"value")),
+            [(0, vec![]), (1, vec![1, 2]), (3, vec![])]
+        );
+        assert_eq!(named(b"plain"), [(0, vec![])]);
     }
 
     #[test]

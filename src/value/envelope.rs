@@ -24,6 +24,9 @@ pub struct KmsFailure {
     /// Whether the plugin could not be asked, or could not ask its KMS, so that the same may work later. Otherwise it has
     /// said that it will not.
     pub is_transient: bool,
+    /// The name of the gRPC status that the plugin's answer had, as Go writes it (`Unavailable`); `None` where the failure
+    /// is not one of a call. For metrics.
+    pub code: Option<&'static str>,
 }
 
 impl fmt::Display for KmsFailure {

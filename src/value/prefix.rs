@@ -1,5 +1,7 @@
 //! How stored values begin: the only place that spells `k8s:enc:`. Never looks behind the prefix.
 
+use crate::types::KeyName;
+
 /// What every sealed value of every provider begins with, whatever wrote it.
 const SEALED: &[u8] = b"k8s:enc:";
 
@@ -16,6 +18,11 @@ pub(super) const SECRETBOX: &str = "k8s:enc:secretbox:v1:";
 pub(super) const KMS_V1: &str = "k8s:enc:kms:v1:";
 /// A KMS v2 plugin's, its name and a colon behind it.
 pub(super) const KMS_V2: &str = "k8s:enc:kms:v2:";
+
+/// What stands between a provider's prefix and what its key `name` has sealed.
+pub(super) fn of_key(name: &KeyName) -> String {
+    format!("{name}:")
+}
 
 /// Whether `stored` was sealed by some provider at all, be it one that no rule lists.
 ///

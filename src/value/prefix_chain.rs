@@ -13,17 +13,36 @@ use crate::types::StorageKey;
 pub struct Opened {
     /// The value should be written again: it was not sealed by what writes now.
     pub stale: bool,
+    /// Which provider opened it: an index into [`Chain::readers`](super::Chain::readers).
+    pub provider: usize,
+    /// Which of that provider's keys: an index into [`Provider::key_names`](super::Provider::key_names). 0 where it has
+    /// none.
+    pub key: usize,
 }
 
 impl Opened {
     /// Sealed by what writes now, so far as the transformer can tell.
     pub(super) fn fresh() -> Self {
-        Self { stale: false }
+        Self {
+            stale: false,
+            provider: 0,
+            key: 0,
+        }
     }
 
     /// The same, but to be written again.
     pub(super) fn made_stale(self) -> Self {
         Self { stale: true, ..self }
+    }
+
+    /// The same, said by the chain whose link `index` said it. A chain of keys takes its links for providers, until the
+    /// chain around it makes keys of them.
+    fn through_link(self, index: usize) -> Self {
+        Self {
+            stale: self.stale || index != 0,
+            provider: index,
+            key: self.provider,
+        }
     }
 }
 
@@ -138,8 +157,7 @@ impl<T: Transformer> Transformer for PrefixChain<T> {
                 continue;
             };
             match link.transformer.from_storage(key, body, deks, out) {
-                Ok(inner) if index == 0 => return Ok(inner),
-                Ok(inner) => return Ok(inner.made_stale()),
+                Ok(inner) => return Ok(inner.through_link(index)),
                 // Whether it opens is not known yet, so neither is whose turn would be next. What the others lack is noted
                 // along with it, so that after one fetch there is nothing left to wait for.
                 Err(OpenError::Pending) => {

@@ -1,6 +1,7 @@
 //! One provider of a chain: identity, or a cipher with its named keys. Knows which prefix belongs to which; holds keys
 //! only inside keyed ciphers.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -138,16 +139,29 @@ impl Provider {
         }
     }
 
-    /// This provider as a link of a chain, behind the prefix that its values begin with.
-    pub(super) fn into_link(self) -> Link<Self> {
-        let prefix = match &self.0 {
+    /// Whether its values name their key behind the provider's prefix, by a chain of keys of its own.
+    pub fn has_key_prefixes(&self) -> bool {
+        match &self.0 {
+            Kind::Identity(_) | Kind::KmsV1(..) | Kind::KmsV2(..) => false,
+            Kind::AesCbc(_) | Kind::AesGcm(_) | Kind::Secretbox(_) => true,
+        }
+    }
+
+    /// What every value that it seals begins with: `k8s:enc:aescbc:v1:`. Empty for identity.
+    pub fn prefix(&self) -> Cow<'_, str> {
+        match &self.0 {
             Kind::Identity(_) => prefix::IDENTITY.into(),
             Kind::AesCbc(_) => prefix::AESCBC.into(),
             Kind::AesGcm(_) => prefix::AESGCM.into(),
             Kind::Secretbox(_) => prefix::SECRETBOX.into(),
-            Kind::KmsV1(name, _) => format!("{}{name}:", prefix::KMS_V1),
-            Kind::KmsV2(name, _) => format!("{}{name}:", prefix::KMS_V2),
-        };
+            Kind::KmsV1(name, _) => format!("{}{name}:", prefix::KMS_V1).into(),
+            Kind::KmsV2(name, _) => format!("{}{name}:", prefix::KMS_V2).into(),
+        }
+    }
+
+    /// This provider as a link of a chain, behind the prefix that its values begin with.
+    pub(super) fn into_link(self) -> Link<Self> {
+        let prefix = self.prefix().into_owned();
         Link::new(prefix, self)
     }
 }
@@ -242,7 +256,7 @@ impl<C: Cipher> Keys<C> {
                 actual: secret.len(),
                 expected: C::KEY_SIZES,
             })?;
-            links.push(Link::new(format!("{name}:"), cipher));
+            links.push(Link::new(prefix::of_key(name), cipher));
             names.push(name.clone());
         }
         let chain = PrefixChain::new(links, OpenError::NoMatchingKey(C::KIND)).ok_or(BuildError::NoKeys(C::KIND))?;
