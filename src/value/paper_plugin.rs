@@ -41,6 +41,7 @@ impl PaperPlugin {
                 provider: KeyName::new("paper"),
                 text: "out of paper".into(),
                 is_transient: !self.is_final.load(Relaxed),
+                code: None,
             });
         }
         Ok(())
