@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark, not an interface")]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -12,12 +13,14 @@ use crypto_secretbox::aead::{AeadInPlace, KeyInit};
 use dryoc::classic::crypto_secretbox::{crypto_secretbox_detached, crypto_secretbox_open_detached};
 use etcd_encryption_proxy::keyspace::{EtcdPrefix, KeySpace};
 use etcd_encryption_proxy::types::{KeyName, SecretBytes, StorageKey};
-use etcd_encryption_proxy::value::{Chain, Deks, Provider};
+use etcd_encryption_proxy::value::{
+    Chain, DekKind, DekV2, Deks, Fetch, KmsFailure, KmsV2Keys, Provider, SeedWriter, WrappedDek,
+};
 
 const SIZE: usize = 1024;
 const KEY: StorageKey<'_> = StorageKey(b"/registry/secrets/kube-system/bootstrap-token-abcdef");
 
-fn chains() -> [(&'static str, Chain); 5] {
+fn chains() -> [(&'static str, Chain); 6] {
     let name = KeyName::new("key1");
     let chain = |provider: Provider| Chain::new(vec![provider, Provider::identity()]).unwrap();
     let key = |length: usize| SecretBytes::new(vec![7; length]);
@@ -27,7 +30,46 @@ fn chains() -> [(&'static str, Chain); 5] {
         ("aesgcm", chain(Provider::aesgcm([(&name, &key(32))]).unwrap())),
         ("aesgcm-192", chain(Provider::aesgcm([(&name, &key(24))]).unwrap())),
         ("secretbox", chain(Provider::secretbox([(&name, &key(32))]).unwrap())),
+        ("kms-v2", chain(Provider::kms_v2(name.clone(), Arc::new(Seed::new())))),
     ]
+}
+
+/// A KMS v2 plugin that has wrapped one seed, and keeps it at hand.
+#[derive(Debug)]
+struct Seed(Arc<SeedWriter>, Arc<DekV2>);
+
+impl Seed {
+    fn new() -> Self {
+        let seed = SecretBytes::new(vec![7; 32]);
+        let wrapped = WrappedDek {
+            kind: DekKind::HkdfSeed,
+            source: vec![9; 120].into(),
+            key_id: "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab".into(),
+            annotations: vec![],
+        };
+        let reader = DekV2::new(DekKind::HkdfSeed, &seed).unwrap();
+        Self(Arc::new(SeedWriter::new(&seed, wrapped).unwrap()), Arc::new(reader))
+    }
+}
+
+impl KmsV2Keys for Seed {
+    fn writer(&self) -> Result<Arc<SeedWriter>, KmsFailure> {
+        Ok(Arc::clone(&self.0))
+    }
+
+    fn cached(&self, wrapped: &WrappedDek<'_>) -> Option<Arc<DekV2>> {
+        (wrapped == self.0.wrapped()).then(|| Arc::clone(&self.1))
+    }
+
+    fn unwrap(self: Arc<Self>, _wrapped: WrappedDek<'static>) -> Fetch<Arc<DekV2>> {
+        Box::pin(async move { Ok(Arc::clone(&self.1)) })
+    }
+
+    fn opened(&self, key_id: &str) -> bool {
+        key_id == self.0.wrapped().key_id
+    }
+
+    fn sealed(&self, _key_id: &str) {}
 }
 
 /// Through the whole chain, into a buffer that is used again.
