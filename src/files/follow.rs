@@ -48,7 +48,7 @@ async fn due(at: Option<Instant>) {
 async fn nudged(nudge: &mut watch::Receiver<()>) {
     if nudge.changed().await.is_err() {
         // Nobody is left who could.
-        pending().await;
+        pending::<()>().await;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Error;
+use super::readers::{Lost, Readers};
 use super::rule::{Rule, compile};
 use crate::config::{EncryptionConfiguration, ResourceSelector};
 use crate::keyspace::{KeySpace, Place};
@@ -25,6 +26,7 @@ pub struct Keyring {
     /// Sorted.
     groups: Vec<(String, Arc<Chain>)>,
     all: Option<Arc<Chain>>,
+    readers: Readers,
 }
 
 impl Keyring {
@@ -49,6 +51,7 @@ impl Keyring {
             exact: Vec::new(),
             groups: Vec::new(),
             all: None,
+            readers: Readers::of(config),
         };
         for Rule { selector, chain, .. } in &rules {
             let chain = Arc::clone(chain);
@@ -96,6 +99,12 @@ impl Keyring {
     /// Every rule, in the order in which the document names its selector first.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// What values could be read with under this keyring and cannot be under `newer`: empty unless a reload takes a key,
+    /// a provider or a rule away.
+    pub fn lost(&self, newer: &Self) -> Vec<Lost> {
+        self.readers.lost(&newer.readers)
     }
 
     /// Where keys lie.
