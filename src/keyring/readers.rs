@@ -202,10 +202,11 @@ mod tests {
 
     /// Each rule as its selector and the providers, as flow YAML.
     fn readers(rules: &[(&str, &str)]) -> Readers {
-        let mut text = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n".to_owned();
-        for (selector, providers) in rules {
-            text.push_str(&format!("- resources: ['{selector}']\n  providers: [{providers}]\n"));
-        }
+        let rule =
+            |(selector, providers): &(&str, &str)| format!("- resources: ['{selector}']\n  providers: [{providers}]\n");
+        let rules: String = rules.iter().map(rule).collect();
+        let text =
+            format!("apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n{rules}");
         Readers::of(&parse(text.as_bytes(), Options { reload: true }).unwrap())
     }
 
