@@ -109,7 +109,7 @@ impl fmt::Display for Lost {
 }
 
 /// The readers of every rule of a configuration.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Readers(Vec<(ResourceSelector, Vec<Reader>)>);
 
 impl Readers {

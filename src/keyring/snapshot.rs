@@ -33,7 +33,10 @@ impl Keyring {
     /// Keys every cipher of `config` and finds out where its rules reach in `keyspace`.
     pub fn compile(config: &EncryptionConfiguration, keyspace: KeySpace) -> Result<Self, Error> {
         let rules = compile(config, &keyspace)?;
-        Ok(Self::of(rules, keyspace, config.fingerprint))
+        Ok(Self {
+            readers: Readers::of(config),
+            ..Self::of(rules, keyspace, config.fingerprint)
+        })
     }
 
     /// The one rule that `chain` is for `selector`.
@@ -51,7 +54,7 @@ impl Keyring {
             exact: Vec::new(),
             groups: Vec::new(),
             all: None,
-            readers: Readers::of(config),
+            readers: Readers::default(),
         };
         for Rule { selector, chain, .. } in &rules {
             let chain = Arc::clone(chain);
