@@ -12,11 +12,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
 use crate::etcd::Reachability;
 use crate::telemetry::Registry;
+use crate::tls::{Handle, ServerTls};
 use crate::transport::{Listener, Stream};
 
 /// Bound on a TLS handshake, and on a request's headers.
@@ -36,8 +36,8 @@ pub struct State {
     pub is_draining: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// Serves `listener` for as long as it is polled.
-pub async fn serve(listener: Listener, tls: Option<Arc<ServerConfig>>, state: State) {
+/// Serves `listener` for as long as it is polled, each connection with the certificate that is in use by then.
+pub async fn serve(listener: Listener, tls: Option<Handle<ServerTls>>, state: State) {
     loop {
         match listener
             .accept()
@@ -45,7 +45,8 @@ pub async fn serve(listener: Listener, tls: Option<Arc<ServerConfig>>, state: St
             .and_then(crate::transport::Accepted::into_socket)
         {
             Ok(socket) => {
-                tokio::spawn(connection(socket, tls.clone(), state.clone()));
+                let session = tls.as_ref().map(|tls| Arc::clone(&tls.load().config));
+                tokio::spawn(connection(socket, session, state.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, url = listener.url(), "cannot accept a connection");
@@ -55,7 +56,7 @@ pub async fn serve(listener: Listener, tls: Option<Arc<ServerConfig>>, state: St
     }
 }
 
-async fn connection(socket: crate::transport::Socket, tls: Option<Arc<ServerConfig>>, state: State) {
+async fn connection(socket: crate::transport::Socket, tls: Option<Arc<rustls::ServerConfig>>, state: State) {
     let stream = match tls {
         None => Stream::plain(socket),
         Some(config) => {

@@ -2,6 +2,7 @@
 
 mod build;
 mod error;
+mod reload;
 mod run;
 mod settings;
 

@@ -1,10 +1,12 @@
 //! The rules of one configuration, compiled: from an etcd key to the chain that seals and opens its value.
 //!
-//! A [`Keyring`] never changes; a new configuration makes a new one, which a [`KeyringHandle`] puts in the old one's
-//! place. Reads no file, and decides nothing about what to do with a value that does not open.
+//! A [`Keyring`] never changes; when the configuration's file does, a [`Reloader`] has a new one made, which a
+//! [`KeyringHandle`] puts in the old one's place. Decides nothing about what to do with a value that does not open.
 
 mod error;
 mod handle;
+mod readers;
+mod reload;
 mod rule;
 mod snapshot;
 #[cfg(test)]
@@ -12,5 +14,7 @@ mod tests;
 
 pub use error::Error;
 pub use handle::KeyringHandle;
+pub use readers::Lost;
+pub use reload::{Load, LoadError, Loading, ReloadConfig, ReloadStatus, Reloader};
 pub use rule::Rule;
 pub use snapshot::Keyring;

@@ -7,6 +7,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod etcd;
+pub mod files;
 pub mod keyring;
 pub mod keyspace;
 pub mod proxy;

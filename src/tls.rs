@@ -2,13 +2,16 @@
 //! upstream.
 //!
 //! All of it is rustls on aws-lc-rs: TLS 1.2 and 1.3 with its default AEAD suites, no renegotiation, no 0-RTT, no key log.
-//! Nothing here opens a socket, keeps a session for resumption or watches a file; to take new files into use, load again
-//! and swap the `Arc`. What cannot be used is refused; what etcd would start with too is a [`Warning`].
+//! Nothing here opens a socket or keeps a session for resumption. New files are loaded by a [`Reloader`] and taken from a
+//! [`Handle`] by the next handshake. What cannot be used is refused; what etcd would start with too is a [`Warning`].
 
 mod allowed;
 mod client;
 mod error;
+mod expiry;
 mod files;
+mod handle;
+mod reload;
 mod server;
 mod validity;
 
@@ -19,6 +22,8 @@ pub use allowed::{Allowed, NotAllowed};
 pub use client::{ClientFiles, ClientTls, client_config};
 pub use error::{Error, FileRole};
 pub use files::MAX_FILE_BYTES;
+pub use handle::{ClientSessions, Handle};
+pub use reload::{Loaded, ReloadStatus, Reloader, Side};
 pub use server::{ClientAuth, ServerFiles, ServerTls, server_config};
 pub use validity::Warning;
 

@@ -1,43 +1,47 @@
 //! From settings to the parts that run, with everything checked that can be checked before anything is served.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-
 use super::{Error, Settings};
-use crate::config::{self, EncryptionConfiguration, Options};
+use crate::config::{self, Options};
 use crate::etcd::Reachability;
-use crate::keyring::{Keyring, KeyringHandle};
+use crate::files::{self, Permissions};
+use crate::keyring::{self, Keyring, KeyringHandle, LoadError};
 use crate::keyspace::KeySpace;
 use crate::proxy;
+use crate::tls::{ClientSessions, ClientTls, ServerTls, Side};
 use crate::transport::{Dialer, Endpoint, ListenUrl};
 use crate::{etcd, tls};
 
 /// What `serve` runs.
 pub(super) struct Parts {
     pub(super) keyring: Arc<KeyringHandle>,
+    /// Which configuration the keyring is from, and whether a newer one was refused.
+    pub(super) config_status: Arc<keyring::ReloadStatus>,
     pub(super) proxy: Arc<proxy::Config>,
     pub(super) upstream: etcd::Config,
-    pub(super) server_tls: Option<Arc<ServerConfig>>,
+    pub(super) server_tls: Option<Renewed<ServerTls>>,
+    pub(super) client_tls: Option<Renewed<ClientTls>>,
+    pub(super) permissions: Arc<Permissions>,
+}
+
+/// One side of TLS, replaced while the proxy runs.
+pub(super) struct Renewed<T> {
+    pub(super) handle: tls::Handle<T>,
+    /// Which certificate is in use, and whether a newer one was refused.
+    pub(super) status: Arc<tls::ReloadStatus>,
 }
 
 /// Builds all of it, or says what is doubtful. Binds and connects nothing.
 pub(super) fn build(settings: &Settings) -> Result<Parts, Error> {
     check_listeners(settings)?;
     check_prefixes(settings)?;
-    let keyring = load_keyring(settings)?;
-    let (members, http_members) = dialers(settings)?;
-    let server_tls = match &settings.server_files {
-        None => None,
-        Some(files) => {
-            let tls = tls::server_config(files)?;
-            warn_all(&tls.warnings);
-            Some(tls.config)
-        }
-    };
+    let permissions = Arc::new(Permissions::new(settings.strict_permissions));
+    let keyring = load_keyring(settings, &permissions)?;
+    let client_tls = client_tls(settings, &permissions)?;
+    let (members, http_members) = dialers(settings, client_tls.as_ref())?;
+    let server_tls = settings.server_files.as_ref();
+    let server_tls = server_tls.map(|files| load_side(files, &permissions)).transpose()?;
     let proxy = proxy::Config {
         state_prefix: settings.state_prefix.clone(),
         on_undecryptable: settings.on_undecryptable,
@@ -51,10 +55,13 @@ pub(super) fn build(settings: &Settings) -> Result<Parts, Error> {
         reachability: Arc::new(Reachability::default()),
     };
     Ok(Parts {
+        config_status: Arc::new(keyring::ReloadStatus::new(keyring.fingerprint())),
         keyring: Arc::new(KeyringHandle::new(keyring)),
         proxy: Arc::new(proxy),
         upstream,
         server_tls,
+        client_tls,
+        permissions,
     })
 }
 
@@ -96,51 +103,58 @@ fn check_prefixes(settings: &Settings) -> Result<(), Error> {
     }
 }
 
-fn load_keyring(settings: &Settings) -> Result<Keyring, Error> {
+fn load_keyring(settings: &Settings, permissions: &Permissions) -> Result<Keyring, Error> {
     let path = &settings.encryption_config;
-    let config = load_config(path)?;
+    let file = files::read(path, config::MAX_DOCUMENT_BYTES)?;
+    permissions.admit(file.exposure).map_err(Error::Exposed)?;
     let keyspace = KeySpace::new(settings.prefixes.clone())?;
-    Keyring::compile(&config, keyspace).map_err(|source| Error::Keyring {
-        path: path.clone(),
-        source,
+    compile(&file.bytes, keyspace, settings.reload_encryption_config).map_err(|error| match error {
+        LoadError::Config(source) => Error::Config {
+            path: path.clone(),
+            source,
+        },
+        source => Error::Keyring {
+            path: path.clone(),
+            source,
+        },
     })
 }
 
-fn load_config(path: &Path) -> Result<EncryptionConfiguration, Error> {
-    let read = || {
-        let mut bytes = zeroize::Zeroizing::new(Vec::new());
-        // One byte more than is accepted, so that a file that is too long is refused as such and not cut.
-        File::open(path)?
-            .take(config::MAX_DOCUMENT_BYTES as u64 + 1)
-            .read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().map_err(|source| Error::ReadConfig {
-        path: path.to_owned(),
-        source,
-    })?;
-    config::parse(&bytes, Options { reload: false }).map_err(|source| Error::Config {
-        path: path.to_owned(),
-        source,
+/// From a configuration's bytes to a keyring; `is_followed` if the file is taken into use anew when it changes.
+pub(super) fn compile(document: &[u8], keyspace: KeySpace, is_followed: bool) -> Result<Keyring, LoadError> {
+    let config = config::parse(document, Options { reload: is_followed })?;
+    Ok(Keyring::compile(&config, keyspace)?)
+}
+
+/// Loads one side's files, and warns of what there is to warn of.
+fn load_side<S: Side>(files: &S, permissions: &Permissions) -> Result<Renewed<S::Tls>, Error> {
+    files.admit(permissions)?;
+    let tls = files.load()?;
+    let (loaded, warnings) = S::about(&tls);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(Renewed {
+        status: Arc::new(tls::ReloadStatus::new(loaded)),
+        handle: tls::Handle::new(tls),
     })
+}
+
+/// TLS towards the members, where any of them is reached that way.
+fn client_tls(settings: &Settings, permissions: &Permissions) -> Result<Option<Renewed<ClientTls>>, Error> {
+    let files = &settings.client_files;
+    let is_wanted = files.is_any_given() || settings.members.iter().any(|member| member.is_tls(false));
+    is_wanted.then(|| load_side(files, permissions)).transpose()
 }
 
 type Dialers = Arc<[Dialer]>;
 
 /// Dialers for gRPC and for plain HTTP.
-fn dialers(settings: &Settings) -> Result<(Dialers, Dialers), Error> {
+fn dialers(settings: &Settings, tls: Option<&Renewed<ClientTls>>) -> Result<(Dialers, Dialers), Error> {
     if settings.members.is_empty() {
         return Err(Error::NoMember);
     }
-    let files = &settings.client_files;
-    let wants_tls = |member: &Endpoint| member.is_tls(files.is_any_given());
-    let tls = if settings.members.iter().any(wants_tls) || files.is_any_given() {
-        let tls = tls::client_config(files)?;
-        warn_all(&tls.warnings);
-        Some(tls)
-    } else {
-        None
-    };
+    let wants_tls = |member: &Endpoint| member.is_tls(settings.client_files.is_any_given());
     for member in settings
         .members
         .iter()
@@ -151,18 +165,12 @@ fn dialers(settings: &Settings) -> Result<(Dialers, Dialers), Error> {
             "no TLS to this member: keys, and values without a rule, cross the network in the clear"
         );
     }
-    let all = |pick: fn(&tls::ClientTls) -> Arc<rustls::ClientConfig>| {
+    let all = |sessions: fn(tls::Handle<ClientTls>) -> ClientSessions| {
         let dialer = |member: &Endpoint| {
-            let tls = tls.as_ref().filter(|_| wants_tls(member)).map(pick);
-            Dialer::new(member.clone(), tls)
+            let tls = tls.filter(|_| wants_tls(member));
+            Dialer::new(member.clone(), tls.map(|tls| sessions(tls.handle.clone())))
         };
         settings.members.iter().map(dialer).collect::<Result<Dialers, _>>()
     };
-    Ok((all(|tls| tls.grpc.clone())?, all(|tls| tls.http1.clone())?))
-}
-
-fn warn_all(warnings: &[tls::Warning]) {
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    Ok((all(ClientSessions::grpc)?, all(ClientSessions::http1)?))
 }

@@ -5,19 +5,17 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::{config, keyring, keyspace, telemetry, tls, transport};
+use crate::{config, files, keyring, keyspace, telemetry, tls, transport};
 
 /// Why `serve` did not start, or ended.
 #[derive(Debug, Error)]
 pub enum Error {
     /// The EncryptionConfiguration is not readable.
-    #[error("cannot read the encryption provider configuration {path:?}")]
-    ReadConfig {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error("encryption provider configuration: {0}")]
+    ReadConfig(#[from] files::Error),
+    /// Others can read the EncryptionConfiguration.
+    #[error("--strict-permissions: {0}")]
+    Exposed(files::Exposure),
     /// The EncryptionConfiguration is not valid.
     #[error("encryption provider configuration {path:?} is refused:\n{source}")]
     Config {
@@ -27,14 +25,14 @@ pub enum Error {
         #[source]
         source: config::Error,
     },
-    /// The EncryptionConfiguration needs something that is not there.
-    #[error("encryption provider configuration {path:?} cannot be used: {source}")]
+    /// The EncryptionConfiguration needs something that is not there, or that does not work.
+    #[error("encryption provider configuration {path:?} is not used")]
     Keyring {
         /// The file.
         path: PathBuf,
         /// What is missing.
         #[source]
-        source: keyring::Error,
+        source: keyring::LoadError,
     },
     /// A listener would let the network read along.
     #[error(

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::build::{Parts, build};
-use super::{Error, Settings};
+use super::{Error, Settings, reload};
 use crate::admin;
 use crate::proxy::{Runtimes, Shared, Stage};
 use crate::telemetry::Registry;
@@ -40,15 +40,16 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
     let (progress, stage) = watch::channel(Stage::Running);
     let reachability = Arc::clone(&parts.upstream.reachability);
     let shared = Shared {
-        upstream: parts.upstream,
+        upstream: parts.upstream.clone(),
         keyring: Arc::clone(&parts.keyring),
-        config: parts.proxy,
+        config: Arc::clone(&parts.proxy),
         stage: stage.clone(),
     };
     let runtimes = Arc::new(Runtimes::start(settings.threads, &shared).map_err(Error::Start)?);
     log_what_is_served(settings, &parts.keyring);
 
     let mut admin = JoinSet::new();
+    reload::spawn(&mut admin, settings, &parts)?;
     admin.spawn({
         let registry = registry.clone();
         async move { registry.upkeep().await }
@@ -65,19 +66,31 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
         };
         admin.spawn(admin::serve(
             listener,
-            parts.server_tls.clone().filter(|_| url.is_tls()),
+            parts
+                .server_tls
+                .as_ref()
+                .map(|tls| tls.handle.clone())
+                .filter(|_| url.is_tls()),
             subject,
         ));
     }
     let mut accepting = JoinSet::new();
     for (listener, url) in clients.into_iter().zip(&settings.listen) {
         tracing::info!(url = listener.url(), "serving client traffic");
-        let tls = parts.server_tls.clone().filter(|_| url.is_tls());
+        let tls = parts
+            .server_tls
+            .as_ref()
+            .map(|tls| tls.handle.clone())
+            .filter(|_| url.is_tls());
         let runtimes = Arc::clone(&runtimes);
         accepting.spawn(async move {
             loop {
                 match listener.accept().await {
-                    Ok(accepted) => runtimes.serve(accepted, tls.clone()),
+                    Ok(accepted) => {
+                        // Whatever is in use by now: certificates are replaced while this runs.
+                        let session = tls.as_ref().map(|tls| Arc::clone(&tls.load().config));
+                        runtimes.serve(accepted, session);
+                    }
                     Err(error) => {
                         tracing::warn!(%error, url = listener.url(), "cannot accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;

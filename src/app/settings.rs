@@ -28,6 +28,10 @@ pub struct Settings {
     pub prefixes: Vec<EtcdPrefix>,
     /// The EncryptionConfiguration.
     pub encryption_config: PathBuf,
+    /// Whether it is taken into use anew when it changes.
+    pub reload_encryption_config: bool,
+    /// Whether files with keys that others can read are refused.
+    pub strict_permissions: bool,
     /// Keys of the proxy's own.
     pub state_prefix: StatePrefix,
     /// What a reader gets for a sealed value that no key opens.

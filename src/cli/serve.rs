@@ -19,6 +19,10 @@ const MAX_REQUEST_BYTES: usize = 1_572_864;
 
 /// Flags of `serve`.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags are what they are: kube-apiserver's, etcd's and ours"
+)]
 pub(super) struct Flags {
     /// Members of the etcd cluster, as kube-apiserver takes them; separated by commas
     #[arg(
@@ -75,6 +79,17 @@ pub(super) struct Flags {
         help_heading = "Encryption"
     )]
     encryption_provider_config: PathBuf,
+    /// Take the EncryptionConfiguration into use anew when its file changes; what is wrong with a new one is logged, and the
+    /// one in use stays
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_ENCRYPTION_PROVIDER_CONFIG_AUTOMATIC_RELOAD", action = ArgAction::Set,
+          num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true",
+          value_name = "BOOL", help_heading = "Encryption")]
+    encryption_provider_config_automatic_reload: bool,
+    /// Refuse an EncryptionConfiguration or a private key that others than its user can read, instead of warning of it
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_STRICT_PERMISSIONS", action = ArgAction::Set, num_args = 0..=1,
+          require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL",
+          help_heading = "Encryption")]
+    strict_permissions: bool,
     /// What a client gets for a value under a rule that is sealed and that no key opens: the stored bytes, which
     /// kube-apiserver reports as an error of that one object, or an error for the whole request
     #[arg(
@@ -276,6 +291,8 @@ impl Flags {
             },
             prefixes: self.etcd_prefix,
             encryption_config: self.encryption_provider_config,
+            reload_encryption_config: self.encryption_provider_config_automatic_reload,
+            strict_permissions: self.strict_permissions,
             state_prefix: self.state_prefix,
             on_undecryptable: match self.on_undecryptable {
                 OnUndecryptableFlag::ReturnCiphertext => OnUndecryptable::ReturnCiphertext,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Error;
+use super::readers::{Lost, Readers};
 use super::rule::{Rule, compile};
 use crate::config::{EncryptionConfiguration, ResourceSelector};
 use crate::keyspace::{KeySpace, Place};
@@ -25,13 +26,17 @@ pub struct Keyring {
     /// Sorted.
     groups: Vec<(String, Arc<Chain>)>,
     all: Option<Arc<Chain>>,
+    readers: Readers,
 }
 
 impl Keyring {
     /// Keys every cipher of `config` and finds out where its rules reach in `keyspace`.
     pub fn compile(config: &EncryptionConfiguration, keyspace: KeySpace) -> Result<Self, Error> {
         let rules = compile(config, &keyspace)?;
-        Ok(Self::of(rules, keyspace, config.fingerprint))
+        Ok(Self {
+            readers: Readers::of(config),
+            ..Self::of(rules, keyspace, config.fingerprint)
+        })
     }
 
     /// The one rule that `chain` is for `selector`.
@@ -49,6 +54,7 @@ impl Keyring {
             exact: Vec::new(),
             groups: Vec::new(),
             all: None,
+            readers: Readers::default(),
         };
         for Rule { selector, chain, .. } in &rules {
             let chain = Arc::clone(chain);
@@ -96,6 +102,12 @@ impl Keyring {
     /// Every rule, in the order in which the document names its selector first.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// What values could be read with under this keyring and cannot be under `newer`: empty unless a reload takes a key,
+    /// a provider or a rule away.
+    pub fn lost(&self, newer: &Self) -> Vec<Lost> {
+        self.readers.lost(&newer.readers)
     }
 
     /// Where keys lie.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use thiserror::Error;
 
+use super::info;
+
 /// How often samples that summaries keep are compacted.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -29,7 +31,9 @@ impl Registry {
 
     /// Everything recorded so far, in Prometheus' text format.
     pub fn render(&self) -> String {
-        self.0.render()
+        let mut text = self.0.render();
+        info::render(&mut text);
+        text
     }
 
     /// Compacts what summaries keep, for as long as it is polled.

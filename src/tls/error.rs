@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::files::MAX_FILE_BYTES;
+use super::validity::Warning;
+use crate::files::Exposure;
 
 /// What is wrong with the TLS files or flags.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +139,20 @@ pub enum Error {
         /// What was given.
         name: String,
     },
+    /// Others can read the private key, and that is refused.
+    #[error("{role}: {exposure}")]
+    Exposed {
+        /// Which flag named it.
+        role: FileRole,
+        /// Who can.
+        exposure: Exposure,
+    },
+    /// A new certificate of ours that no peer would accept.
+    #[error("{0}; no peer would accept it")]
+    NotValidNow(Warning),
+    /// The files were replaced again each time they were read.
+    #[error("the TLS files change faster than they can be loaded")]
+    Restless,
     /// rustls refused the client verifier; not to be expected once the files have been read.
     #[error("the check of certificates cannot be set up")]
     Verifier(#[source] rustls::client::VerifierBuilderError),

@@ -3,8 +3,6 @@
 //! A private key's text and DER are wiped once aws-lc-rs has made its own key of them, which lives as long as the
 //! configuration does. (The PEM parser's scratch space is beyond our reach.)
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,9 +16,10 @@ use zeroize::Zeroizing;
 
 use super::error::{Error, FileRole};
 use super::validity::{Validity, Warning};
+use crate::files;
 
 /// Longest PEM file that is read, in bytes: a system's whole CA bundle has about 250 KB.
-pub const MAX_FILE_BYTES: u64 = 16 << 20;
+pub const MAX_FILE_BYTES: usize = 16 << 20;
 
 /// A file and the flag that named it.
 #[derive(Clone, Copy)]
@@ -107,26 +106,12 @@ impl PemFile<'_> {
         any_supported_type(&key).map_err(|_| Error::BadKey { role, file })
     }
 
-    /// The file's bytes, in one allocation wherever the file tells its size, so that no copy is left behind.
     fn read(self) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let failed = |source| Error::Read {
-            role: self.role,
-            file: self.file.to_owned(),
-            source,
-        };
-        let file = File::open(self.file).map_err(failed)?;
-        let size = file.metadata().map_err(failed)?.len().min(MAX_FILE_BYTES);
-        // One byte more than the file has lets the end be seen without growing.
-        let room = usize::try_from(size).unwrap_or_default() + 1;
-        let mut text = Zeroizing::new(Vec::with_capacity(room));
-        let read = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
-        if u64::try_from(read).is_ok_and(|read| read <= MAX_FILE_BYTES) {
-            Ok(text)
-        } else {
-            Err(Error::TooLarge {
-                role: self.role,
-                file: self.file.to_owned(),
-            })
+        let (role, file) = (self.role, self.file.to_owned());
+        match files::read(self.file, MAX_FILE_BYTES) {
+            Ok(contents) => Ok(contents.bytes),
+            Err(files::Error::Read { source, .. }) => Err(Error::Read { role, file, source }),
+            Err(files::Error::TooLarge { .. }) => Err(Error::TooLarge { role, file }),
         }
     }
 

@@ -157,13 +157,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!(tls.not_after, EXPIRED_AT);
-        let roles: Vec<_> = tls
-            .warnings
-            .iter()
-            .map(|warning| match warning {
-                Warning::Expired { role, .. } | Warning::NotYetValid { role, .. } => *role,
-            })
-            .collect();
+        let roles: Vec<_> = tls.warnings.iter().map(Warning::role).collect();
         assert_eq!(roles, [FileRole::ServerCert, FileRole::TrustedCa]);
     }
 }

@@ -38,6 +38,15 @@ pub enum Warning {
     },
 }
 
+impl Warning {
+    /// Which flag named the certificate's file.
+    pub fn role(&self) -> FileRole {
+        match self {
+            Self::Expired { role, .. } | Self::NotYetValid { role, .. } => *role,
+        }
+    }
+}
+
 impl fmt::Display for Warning {
     #[expect(
         clippy::unnecessary_debug_formatting,

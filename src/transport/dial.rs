@@ -1,16 +1,15 @@
 //! Opens a connection to one endpoint, TLS handshake included, within a bound. Tries once; who calls decides on more.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::{Endpoint, Socket, Stream, Target};
+use crate::tls::ClientSessions;
 
 /// Bound on connecting and on the TLS handshake together: a member that takes longer is not one to wait for while
 /// others may answer. etcdctl allows 2 s by default, kube-apiserver 20 s.
@@ -20,7 +19,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Dialer {
     endpoint: Endpoint,
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    tls: Option<(ClientSessions, ServerName<'static>)>,
 }
 
 /// Why an endpoint was not reached.
@@ -59,11 +58,11 @@ pub enum DialError {
 }
 
 impl Dialer {
-    /// Dials `endpoint`, under TLS with `tls` where it is given.
-    pub fn new(endpoint: Endpoint, tls: Option<Arc<ClientConfig>>) -> Result<Self, DialError> {
+    /// Dials `endpoint`, under TLS with `tls` where it is given: each time with what is in use by then.
+    pub fn new(endpoint: Endpoint, tls: Option<ClientSessions>) -> Result<Self, DialError> {
         let tls = match (tls, endpoint.server_name()) {
             (None, _) => None,
-            (Some(config), Some(name)) => Some((config, name.clone())),
+            (Some(sessions), Some(name)) => Some((sessions, name.clone())),
             (Some(_), None) => return Err(DialError::NoServerName { endpoint }),
         };
         Ok(Self { endpoint, tls })
@@ -95,10 +94,10 @@ impl Dialer {
             endpoint: self.endpoint.clone(),
             source,
         })?;
-        let Some((config, name)) = &self.tls else {
+        let Some((sessions, name)) = &self.tls else {
             return Ok(Stream::plain(socket));
         };
-        let session = TlsConnector::from(config.clone())
+        let session = TlsConnector::from(sessions.config())
             .connect(name.clone(), socket)
             .await
             .map_err(|source| DialError::Tls {

@@ -1,6 +1,7 @@
 //! The proxy under test: the built binary, started as an operator would start it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
@@ -82,6 +83,8 @@ impl Setup {
     fn command(&self) -> Command {
         let config = self.folder.path().join("encryption.yaml");
         fs::write(&config, &self.config).expect("the configuration file");
+        // Others than its owner have no business with keys, and the proxy would say so.
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).expect("its permissions");
         let mut command = Command::new(BINARY);
         command
             .arg("serve")

@@ -1,0 +1,78 @@
+//! Keeps what was built from files up to date while the proxy runs: the keyring, and the certificates of both sides.
+//!
+//! Decides which files are followed; what a change means is decided in the rooms that the files belong to.
+
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::build::{Parts, Renewed, compile};
+use super::{Error, Settings};
+use crate::files::{POLL, Permissions, Watcher, follow};
+use crate::keyring::{self, LoadError, ReloadConfig};
+use crate::tls::{self, Side};
+use crate::types::Fingerprint;
+
+/// Starts to follow the files. Must be called on the runtime that `tasks` run on.
+///
+/// SIGHUP has all of them looked at, at once.
+pub(super) fn spawn(tasks: &mut JoinSet<()>, settings: &Settings, parts: &Parts) -> Result<(), Error> {
+    let (nudge, nudged) = watch::channel(());
+    let mut hangups = signal(SignalKind::hangup()).map_err(Error::Start)?;
+    tasks.spawn(async move {
+        while hangups.recv().await.is_some() {
+            tracing::info!("SIGHUP: looking at every file that is followed");
+            nudge.send_replace(());
+        }
+    });
+    if settings.reload_encryption_config {
+        let watcher = Watcher::new(vec![settings.encryption_config.clone()], POLL);
+        tasks.spawn(follow(watcher, nudged.clone(), keyring_reloader(settings, parts)));
+    }
+    if let (Some(files), Some(tls)) = (&settings.server_files, &parts.server_tls) {
+        follow_side(tasks, files.clone(), tls, &parts.permissions, nudged.clone());
+    }
+    if let Some(tls) = &parts.client_tls {
+        follow_side(tasks, settings.client_files.clone(), tls, &parts.permissions, nudged);
+    }
+    Ok(())
+}
+
+fn follow_side<S: Side>(
+    tasks: &mut JoinSet<()>,
+    files: S,
+    tls: &Renewed<S::Tls>,
+    permissions: &Arc<Permissions>,
+    nudged: watch::Receiver<()>,
+) {
+    let watcher = Watcher::new(files.paths(), POLL);
+    let (handle, status) = (tls.handle.clone(), Arc::clone(&tls.status));
+    let reloader = tls::Reloader::new(files, handle, status, Arc::clone(permissions));
+    tasks.spawn(follow(watcher, nudged, reloader));
+}
+
+fn keyring_reloader(settings: &Settings, parts: &Parts) -> keyring::Reloader {
+    let keyspace = parts.keyring.load().keyspace().clone();
+    keyring::Reloader::new(ReloadConfig {
+        path: settings.encryption_config.clone(),
+        keyring: Arc::clone(&parts.keyring),
+        status: Arc::clone(&parts.config_status),
+        permissions: Arc::clone(&parts.permissions),
+        load: Box::new(move |document| {
+            let keyspace = keyspace.clone();
+            // Ciphers of thousands of keys take a while to set up, and this runtime also accepts connections.
+            let compiling = tokio::task::spawn_blocking(move || compile(&document, keyspace, true));
+            Box::pin(async move { compiling.await.map_err(|_| LoadError::Stopping)? })
+        }),
+        instance: instance(),
+    })
+}
+
+/// Tells this process's metrics from those of others, as kube-apiserver's `apiserver_id_hash` does: the hash of the
+/// host's name, which gives nothing away.
+fn instance() -> String {
+    let name = rustix::system::uname();
+    Fingerprint::of(name.nodename().to_bytes()).to_string()
+}

@@ -1,0 +1,19 @@
+//! Files that an operator may replace while the proxy runs: read within a bound, checked for who else can read them, and
+//! followed, so that whoever uses one looks at it again when it changes.
+//!
+//! Never decides what a change means, and never keeps what a file holds.
+
+mod backoff;
+mod follow;
+mod inotify;
+mod permissions;
+mod places;
+mod read;
+mod status;
+mod watcher;
+
+pub use follow::{Subject, follow};
+pub use permissions::{Exposure, Permissions};
+pub use read::{Contents, Error, fingerprint, read};
+pub use status::{Failure, State, Status};
+pub use watcher::{Change, POLL, Watcher};

@@ -1,0 +1,120 @@
+//! Reads a file as a whole, within a bound, and notes who else could have read it.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::permissions::{Exposure, exposure};
+use crate::types::Fingerprint;
+
+/// Why a file was not read.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// It is missing, a folder, or not readable for this user.
+    #[error("{path:?} cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is longer than its reader takes.
+    #[error("{path:?} is longer than the {limit} bytes that are read of such a file")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The bound, bytes.
+        limit: usize,
+    },
+}
+
+/// What a file held when it was read. Wiped when dropped.
+#[derive(Debug)]
+pub struct Contents {
+    /// All of it.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// Who else could have read it: told of the very file that was opened, wherever symbolic links lead by now.
+    pub exposure: Option<Exposure>,
+}
+
+/// Reads the file at `path`, of at most `limit` bytes. Blocks.
+///
+/// Where the file tells its size the bytes are read into one allocation, so that no copy of them is left behind unwiped.
+///
+/// # Errors
+/// The file cannot be opened or read, or is longer.
+pub fn read(path: &Path, limit: usize) -> Result<Contents, Error> {
+    let failed = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
+    // One byte more than is there lets the end be seen without growing.
+    let room = usize::try_from(about.len()).unwrap_or(limit).min(limit) + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    // One byte more than is accepted, so that a file that is too long is refused as such and not cut.
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    let count = file.take(most).read_to_end(&mut bytes).map_err(failed)?;
+    if count > limit {
+        return Err(Error::TooLarge {
+            path: path.to_owned(),
+            limit,
+        });
+    }
+    let exposure = exposure(path, &about);
+    Ok(Contents { bytes, exposure })
+}
+
+/// One fingerprint over all of `paths`, in order, to tell whether any of them has changed; `None` where one cannot be
+/// read. Blocks.
+pub fn fingerprint(paths: &[PathBuf], limit: usize) -> Option<Fingerprint> {
+    let mut all = String::new();
+    for path in paths {
+        let contents = read(path, limit).ok()?;
+        all.push_str(&Fingerprint::of(&contents.bytes).to_string());
+    }
+    Some(Fingerprint::of(all.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_to_its_bound_and_not_past_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, b"12345").unwrap();
+        assert_eq!(&**read(&path, 5).unwrap().bytes, b"12345");
+        assert!(matches!(read(&path, 4), Err(Error::TooLarge { limit: 4, .. })));
+        assert!(matches!(
+            read(Path::new("/dev/zero"), 1 << 20),
+            Err(Error::TooLarge { .. })
+        ));
+        assert!(matches!(read(folder.path(), 5), Err(Error::Read { .. })));
+        assert!(matches!(read(&folder.path().join("none"), 5), Err(Error::Read { .. })));
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_every_file_and_of_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, other] = ["one", "other"].map(|name| folder.path().join(name));
+        fs::write(&one, b"ab").unwrap();
+        fs::write(&other, b"c").unwrap();
+        let both = |paths: [&PathBuf; 2]| fingerprint(&paths.map(Clone::clone), 9);
+        let first = both([&one, &other]);
+        assert!(first.is_some());
+        assert_ne!(both([&other, &one]), first);
+        fs::write(&one, b"a").unwrap();
+        fs::write(&other, b"bc").unwrap();
+        assert_ne!(both([&one, &other]), first, "where one file ends matters");
+        fs::remove_file(&other).unwrap();
+        assert_eq!(both([&one, &other]), None);
+    }
+}

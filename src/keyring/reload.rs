@@ -1,0 +1,213 @@
+//! Takes a changed configuration into use: read, parsed, compiled, found healthy, read once more, swapped. What fails on
+//! the way leaves the keyring in use as it is, and says which line.
+//!
+//! How a keyring is made of a document is not known here: whoever knows the plugins gives a [`Load`].
+
+mod metrics;
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::{Error, KeyringHandle};
+use crate::config::{self, MAX_DOCUMENT_BYTES};
+use crate::files::{self, Contents, Exposure, Permissions, Status, Subject};
+use crate::keyring::Keyring;
+use crate::types::Fingerprint;
+
+/// How often a file that changes while it is loaded is begun with anew, before that counts as a failure.
+const MAX_ROUNDS: usize = 10;
+
+/// Which configuration is in use since when, and why a newer one is not.
+pub type ReloadStatus = Status<Fingerprint>;
+
+/// From a document's bytes to a keyring that has been compiled and found healthy, within a bound of its own.
+pub type Load = Box<dyn Fn(Zeroizing<Vec<u8>>) -> Loading + Send + Sync>;
+
+/// A keyring on its way.
+pub type Loading = Pin<Box<dyn Future<Output = Result<Keyring, LoadError>> + Send>>;
+
+/// Why a document makes no keyring.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// It is not a valid configuration.
+    #[error("it is not valid")]
+    Config(#[from] config::Error),
+    /// It needs something that is not there.
+    #[error("it cannot be used")]
+    Compile(#[from] Error),
+    /// A provider of it does not work. The text is for the operator.
+    #[error("it is not healthy: {0}")]
+    Unhealthy(String),
+    /// The process is ending.
+    #[error("the proxy is stopping")]
+    Stopping,
+}
+
+/// What a reload is made of.
+pub struct ReloadConfig {
+    /// The configuration's file.
+    pub path: PathBuf,
+    /// The keyring that is replaced.
+    pub keyring: Arc<KeyringHandle>,
+    /// Told of each outcome.
+    pub status: Arc<ReloadStatus>,
+    /// What is done about a file that others can read.
+    pub permissions: Arc<Permissions>,
+    /// Makes the keyring.
+    pub load: Load,
+    /// Value of the label `apiserver_id_hash`.
+    pub instance: String,
+}
+
+/// Looks at the configuration's file, each time it is asked to.
+pub struct Reloader {
+    config: ReloadConfig,
+    metrics: metrics::Metrics,
+}
+
+/// Why the file's configuration is not in use.
+#[derive(Debug, Error)]
+enum ReloadError {
+    #[error(transparent)]
+    Read(#[from] files::Error),
+    #[error(transparent)]
+    Exposed(#[from] ExposedError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("it changes faster than it can be loaded")]
+    Restless,
+}
+
+/// An [`Exposure`] that was refused.
+#[derive(Debug, Error)]
+#[error("{0}")]
+struct ExposedError(Exposure);
+
+enum Round {
+    Unchanged,
+    Loaded,
+    /// The file changed meanwhile.
+    Overtaken,
+}
+
+impl Reloader {
+    /// For the configuration that `config.keyring` holds now. Its metrics say so from now on.
+    pub fn new(config: ReloadConfig) -> Self {
+        let metrics = metrics::Metrics::new(config.instance.clone());
+        metrics.in_use(&config.status.snapshot());
+        Self { config, metrics }
+    }
+
+    async fn rounds(&self) -> Result<(), ReloadError> {
+        for _ in 0..MAX_ROUNDS {
+            match self.round().await? {
+                Round::Overtaken => tracing::debug!("the configuration changed while it was loaded; starting over"),
+                Round::Loaded => return Ok(()),
+                Round::Unchanged => {
+                    if let Some(failure) = self.config.status.unchanged() {
+                        tracing::info!(
+                            file = %self.config.path.display(),
+                            was = failure.text,
+                            "the encryption provider configuration is again the one in use"
+                        );
+                        self.metrics.failing(false);
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        Err(ReloadError::Restless)
+    }
+
+    async fn round(&self) -> Result<Round, ReloadError> {
+        let Contents { bytes, exposure } = self.read().await?;
+        self.config.permissions.admit(exposure).map_err(ExposedError)?;
+        let found = Fingerprint::of(&bytes);
+        if found == self.config.keyring.load().fingerprint() {
+            return Ok(Round::Unchanged);
+        }
+        let keyring = (self.config.load)(bytes).await?;
+        // The check of a plugin can take seconds. What nobody wants any more is not taken into use.
+        if Fingerprint::of(&self.read().await?.bytes) != found {
+            return Ok(Round::Overtaken);
+        }
+        self.put_in_place(keyring, found);
+        Ok(Round::Loaded)
+    }
+
+    fn put_in_place(&self, keyring: Keyring, fingerprint: Fingerprint) {
+        let lost = self.config.keyring.load().lost(&keyring);
+        let rules: Vec<_> = keyring.rules().iter().map(ToString::to_string).collect();
+        self.config.keyring.store(keyring);
+        self.config.status.loaded(fingerprint);
+        self.metrics.succeeded(&self.config.status.snapshot());
+        tracing::info!(
+            file = %self.config.path.display(),
+            %fingerprint,
+            rules = rules.join(" | "),
+            "a new encryption provider configuration is in use"
+        );
+        for lost in lost {
+            tracing::warn!(
+                %lost,
+                "VALUES MAY HAVE BECOME UNREADABLE: the new configuration cannot read what the one before it could. If \
+                 anything is still stored that way, put it back as the last provider"
+            );
+        }
+    }
+
+    async fn read(&self) -> Result<Contents, ReloadError> {
+        let path = self.config.path.clone();
+        // A file can lie on something slow; this runtime also accepts connections.
+        let read = tokio::task::spawn_blocking(move || files::read(&path, MAX_DOCUMENT_BYTES)).await;
+        Ok(read.map_err(|_| LoadError::Stopping)??)
+    }
+
+    fn refuse(&self, error: &ReloadError) {
+        let text = describe(&self.config.path, error);
+        self.metrics.failed();
+        if self.config.status.failed(text.clone()) {
+            tracing::error!(
+                error = text,
+                "the new encryption provider configuration is refused; the one in use stays"
+            );
+        }
+    }
+}
+
+impl Subject for Reloader {
+    async fn look(&mut self) -> bool {
+        match self.rounds().await {
+            Ok(()) => true,
+            Err(error) => {
+                self.refuse(&error);
+                false
+            }
+        }
+    }
+}
+
+/// One line: the problems of a document each with its place (`file:line:column: …`), anything else behind the file's name.
+fn describe(path: &Path, error: &ReloadError) -> String {
+    let file = path.display();
+    if let ReloadError::Load(LoadError::Config(problems)) = error {
+        let text = problems.to_string();
+        let lines: Vec<_> = text.lines().map(|problem| format!("{file}:{problem}")).collect();
+        return lines.join("; ");
+    }
+    let mut text = format!("{file}: {error}");
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

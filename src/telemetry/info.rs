@@ -1,0 +1,52 @@
+//! Gauges that tell something by their labels and always have the value 1, such as which configuration is loaded.
+//!
+//! Kept apart from the exporter's registry, which never lets go of a series: each time the labels changed, one more would
+//! stay behind that says what is no longer so.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
+
+/// By the name of the family: its help text, and the labels of its one series as they are rendered.
+static FAMILIES: Mutex<BTreeMap<&str, (&str, String)>> = Mutex::new(BTreeMap::new());
+
+/// Makes `labels` those of the only series of the family `name`. For the whole process, as the `metrics` macros are.
+pub fn set_info(name: &'static str, help: &'static str, labels: &[(&str, &str)]) {
+    let mut rendered = String::new();
+    for (index, (label, value)) in labels.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let value = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
+        // Writing to a String cannot fail.
+        let _ = write!(rendered, "{comma}{label}=\"{value}\"");
+    }
+    let mut families = FAMILIES.lock().unwrap_or_else(PoisonError::into_inner);
+    families.insert(name, (help, rendered));
+}
+
+/// Appends all families in Prometheus' text format.
+pub(super) fn render(out: &mut String) {
+    let families = FAMILIES.lock().unwrap_or_else(PoisonError::into_inner);
+    for (name, (help, labels)) in families.iter() {
+        let _ = write!(
+            out,
+            "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{{labels}}} 1\n\n"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_has_one_series_and_its_labels_are_escaped() {
+        set_info("test_info", "Help.", &[("hash", "old")]);
+        set_info("test_info", "Help.", &[("hash", "a\"b\\c\nd"), ("other", "x")]);
+        let mut out = String::new();
+        render(&mut out);
+        let expected =
+            "# HELP test_info Help.\n# TYPE test_info gauge\ntest_info{hash=\"a\\\"b\\\\c\\nd\",other=\"x\"} 1\n";
+        assert!(out.contains(expected), "{out}");
+        assert_eq!(out.matches("test_info{").count(), 1);
+    }
+}
