@@ -2,9 +2,11 @@
 
 mod build;
 mod error;
+mod memory;
 mod run;
 mod settings;
 
 pub use error::Error;
+pub use memory::{MemoryLock, Unlockable, forbid_dumps};
 pub use run::serve;
 pub use settings::Settings;

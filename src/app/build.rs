@@ -1,7 +1,6 @@
 //! From settings to the parts that run, with everything checked that can be checked before anything is served.
 
 use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use crate::keyring::{Keyring, KeyringHandle};
 use crate::keyspace::KeySpace;
 use crate::proxy;
 use crate::transport::{Dialer, Endpoint, ListenUrl};
+use crate::types::SecretBytes;
 use crate::{etcd, tls};
 
 /// What `serve` runs.
@@ -107,19 +107,13 @@ fn load_keyring(settings: &Settings) -> Result<Keyring, Error> {
 }
 
 fn load_config(path: &Path) -> Result<EncryptionConfiguration, Error> {
-    let read = || {
-        let mut bytes = zeroize::Zeroizing::new(Vec::new());
-        // One byte more than is accepted, so that a file that is too long is refused as such and not cut.
-        File::open(path)?
-            .take(config::MAX_DOCUMENT_BYTES as u64 + 1)
-            .read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().map_err(|source| Error::ReadConfig {
+    // One byte more than is accepted, so that a file that is too long is refused as such and not cut.
+    let read = File::open(path).and_then(|file| SecretBytes::read(file, config::MAX_DOCUMENT_BYTES + 1));
+    let document = read.map_err(|source| Error::ReadConfig {
         path: path.to_owned(),
         source,
     })?;
-    config::parse(&bytes, Options { reload: false }).map_err(|source| Error::Config {
+    config::parse(document.expose(), Options { reload: false }).map_err(|source| Error::Config {
         path: path.to_owned(),
         source,
     })
