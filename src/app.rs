@@ -2,10 +2,12 @@
 
 mod build;
 mod error;
+mod memory;
 mod reload;
 mod run;
 mod settings;
 
 pub use error::Error;
+pub use memory::{MemoryLock, Unlockable, forbid_dumps};
 pub use run::serve;
 pub use settings::Settings;

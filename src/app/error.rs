@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::Unlockable;
 use crate::{config, files, keyring, keyspace, telemetry, tls, transport};
 
 /// Why `serve` did not start, or ended.
@@ -84,6 +85,15 @@ pub enum Error {
     /// Metrics are set up twice.
     #[error(transparent)]
     Registry(#[from] telemetry::RegistryError),
+    /// Core dumps, which hold keys, could not be turned off.
+    #[error("cannot turn off core dumps")]
+    Dumps(#[source] io::Error),
+    /// Memory has to be locked and can't be.
+    #[error("--memory-lock=required: {reason}")]
+    MemoryLock {
+        /// Why not.
+        reason: Unlockable,
+    },
     /// The system gave no thread, no signal handler or no event queue.
     #[error("cannot start")]
     Start(#[source] io::Error),

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::build::{Parts, build};
-use super::{Error, Settings, reload};
+use super::{Error, Settings, forbid_dumps, memory, reload};
 use crate::admin;
 use crate::proxy::{Runtimes, Shared, Stage};
 use crate::telemetry::Registry;
@@ -24,6 +24,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// SIGTERM or SIGINT drains: no new connections, no new calls, those under way end, within `shutdown_timeout`. A second
 /// signal closes everything at once.
 pub fn serve(settings: &Settings) -> Result<(), Error> {
+    forbid_dumps()?;
+    memory::lock(settings.memory_lock)?;
     let parts = build(settings)?;
     let registry = Registry::install()?;
     let runtime = tokio::runtime::Builder::new_current_thread()

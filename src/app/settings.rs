@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::MemoryLock;
 use crate::keyspace::EtcdPrefix;
 use crate::rewrite::OnUndecryptable;
 use crate::tls::{ClientFiles, ServerFiles};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub max_request_bytes: usize,
     /// Streams that one client connection may have open at once.
     pub max_concurrent_streams: u32,
+    /// Whether memory is kept out of swap.
+    pub memory_lock: MemoryLock,
     /// Threads that serve, at least one.
     pub threads: usize,
     /// How long calls may take to end once a shutdown has begun.

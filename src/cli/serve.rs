@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use crate::app::Settings;
+use crate::app::{MemoryLock, Settings};
 use crate::keyspace::EtcdPrefix;
 use crate::rewrite::OnUndecryptable;
 use crate::telemetry::Format;
@@ -193,6 +193,15 @@ pub(super) struct Flags {
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "30s",
           value_parser = humantime::parse_duration, help_heading = "Operation")]
     shutdown_timeout: Duration,
+    /// Keep all memory out of swap, keys included: where the system lets it, or else do not start, or not at all
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_MEMORY_LOCK",
+        value_enum,
+        default_value = "auto",
+        help_heading = "Operation"
+    )]
+    memory_lock: MemoryLockFlag,
     /// Threads that serve; one for each processor by default
     #[arg(
         long,
@@ -235,6 +244,24 @@ fn state_prefix(given: &str) -> Result<StatePrefix, String> {
 enum OnUndecryptableFlag {
     ReturnCiphertext,
     Fail,
+}
+
+/// `--memory-lock`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MemoryLockFlag {
+    Auto,
+    Required,
+    Off,
+}
+
+impl From<MemoryLockFlag> for MemoryLock {
+    fn from(flag: MemoryLockFlag) -> Self {
+        match flag {
+            MemoryLockFlag::Auto => Self::Auto,
+            MemoryLockFlag::Required => Self::Required,
+            MemoryLockFlag::Off => Self::Off,
+        }
+    }
 }
 
 /// `--log-format`.
@@ -300,6 +327,7 @@ impl Flags {
             },
             max_request_bytes: self.max_request_bytes,
             max_concurrent_streams: self.max_concurrent_streams,
+            memory_lock: self.memory_lock.into(),
             threads: self
                 .threads
                 .or_else(|| std::thread::available_parallelism().ok())

@@ -21,6 +21,7 @@ pub struct Setup {
     config: String,
     listen: Vec<String>,
     flags: Vec<String>,
+    under: Vec<String>,
     folder: TempDir,
 }
 
@@ -32,6 +33,7 @@ impl Setup {
             config: config.into(),
             listen: vec!["http://127.0.0.1:0".to_owned()],
             flags: Vec::new(),
+            under: Vec::new(),
             folder: TempDir::with_prefix("proxy-").expect("a temporary folder"),
         }
     }
@@ -45,6 +47,12 @@ impl Setup {
     /// Adds a flag.
     pub fn flag(mut self, flag: impl Into<String>) -> Self {
         self.flags.push(flag.into());
+        self
+    }
+
+    /// Starts it by way of a program that becomes it, such as `prlimit`, with that program's arguments.
+    pub fn under(mut self, program: &[&str]) -> Self {
+        self.under.extend(program.iter().map(|&word| word.to_owned()));
         self
     }
 
@@ -85,9 +93,10 @@ impl Setup {
         fs::write(&config, &self.config).expect("the configuration file");
         // Others than its owner have no business with keys, and the proxy would say so.
         fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).expect("its permissions");
-        let mut command = Command::new(BINARY);
+        let mut words = self.under.iter().map(String::as_str).chain([BINARY, "serve"]);
+        let mut command = Command::new(words.next().expect("the binary at least"));
         command
-            .arg("serve")
+            .args(words)
             .arg(format!("--etcd-servers={}", self.upstream))
             .arg(format!("--listen-client-urls={}", self.listen.join(",")))
             .arg(format!("--encryption-provider-config={}", config.display()))

@@ -23,6 +23,7 @@ mod descriptor;
 mod greedy;
 mod hostile;
 mod kv;
+mod memory;
 mod metadata;
 mod outages;
 mod passed_on;
