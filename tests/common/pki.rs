@@ -1,10 +1,12 @@
 //! A certificate authority made for one test, and the certificates it signed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
 };
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
@@ -45,8 +47,8 @@ impl Pki {
         let ca = folder.join("ca.pem");
         fs::write(&ca, params.self_signed(&key).expect("a self-signed certificate").pem()).expect("a file");
         let issuer = Issuer::new(params, key);
-        let server = sign(&issuer, folder, "server", names);
-        let client = sign(&issuer, folder, "client", &["client.test"]);
+        let server = sign(&issuer, folder, "server", names, |_| {});
+        let client = sign(&issuer, folder, "client", &["client.test"], |_| {});
         Self {
             ca,
             server_cert: server.cert,
@@ -60,7 +62,14 @@ impl Pki {
 
     /// Signs one more certificate, with `name` as CN and file name.
     pub fn sign(&self, name: &str, sans: &[&str]) -> Pair {
-        sign(&self.issuer, &self.folder, name, sans)
+        sign(&self.issuer, &self.folder, name, sans, |_| {})
+    }
+
+    /// The same, valid until the first day of `year`; gives that moment in Unix time too.
+    pub fn sign_until(&self, name: &str, sans: &[&str], year: i32) -> (Pair, i64) {
+        let end = date_time_ymd(year, 1, 1);
+        let pair = sign(&self.issuer, &self.folder, name, sans, |params| params.not_after = end);
+        (pair, end.unix_timestamp())
     }
 
     /// What a client needs that trusts the authority and shows its certificate.
@@ -86,13 +95,20 @@ impl Pki {
     }
 }
 
-fn sign(issuer: &Issuer<'static, KeyPair>, folder: &Path, name: &str, sans: &[&str]) -> Pair {
+fn sign(
+    issuer: &Issuer<'static, KeyPair>,
+    folder: &Path,
+    name: &str,
+    sans: &[&str],
+    edit: impl FnOnce(&mut CertificateParams),
+) -> Pair {
     let sans: Vec<_> = sans.iter().map(|&san| san.to_owned()).collect();
     let mut params = CertificateParams::new(sans).expect("valid names");
     params.distinguished_name.push(DnType::CommonName, name);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     // etcd dials itself with its server certificate, which therefore has to do as a client's too.
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    edit(&mut params);
     let key = KeyPair::generate().expect("a key pair");
     let certificate = params.signed_by(&key, issuer).expect("a signed certificate");
     let pair = Pair {
@@ -101,5 +117,6 @@ fn sign(issuer: &Issuer<'static, KeyPair>, folder: &Path, name: &str, sans: &[&s
     };
     fs::write(&pair.cert, certificate.pem()).expect("a file");
     fs::write(&pair.key, key.serialize_pem()).expect("a file");
+    fs::set_permissions(&pair.key, fs::Permissions::from_mode(0o600)).expect("its permissions");
     pair
 }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::client::Client;
 use super::etcd::Etcd;
+use super::http;
 use super::process::Process;
 
 /// The binary that cargo built for this test run.
@@ -135,6 +136,28 @@ impl Proxy {
         self.folder.path()
     }
 
+    /// The file with its configuration.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("encryption.yaml")
+    }
+
+    /// Puts `text` in place of its configuration, as careful people do: a new file, renamed over the old one.
+    pub fn replace_config(&self, text: &str) {
+        replace(&self.config(), text);
+    }
+
+    /// Where it serves metrics and health.
+    pub fn metrics_url(&self) -> String {
+        let output = self.output();
+        let line = output.lines().find(|line| line.contains("serving metrics and health"));
+        url_of(line.expect("a listener for metrics")).expect("its URL")
+    }
+
+    /// Its metrics now.
+    pub async fn metrics(&self) -> String {
+        http::get(&self.metrics_url(), "/metrics").await.expect("metrics").body
+    }
+
     /// A client of its first listener.
     pub async fn client(&self) -> Client {
         Client::connect(self.url()).await
@@ -171,8 +194,19 @@ fn serving(output: &str) -> Vec<String> {
     output
         .lines()
         .filter(|line| line.contains("serving client traffic"))
-        .filter_map(|line| line.split("url=").nth(1))
-        .filter_map(|rest| rest.split_whitespace().next())
-        .map(|url| url.trim_matches('"').to_owned())
+        .filter_map(url_of)
         .collect()
+}
+
+fn url_of(line: &str) -> Option<String> {
+    let url = line.split("url=").nth(1)?.split_whitespace().next()?;
+    Some(url.trim_matches('"').to_owned())
+}
+
+/// Renames a new file with `text`, for its owner alone, over the one at `path`.
+pub fn replace(path: &Path, text: impl AsRef<[u8]>) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).expect("a new file");
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).expect("its permissions");
+    fs::rename(&new, path).expect("a file renamed");
 }
