@@ -1,5 +1,6 @@
-//! Compiles `proto/` into messages and clients for the tests, and into a descriptor that the table of RPCs is checked
-//! against. Needs no `protoc`: protox is a compiler in Rust.
+//! Compiles `proto/`: etcd's messages into clients for the tests, and into a descriptor that the table of RPCs is checked
+//! against; the KMS plugins' into the clients that the program has, and into servers for the tests. Needs no `protoc`:
+//! protox is a compiler in Rust.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,16 @@ const ROOTS: [&str; 11] = [
     "health.proto",
 ];
 
+const KMS_ROOTS: [&str; 2] = ["kms/v1beta1.proto", "kms/v2.proto"];
+
+/// Messages in which a key travels as it is.
+const KMS_SECRETS: [&str; 4] = [
+    "v1beta1.EncryptRequest",
+    "v1beta1.DecryptResponse",
+    "v2.EncryptRequest",
+    "v2.DecryptResponse",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -30,5 +41,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_server(false)
         .include_file("etcd.rs")
         .compile_fds(compiler.file_descriptor_set())?;
+    kms(&out)
+}
+
+/// Clients without servers and servers without clients, each in a folder of their own.
+fn kms(out: &Path) -> Result<(), Box<dyn Error>> {
+    for (folder, is_server) in [("kms_client", false), ("kms_server", true)] {
+        let out = out.join(folder);
+        fs::create_dir_all(&out)?;
+        tonic_prost_build::configure()
+            .build_client(!is_server)
+            .build_server(is_server)
+            // They hold keys.
+            .skip_debug(KMS_SECRETS)
+            .out_dir(out)
+            .compile_fds(protox::compile(KMS_ROOTS, ["proto"])?)?;
+    }
     Ok(())
 }

@@ -10,6 +10,8 @@ pub mod etcd;
 pub mod files;
 pub mod keyring;
 pub mod keyspace;
+pub mod kms;
+pub mod pb;
 pub mod proxy;
 pub mod rewrite;
 pub mod telemetry;

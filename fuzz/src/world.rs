@@ -6,6 +6,7 @@ use etcd_encryption_proxy::{
     config::{self, EncryptionConfiguration, Options},
     keyring::Keyring,
     keyspace::{EtcdPrefix, KeySpace},
+    kms::Plugins,
     rewrite::{Context, OnUndecryptable},
     types::{Fingerprint, StatePrefix, StorageKey},
     value::{Chain, Deks, OpenError, ProviderKind},
@@ -111,7 +112,7 @@ impl World {
             .map(|prefix| EtcdPrefix::parse(prefix).expect("it is a prefix"));
         let keyspace = KeySpace::new(prefixes.collect()).expect("there is a prefix");
         Self {
-            keyring: Keyring::compile(&config, keyspace).expect("the rules are sound"),
+            keyring: Keyring::compile(&config, keyspace, &Plugins::none()).expect("the rules are sound"),
             state: StatePrefix::new(state).expect("it is a prefix"),
             deks: Deks::default(),
         }

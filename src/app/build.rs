@@ -8,6 +8,7 @@ use crate::etcd::Reachability;
 use crate::files::{self, Permissions};
 use crate::keyring::{self, Keyring, KeyringHandle, LoadError};
 use crate::keyspace::KeySpace;
+use crate::kms::Plugins;
 use crate::proxy;
 use crate::tls::{ClientSessions, ClientTls, ServerTls, Side};
 use crate::transport::{Dialer, Endpoint, ListenUrl};
@@ -23,6 +24,8 @@ pub(super) struct Parts {
     pub(super) server_tls: Option<Renewed<ServerTls>>,
     pub(super) client_tls: Option<Renewed<ClientTls>>,
     pub(super) permissions: Arc<Permissions>,
+    /// The KMS plugins that live, for configurations to come.
+    pub(super) plugins: Arc<Plugins>,
 }
 
 /// One side of TLS, replaced while the proxy runs.
@@ -32,12 +35,13 @@ pub(super) struct Renewed<T> {
     pub(super) status: Arc<tls::ReloadStatus>,
 }
 
-/// Builds all of it, or says what is doubtful. Binds and connects nothing.
-pub(super) fn build(settings: &Settings) -> Result<Parts, Error> {
+/// Builds all of it, or says what is doubtful. Binds nothing, and connects nothing but KMS plugins, which it does not wait
+/// for.
+pub(super) fn build(settings: &Settings, plugins: Arc<Plugins>) -> Result<Parts, Error> {
     check_listeners(settings)?;
     check_prefixes(settings)?;
     let permissions = Arc::new(Permissions::new(settings.strict_permissions));
-    let keyring = load_keyring(settings, &permissions)?;
+    let keyring = load_keyring(settings, &permissions, &plugins)?;
     let client_tls = client_tls(settings, &permissions)?;
     let (members, http_members) = dialers(settings, client_tls.as_ref())?;
     let server_tls = settings.server_files.as_ref();
@@ -62,6 +66,7 @@ pub(super) fn build(settings: &Settings) -> Result<Parts, Error> {
         server_tls,
         client_tls,
         permissions,
+        plugins,
     })
 }
 
@@ -103,12 +108,12 @@ fn check_prefixes(settings: &Settings) -> Result<(), Error> {
     }
 }
 
-fn load_keyring(settings: &Settings, permissions: &Permissions) -> Result<Keyring, Error> {
+fn load_keyring(settings: &Settings, permissions: &Permissions, plugins: &Plugins) -> Result<Keyring, Error> {
     let path = &settings.encryption_config;
     let file = files::read(path, config::MAX_DOCUMENT_BYTES)?;
     permissions.admit(file.exposure).map_err(Error::Exposed)?;
     let keyspace = KeySpace::new(settings.prefixes.clone())?;
-    compile(&file.bytes, keyspace, settings.reload_encryption_config).map_err(|error| match error {
+    compile(&file.bytes, keyspace, plugins, settings.reload_encryption_config).map_err(|error| match error {
         LoadError::Config(source) => Error::Config {
             path: path.clone(),
             source,
@@ -121,9 +126,14 @@ fn load_keyring(settings: &Settings, permissions: &Permissions) -> Result<Keyrin
 }
 
 /// From a configuration's bytes to a keyring; `is_followed` if the file is taken into use anew when it changes.
-pub(super) fn compile(document: &[u8], keyspace: KeySpace, is_followed: bool) -> Result<Keyring, LoadError> {
+pub(super) fn compile(
+    document: &[u8],
+    keyspace: KeySpace,
+    plugins: &Plugins,
+    is_followed: bool,
+) -> Result<Keyring, LoadError> {
     let config = config::parse(document, Options { reload: is_followed })?;
-    Ok(Keyring::compile(&config, keyspace)?)
+    Ok(Keyring::compile(&config, keyspace, plugins)?)
 }
 
 /// Loads one side's files, and warns of what there is to warn of.

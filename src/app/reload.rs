@@ -3,17 +3,26 @@
 //! Decides which files are followed; what a change means is decided in the rooms that the files belong to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use super::build::{Parts, Renewed, compile};
 use super::{Error, Settings};
 use crate::files::{POLL, Permissions, Watcher, follow};
 use crate::keyring::{self, LoadError, ReloadConfig};
+use crate::kms::Plugin;
 use crate::tls::{self, Side};
 use crate::types::Fingerprint;
+
+/// How long a plugin of a new configuration may take to become well; kube-apiserver's time for all of them is no less.
+const HEALTH_WAIT: Duration = Duration::from_secs(10);
+
+/// Pause between two questions for its health. Most are answered from what is known.
+const HEALTH_PAUSE: Duration = Duration::from_millis(500);
 
 /// Starts to follow the files. Must be called on the runtime that `tasks` run on.
 ///
@@ -55,19 +64,40 @@ fn follow_side<S: Side>(
 
 fn keyring_reloader(settings: &Settings, parts: &Parts) -> keyring::Reloader {
     let keyspace = parts.keyring.load().keyspace().clone();
+    let (plugins, in_use) = (Arc::clone(&parts.plugins), Arc::clone(&parts.keyring));
     keyring::Reloader::new(ReloadConfig {
         path: settings.encryption_config.clone(),
         keyring: Arc::clone(&parts.keyring),
         status: Arc::clone(&parts.config_status),
         permissions: Arc::clone(&parts.permissions),
         load: Box::new(move |document| {
-            let keyspace = keyspace.clone();
+            let (keyspace, plugins, in_use) = (keyspace.clone(), Arc::clone(&plugins), in_use.snapshot());
             // Ciphers of thousands of keys take a while to set up, and this runtime also accepts connections.
-            let compiling = tokio::task::spawn_blocking(move || compile(&document, keyspace, true));
-            Box::pin(async move { compiling.await.map_err(|_| LoadError::Stopping)? })
+            let compiling = tokio::task::spawn_blocking(move || compile(&document, keyspace, &plugins, true));
+            Box::pin(async move {
+                let keyring = compiling.await.map_err(|_| LoadError::Stopping)??;
+                // What a plugin that is in use already lacks is no fault of the new configuration, which may be the way out.
+                let is_new = |plugin: &&Plugin| !in_use.plugins().iter().any(|known| known.is(plugin));
+                for plugin in keyring.plugins().iter().filter(is_new) {
+                    wait_until_well(plugin).await?;
+                }
+                Ok(keyring)
+            })
         }),
         instance: instance(),
     })
+}
+
+/// Gives a plugin that nobody has used before some time to become well.
+async fn wait_until_well(plugin: &Plugin) -> Result<(), LoadError> {
+    let until = Instant::now() + HEALTH_WAIT;
+    loop {
+        match plugin.health().await {
+            Ok(()) => return Ok(()),
+            Err(ailment) if Instant::now() >= until => return Err(LoadError::Unhealthy(ailment.to_string())),
+            Err(_) => sleep(HEALTH_PAUSE).await,
+        }
+    }
 }
 
 /// Tells this process's metrics from those of others, as kube-apiserver's `apiserver_id_hash` does: the hash of the

@@ -4,6 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -11,6 +12,7 @@ use tokio::task::JoinSet;
 use super::build::{Parts, build};
 use super::{Error, Settings, forbid_dumps, memory, reload};
 use crate::admin;
+use crate::kms::{self, Plugins};
 use crate::proxy::{Runtimes, Shared, Stage};
 use crate::telemetry::Registry;
 use crate::transport::{ListenUrl, Listener};
@@ -19,6 +21,9 @@ use crate::value::ProviderKind;
 /// Pause after a failure to accept, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Longest wait for the first look at the KMS plugins. A plugin's timeout is 3 s where the configuration does not say.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+
 /// Serves until a signal ends it. Blocks the calling thread.
 ///
 /// SIGTERM or SIGINT drains: no new connections, no new calls, those under way end, within `shutdown_timeout`. A second
@@ -26,12 +31,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub fn serve(settings: &Settings) -> Result<(), Error> {
     forbid_dumps()?;
     memory::lock(settings.memory_lock)?;
-    let parts = build(settings)?;
     let registry = Registry::install()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::Start)?;
+    let plugins = Plugins::new(runtime.handle().clone(), kms::Config::default());
+    let parts = build(settings, Arc::new(plugins))?;
     runtime.block_on(run(settings, parts, registry))
 }
 
@@ -39,6 +45,8 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
     let signals = Signals::new()?;
     let clients = bind_all(&settings.listen)?;
     let metrics = bind_all(&settings.listen_metrics)?;
+    // Clients wait in the listeners' queues meanwhile, and are then served by a KMS that is at hand if it can be.
+    examine(parts.keyring.snapshot().plugins()).await;
     let (progress, stage) = watch::channel(Stage::Running);
     let reachability = Arc::clone(&parts.upstream.reachability);
     let shared = Shared {
@@ -105,6 +113,15 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
     admin.shutdown().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Waits for the first look at each KMS plugin, but no longer than `FIRST_LOOK`: one that is down is no reason not to
+/// start, as values without it and those whose keys are at hand can be served.
+async fn examine(plugins: &[kms::Plugin]) {
+    join_all(plugins.iter().map(|plugin| plugin.examined(FIRST_LOOK))).await;
+    for plugin in plugins {
+        tracing::info!("{}", plugin.report());
+    }
 }
 
 /// Waits for a signal, then sees everything to its end.

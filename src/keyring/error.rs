@@ -1,16 +1,14 @@
 //! Why a valid configuration could not be made into a keyring.
 
+use crate::kms;
 use crate::types::KeyName;
 use crate::value::BuildError;
 
 /// A step of compiling that failed. Positions are those of the document's `resources` and `providers` lists.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The configuration lists a KMS plugin, which this version can't use.
-    #[error(
-        "resources[{entry}].providers[{provider}]: kms provider {:?} can't be used: this version has no KMS support",
-        name.as_str()
-    )]
+    /// A KMS plugin could not be set up, which is no matter of whether it can be reached.
+    #[error("resources[{entry}].providers[{provider}]: kms provider {:?} could not be set up", name.as_str())]
     Kms {
         /// Index of the entry in `resources`.
         entry: usize,
@@ -18,6 +16,8 @@ pub enum Error {
         provider: usize,
         /// The name of the kms provider.
         name: KeyName,
+        /// Why.
+        source: kms::Error,
     },
     /// A provider could not be keyed.
     #[error("resources[{entry}].providers[{provider}] could not be set up")]

@@ -39,6 +39,7 @@ mod tests {
     use super::*;
     use crate::config::EncryptionConfiguration;
     use crate::keyspace::{EtcdPrefix, KeySpace};
+    use crate::kms::Plugins;
     use crate::types::Fingerprint;
 
     fn keyring(document: &[u8]) -> Keyring {
@@ -49,6 +50,7 @@ mod tests {
         Keyring::compile(
             &config,
             KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap(),
+            &Plugins::none(),
         )
         .unwrap()
     }

@@ -6,6 +6,7 @@ use std::{fmt, ptr};
 use super::Error;
 use crate::config::{self, EncryptionConfiguration, ResourceSelector};
 use crate::keyspace::{KeySpace, Scope, Span};
+use crate::kms::{Plugin, Plugins};
 use crate::types::{KeyName, SecretBytes};
 use crate::value::{Chain, Provider};
 
@@ -55,9 +56,15 @@ impl Rule {
     }
 }
 
-/// Every rule of `config`, in the order in which the document names the selectors first.
-pub(super) fn compile(config: &EncryptionConfiguration, keyspace: &KeySpace) -> Result<Vec<Rule>, Error> {
-    let keyed = keyed_providers(config)?;
+/// Every rule of `config`, in the order in which the document names the selectors first, and the KMS plugins that it lists,
+/// each once.
+pub(super) fn compile(
+    config: &EncryptionConfiguration,
+    keyspace: &KeySpace,
+    plugins: &Plugins,
+) -> Result<(Vec<Rule>, Vec<Plugin>), Error> {
+    let mut listed_plugins = Vec::new();
+    let keyed = keyed_providers(config, plugins, &mut listed_plugins)?;
     let rules = config.rules().into_iter().map(|(selector, listed)| {
         // The very provider, not an equal one: the rules of an entry share its keyed ciphers.
         let same = |listed: &&config::Provider| keyed.iter().find(|(provider, _)| ptr::eq(*provider, *listed));
@@ -72,37 +79,48 @@ pub(super) fn compile(config: &EncryptionConfiguration, keyspace: &KeySpace) -> 
             spans: keyspace.spans_of(scope(selector)),
         })
     });
-    rules.collect()
+    Ok((rules.collect::<Result<_, _>>()?, listed_plugins))
 }
 
 /// Every provider of every entry with its ciphers keyed.
-fn keyed_providers(config: &EncryptionConfiguration) -> Result<Vec<(&config::Provider, Provider)>, Error> {
+fn keyed_providers<'a>(
+    config: &'a EncryptionConfiguration,
+    plugins: &Plugins,
+    found: &mut Vec<Plugin>,
+) -> Result<Vec<(&'a config::Provider, Provider)>, Error> {
     let mut all = Vec::new();
     for (entry, index) in config.entries.iter().zip(0..) {
         for (listed, place) in entry.providers.iter().zip(0..) {
-            all.push((listed, keyed(listed, index, place)?));
+            let provider = match listed {
+                config::Provider::Kms(kms) => {
+                    let plugin = plugin(kms, plugins, index, place)?;
+                    let provider = plugin.provider();
+                    if !found.iter().any(|other| other.is(&plugin)) {
+                        found.push(plugin);
+                    }
+                    Ok(provider)
+                }
+                config::Provider::Identity => Ok(Provider::identity()),
+                config::Provider::AesCbc { keys } => Provider::aescbc(pairs(keys)),
+                config::Provider::AesGcm { keys } => Provider::aesgcm(pairs(keys)),
+                config::Provider::Secretbox { keys } => Provider::secretbox(pairs(keys)),
+            };
+            let provider = provider.map_err(|source| Error::Provider {
+                entry: index,
+                provider: place,
+                source,
+            })?;
+            all.push((listed, provider));
         }
     }
     Ok(all)
 }
 
-fn keyed(listed: &config::Provider, entry: usize, provider: usize) -> Result<Provider, Error> {
-    match listed {
-        config::Provider::Identity => Ok(Provider::identity()),
-        config::Provider::AesCbc { keys } => Provider::aescbc(pairs(keys)),
-        config::Provider::AesGcm { keys } => Provider::aesgcm(pairs(keys)),
-        config::Provider::Secretbox { keys } => Provider::secretbox(pairs(keys)),
-        config::Provider::Kms(kms) => {
-            return Err(Error::Kms {
-                entry,
-                provider,
-                name: kms.name.clone(),
-            });
-        }
-    }
-    .map_err(|source| Error::Provider {
+fn plugin(kms: &config::Kms, plugins: &Plugins, entry: usize, provider: usize) -> Result<Plugin, Error> {
+    plugins.plugin(kms).map_err(|source| Error::Kms {
         entry,
         provider,
+        name: kms.name.clone(),
         source,
     })
 }

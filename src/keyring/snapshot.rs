@@ -7,6 +7,7 @@ use super::readers::{Lost, Readers};
 use super::rule::{Rule, compile};
 use crate::config::{EncryptionConfiguration, ResourceSelector};
 use crate::keyspace::{KeySpace, Place};
+use crate::kms::{Plugin, Plugins};
 use crate::types::{Fingerprint, GroupResource, KeyRange};
 use crate::value::Chain;
 
@@ -21,6 +22,8 @@ pub struct Keyring {
     fingerprint: Fingerprint,
     /// In the order in which the document names the selectors first.
     rules: Vec<Rule>,
+    /// In the order of the document, each once. Held here so that they live as long as the keyring does.
+    plugins: Vec<Plugin>,
     /// Sorted.
     exact: Vec<(GroupResource, Arc<Chain>)>,
     /// Sorted.
@@ -30,11 +33,13 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Keys every cipher of `config` and finds out where its rules reach in `keyspace`.
-    pub fn compile(config: &EncryptionConfiguration, keyspace: KeySpace) -> Result<Self, Error> {
-        let rules = compile(config, &keyspace)?;
+    /// Keys every cipher of `config`, takes its KMS plugins from `plugins`, and finds out where its rules reach in
+    /// `keyspace`. Waits for no plugin.
+    pub fn compile(config: &EncryptionConfiguration, keyspace: KeySpace, plugins: &Plugins) -> Result<Self, Error> {
+        let (rules, plugins) = compile(config, &keyspace, plugins)?;
         Ok(Self {
             readers: Readers::of(config),
+            plugins,
             ..Self::of(rules, keyspace, config.fingerprint)
         })
     }
@@ -51,6 +56,7 @@ impl Keyring {
             keyspace,
             fingerprint,
             rules: Vec::new(),
+            plugins: Vec::new(),
             exact: Vec::new(),
             groups: Vec::new(),
             all: None,
@@ -108,6 +114,11 @@ impl Keyring {
     /// a provider or a rule away.
     pub fn lost(&self, newer: &Self) -> Vec<Lost> {
         self.readers.lost(&newer.readers)
+    }
+
+    /// The KMS plugins, in the order in which the document names them first.
+    pub fn plugins(&self) -> &[Plugin] {
+        &self.plugins
     }
 
     /// Where keys lie.

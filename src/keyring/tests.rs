@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::{Error, Keyring, Rule};
 use crate::config::{self, EncryptionConfiguration, Entry, Key, Kms, KmsApiVersion, ResourceSelector};
 use crate::keyspace::{EtcdPrefix, KeySpace};
+use crate::kms::Plugins;
 use crate::types::{Fingerprint, GroupResource, KeyName, KeyRange, SecretBytes, StorageKey};
 use crate::value::{Deks, OpenError};
 
@@ -32,6 +33,14 @@ fn aescbc(names: &[&str]) -> config::Provider {
 }
 
 fn compile(entries: &[(&[&str], &[config::Provider])], prefixes: &[&str]) -> Result<Keyring, Error> {
+    compile_with(entries, prefixes, &Plugins::none())
+}
+
+fn compile_with(
+    entries: &[(&[&str], &[config::Provider])],
+    prefixes: &[&str],
+    plugins: &Plugins,
+) -> Result<Keyring, Error> {
     let entries = entries.iter().map(|(resources, providers)| Entry {
         resources: resources.iter().map(|text| selector(text)).collect(),
         providers: providers.to_vec(),
@@ -41,7 +50,7 @@ fn compile(entries: &[(&[&str], &[config::Provider])], prefixes: &[&str]) -> Res
         fingerprint: Fingerprint::of(b"the document"),
     };
     let prefixes = prefixes.iter().map(|prefix| EtcdPrefix::parse(prefix).unwrap());
-    Keyring::compile(&config, KeySpace::new(prefixes.collect()).unwrap())
+    Keyring::compile(&config, KeySpace::new(prefixes.collect()).unwrap(), plugins)
 }
 
 /// The name of the key that writes `key`, if any does.
@@ -129,27 +138,60 @@ fn a_resource_in_several_entries_gets_all_their_providers_in_document_order() {
     ));
 }
 
-#[test]
-fn a_kms_provider_is_refused_by_name_and_place() {
-    let kms = config::Provider::Kms(Kms {
+fn kms(name: &str) -> config::Provider {
+    config::Provider::Kms(Kms {
         api_version: KmsApiVersion::V2,
-        name: KeyName::new("vault"),
+        name: KeyName::new(name),
         cache_size: None,
-        endpoint: "unix:///run/kms.sock".into(),
+        endpoint: "unix:///nobody/listens/here.sock".into(),
         timeout: Duration::from_secs(3),
-    });
+    })
+}
+
+#[test]
+fn a_kms_provider_is_refused_by_name_and_place_where_there_are_none() {
     let error = compile(
         &[
             (&["pods"], &[config::Provider::Identity]),
-            (&["secrets"], &[aescbc(&["a"]), kms]),
+            (&["secrets"], &[aescbc(&["a"]), kms("vault")]),
         ],
         &["/registry"],
     )
     .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "resources[1].providers[1]: kms provider \"vault\" can't be used: this version has no KMS support"
+        "resources[1].providers[1]: kms provider \"vault\" could not be set up"
     );
+}
+
+#[tokio::test]
+async fn plugins_live_as_long_as_a_keyring_that_lists_them_and_are_found_by_the_next() {
+    let plugins = Plugins::new(tokio::runtime::Handle::current(), crate::kms::Config::default());
+    let keyring = |names: &[&str]| {
+        let providers: Vec<_> = names.iter().map(|name| kms(name)).collect();
+        compile_with(
+            &[(&["secrets", "pods"], &providers), (&["jobs.batch"], &providers)],
+            &["/registry"],
+            &plugins,
+        )
+        .unwrap()
+    };
+    let first = keyring(&["a", "b"]);
+    let second = keyring(&["b", "c"]);
+    let names = |keyring: &Keyring| {
+        keyring
+            .plugins()
+            .iter()
+            .map(|plugin| plugin.name().to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (names(&first), names(&second)),
+        (vec!["a".into(), "b".into()], vec!["b".into(), "c".into()])
+    );
+    assert!(first.plugins()[1].is(&second.plugins()[0]));
+    let shown = second.chain(b"/registry/secrets/x").unwrap().to_string();
+    assert_eq!(shown, r#"writes kms v2 key "b"; reads kms v2 "b", kms v2 "c""#);
 }
 
 #[test]

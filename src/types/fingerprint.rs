@@ -17,6 +17,11 @@ impl Fingerprint {
         sum.copy_from_slice(digest(&SHA256, bytes).as_ref());
         Self(sum)
     }
+
+    /// The sum itself.
+    pub fn into_bytes(self) -> [u8; 32] {
+        self.0
+    }
 }
 
 impl fmt::Display for Fingerprint {

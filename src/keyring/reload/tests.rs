@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::keyspace::{EtcdPrefix, KeySpace};
+use crate::kms::Plugins;
 
 const KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU=";
 
@@ -21,7 +22,7 @@ fn document(name: &str) -> String {
 fn compile(bytes: &[u8]) -> Result<Keyring, LoadError> {
     let config = config::parse(bytes, config::Options { reload: true })?;
     let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
-    Ok(Keyring::compile(&config, keyspace)?)
+    Ok(Keyring::compile(&config, keyspace, &Plugins::none())?)
 }
 
 struct World {

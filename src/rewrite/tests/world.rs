@@ -7,6 +7,7 @@ use crate::{
     config::{EncryptionConfiguration, Entry, Key, Provider, ResourceSelector},
     keyring::Keyring,
     keyspace::{EtcdPrefix, KeySpace},
+    kms::Plugins,
     rewrite::{Context, OnUndecryptable, OpenFailure, Refusal, UnaryRequest, UnaryRpc, unary_request},
     types::{Fingerprint, GroupResource, KeyName, SecretBytes, StatePrefix, StorageKey},
     value::{self, Deks},
@@ -58,7 +59,7 @@ impl World {
         let prefix = EtcdPrefix::parse("/registry").expect("it is a prefix");
         let keyspace = KeySpace::new(vec![prefix]).expect("there is a prefix");
         Self {
-            keyring: Keyring::compile(&config, keyspace).expect("the rules are sound"),
+            keyring: Keyring::compile(&config, keyspace, &Plugins::none()).expect("the rules are sound"),
             state: StatePrefix::new(StatePrefix::DEFAULT).expect("it is a prefix"),
             deks: Deks::default(),
             on_undecryptable: OnUndecryptable::ReturnCiphertext,

@@ -1,0 +1,224 @@
+//! KMS v1: a key wrapped for every write, unwrapped keys in a cache of the configured size.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter};
+use rand::Rng as _;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::client_v1::ApiV1;
+use super::failure::CallError;
+use super::flights::{Flights, alone};
+use super::gate::Gate;
+use super::pulse::{Ailment, Patient, Pulse};
+use super::{Config, metrics};
+use crate::types::{KeyName, SecretBytes};
+use crate::value::{DekV1, Fetch, FreshDek, KmsFailure, KmsV1Keys};
+
+/// Length of the keys made here, bytes.
+const DEK: usize = 32;
+
+/// What a health check has encrypted and decrypted, as kube-apiserver's does.
+const PING: &[u8] = b"ping";
+
+/// Places that are made for a cache at once, however large it may become.
+const EXPECTED: usize = 1024;
+
+/// The keys of one plugin.
+pub(super) struct V1<A> {
+    name: KeyName,
+    api: A,
+    runtime: Handle,
+    gate: Gate,
+    /// By what they are wrapped in. `None`: the configuration wants no cache.
+    cache: Option<Cache<Box<[u8]>, Arc<DekV1>>>,
+    flights: Flights<Box<[u8]>, Arc<DekV1>>,
+    pulse: Pulse,
+    arrivals: Mutex<Arrivals>,
+    pub(super) watcher: OnceLock<AbortHandle>,
+}
+
+/// When the plugin was last needed.
+#[derive(Default)]
+struct Arrivals {
+    sealing: Option<Instant>,
+    opening: Option<Instant>,
+}
+
+impl<A: ApiV1> V1<A> {
+    /// `cache_size`: how many keys are kept; negative for none.
+    pub(super) fn new(name: KeyName, api: A, cache_size: i32, runtime: Handle, config: &Config) -> Self {
+        let cache = usize::try_from(cache_size)
+            .ok()
+            .filter(|size| *size > 0)
+            .and_then(cache_of);
+        Self {
+            api,
+            runtime,
+            gate: Gate::new(config.concurrency),
+            cache,
+            flights: Flights::new(),
+            pulse: Pulse::new(name.clone(), config.clone()),
+            arrivals: Mutex::default(),
+            watcher: OnceLock::new(),
+            name,
+        }
+    }
+
+    /// What the plugin's client lives on.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    pub(super) fn name(&self) -> &KeyName {
+        &self.name
+    }
+
+    fn keep(&self, wrapped: &[u8], dek: &Arc<DekV1>) {
+        if let Some(cache) = &self.cache {
+            cache.insert(wrapped.into(), Arc::clone(dek));
+            metrics::cache_fill(cache.len(), cache.capacity());
+        }
+    }
+
+    async fn fetch(&self, wrapped: &[u8]) -> Result<Arc<DekV1>, KmsFailure> {
+        // It may have come since it was missed.
+        if let Some(dek) = self.look_up(wrapped) {
+            return Ok(dek);
+        }
+        metrics::missed();
+        self.arrival("from_storage", |arrivals| &mut arrivals.opening);
+        let unwrap = async {
+            let key = self.api.decrypt(wrapped).await?;
+            DekV1::new(&key).ok_or_else(|| unusable(&key))
+        };
+        let dek = Arc::new(self.gate.pass(unwrap).await.map_err(|error| error.of(&self.name))?);
+        self.keep(wrapped, &dek);
+        Ok(dek)
+    }
+
+    async fn make(&self) -> Result<FreshDek, KmsFailure> {
+        self.arrival("to_storage", |arrivals| &mut arrivals.sealing);
+        let began = Instant::now();
+        let mut key = vec![0; DEK];
+        rand::rng().fill_bytes(&mut key);
+        let key = SecretBytes::new(key);
+        let wrap = async {
+            let wrapped = self.api.encrypt(&key).await?;
+            let dek = DekV1::new(&key).ok_or_else(|| unusable(&key))?;
+            Ok((dek, wrapped))
+        };
+        let made = self.gate.pass(wrap).await;
+        metrics::generated(began.elapsed(), made.is_ok());
+        let (dek, wrapped) = made.map_err(|error: CallError| error.of(&self.name))?;
+        let dek = Arc::new(dek);
+        self.keep(&wrapped, &dek);
+        Ok(FreshDek {
+            dek,
+            wrapped: wrapped.into(),
+        })
+    }
+
+    fn look_up(&self, wrapped: &[u8]) -> Option<Arc<DekV1>> {
+        self.cache.as_ref()?.get(wrapped)
+    }
+
+    fn arrival(&self, transformation_type: &'static str, pick: fn(&mut Arrivals) -> &mut Option<Instant>) {
+        let now = Instant::now();
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let since: Option<Duration> = pick(&mut arrivals).replace(now).map(|last| now - last);
+        drop(arrivals);
+        if let Some(since) = since {
+            metrics::arrival(transformation_type, since);
+        }
+    }
+}
+
+fn cache_of(size: usize) -> Option<Cache<Box<[u8]>, Arc<DekV1>>> {
+    let options = OptionsBuilder::new()
+        .estimated_items_capacity(size.min(EXPECTED))
+        .weight_capacity(size as u64)
+        .build()
+        .ok()?;
+    Some(Cache::with_options(
+        options,
+        UnitWeighter,
+        DefaultHashBuilder::default(),
+        DefaultLifecycle::default(),
+    ))
+}
+
+fn unusable(key: &SecretBytes) -> CallError {
+    CallError::Unusable(format!(
+        "the plugin returned a key of {} bytes; AES has keys of 16, 24 or 32",
+        key.len()
+    ))
+}
+
+impl<A: ApiV1> KmsV1Keys for V1<A> {
+    fn cached(&self, wrapped: &[u8]) -> Option<Arc<DekV1>> {
+        self.look_up(wrapped)
+    }
+
+    fn unwrap(self: Arc<Self>, wrapped: Vec<u8>) -> Fetch<Arc<DekV1>> {
+        let this = Arc::clone(&self);
+        let key: Box<[u8]> = wrapped.as_slice().into();
+        self.flights.join(
+            &self.runtime,
+            &self.name,
+            key,
+            || async move { this.fetch(&wrapped).await },
+        )
+    }
+
+    fn generate(self: Arc<Self>) -> Fetch<FreshDek> {
+        let (runtime, name) = (self.runtime.clone(), self.name.clone());
+        alone(&runtime, &name, async move { self.make().await })
+    }
+}
+
+impl<A: ApiV1> Patient for V1<A> {
+    fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    async fn check(&self) -> Result<(), Ailment> {
+        let failed = |step: &str, error: CallError| {
+            Ailment::from(format!(
+                "failed to perform {step} section of the healthz check for KMS Provider {}, error: {error}",
+                self.name
+            ))
+        };
+        let ping = SecretBytes::new(PING.to_vec());
+        let wrapped = self
+            .api
+            .encrypt(&ping)
+            .await
+            .map_err(|error| failed("encrypt", error))?;
+        let _ = self
+            .api
+            .decrypt(&wrapped)
+            .await
+            .map_err(|error| failed("decrypt", error))?;
+        Ok(())
+    }
+}
+
+impl<A> Drop for V1<A> {
+    fn drop(&mut self) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher.abort();
+        }
+    }
+}
+
+impl<A> fmt::Debug for V1<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "V1({:?})", self.name.as_str())
+    }
+}
