@@ -2,10 +2,12 @@
 
 mod build;
 mod error;
+mod families;
 mod reload;
 mod run;
 mod settings;
 
 pub use error::Error;
+pub use families::families;
 pub use run::serve;
 pub use settings::Settings;

@@ -24,8 +24,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// SIGTERM or SIGINT drains: no new connections, no new calls, those under way end, within `shutdown_timeout`. A second
 /// signal closes everything at once.
 pub fn serve(settings: &Settings) -> Result<(), Error> {
+    // First, for what is built counts from its beginning.
+    let registry = Registry::install(super::families())?;
     let parts = build(settings)?;
-    let registry = Registry::install()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
