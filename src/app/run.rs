@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::build::{Parts, build};
+use super::families::{families, record_build};
 use super::{Error, Settings, reload};
 use crate::admin;
 use crate::proxy::{Runtimes, Shared, Stage};
@@ -25,7 +26,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// signal closes everything at once.
 pub fn serve(settings: &Settings) -> Result<(), Error> {
     // First, for what is built counts from its beginning.
-    let registry = Registry::install(super::families())?;
+    let registry = Registry::install(families())?;
+    record_build();
     let parts = build(settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -7,6 +7,8 @@ use super::{Error, Sealer};
 use crate::config::{EncryptionConfiguration, ResourceSelector};
 use crate::keyspace::{KeySpace, Place};
 use crate::types::{Fingerprint, GroupResource, KeyRange};
+#[cfg(test)]
+use crate::value::Chain;
 
 /// One configuration over one key space.
 ///
