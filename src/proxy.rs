@@ -5,13 +5,16 @@
 
 mod budget;
 mod call;
+mod clock;
 mod connection;
 mod deframer;
+mod families;
 mod fault;
 mod frame;
 #[doc(hidden)]
 pub mod fuzz;
 mod http;
+mod meters;
 mod named;
 mod open;
 mod pipe;
@@ -24,6 +27,7 @@ mod upstream;
 mod watch;
 mod worker;
 
+pub use families::FAMILIES;
 pub use runtimes::{Runtimes, Shared};
 pub use worker::Config;
 
