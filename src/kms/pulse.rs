@@ -74,7 +74,7 @@ impl Pulse {
             (Ok(()), Some(_)) => tracing::info!(provider, "the KMS plugin is well"),
             (Err(ailment), None) => tracing::warn!(provider, error = %ailment, "the KMS plugin is not well any more"),
             (Err(ailment), Some(_)) if is_first => {
-                tracing::warn!(provider, error = %ailment, "the KMS plugin is not well")
+                tracing::warn!(provider, error = %ailment, "the KMS plugin is not well");
             }
             (Err(ailment), Some(old)) if ailment != old => {
                 tracing::debug!(provider, error = %ailment, "the KMS plugin is still not well");
