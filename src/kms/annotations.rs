@@ -43,6 +43,14 @@ impl Annotations {
         metrics::annotation_variants(&self.provider, hash, variants);
     }
 
+    /// How many sets were seen under a key ID.
+    #[cfg(test)]
+    pub(super) fn variants(&self, key_id: &str) -> usize {
+        self.seen
+            .lock()
+            .map_or(0, |seen| seen.get(key_id).map_or(0, BTreeSet::len))
+    }
+
     /// How many sets there are under the key ID, if this is a new one.
     fn count(&self, wrapped: &WrappedDek<'_>) -> Option<usize> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,6 +11,7 @@ pub mod config;
 pub mod etcd;
 pub mod fake_etcd;
 pub mod http;
+pub mod kms;
 pub mod pki;
 pub mod process;
 pub mod proxy;

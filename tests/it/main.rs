@@ -22,6 +22,8 @@ mod both_paths;
 mod descriptor;
 mod greedy;
 mod hostile;
+mod kms;
+mod kms_plugins;
 mod kv;
 mod memory;
 mod metadata;

@@ -289,7 +289,7 @@ async fn doubtful_setups_are_refused() {
     let etcd = "http://127.0.0.1:1";
     let fine = config::secrets();
     let kms = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n\
-               - resources: [secrets]\n  providers:\n  - kms: {apiVersion: v2, name: plugin, endpoint: unix:///p.sock}\n";
+               - resources: [secrets]\n  providers:\n  - kms: {apiVersion: v2, name: plugin, endpoint: tcp:///p.sock}\n";
     let setups = [
         ("no document", proxy::Setup::new(etcd, "")),
         (
@@ -300,7 +300,7 @@ async fn doubtful_setups_are_refused() {
             "a key of no AES size",
             proxy::Setup::new(etcd, fine.replace(config::KEY, "c2hvcnQ=")),
         ),
-        ("KMS", proxy::Setup::new(etcd, kms)),
+        ("KMS over TCP", proxy::Setup::new(etcd, kms)),
         (
             "plain text to the network",
             proxy::Setup::new(etcd, &*fine).listen(&["http://0.0.0.0:0"]),

@@ -4,6 +4,7 @@
 use crate::common::client::Client;
 use crate::common::config;
 use crate::common::etcd::{Etcd, Setup};
+use crate::common::kms::Plugin;
 use crate::common::pb::mvccpb::KeyValue;
 use crate::common::proxy;
 use crate::common::tools::Version;
@@ -12,23 +13,40 @@ use crate::transcript::Transcript;
 /// A configuration of the proxy, and which keys it seals.
 struct Rules {
     name: &'static str,
-    config: fn() -> String,
+    config: fn(&Plugin) -> String,
+    versions: &'static [Version],
     flags: &'static [&'static str],
     seals: fn(&[u8]) -> bool,
 }
 
-const RULES: [Rules; 2] = [
+const RULES: [Rules; 4] = [
     Rules {
         name: "rule secrets",
-        config: config::secrets,
+        config: |_| config::secrets(),
+        versions: &Version::ALL,
         flags: &[],
         seals: |key| key.starts_with(b"/registry/secrets/"),
     },
     Rules {
         name: "rule *.* under /",
-        config: config::everything,
+        config: |_| config::everything(),
+        versions: &Version::ALL,
         flags: &["--etcd-prefix=/"],
         seals: |key| key.starts_with(b"/"),
+    },
+    Rules {
+        name: "KMS v1",
+        config: |plugin| plugin.document("secrets", "v1"),
+        versions: &[Version::V3_4],
+        flags: &[],
+        seals: |key| key.starts_with(b"/registry/secrets/"),
+    },
+    Rules {
+        name: "KMS v2",
+        config: |plugin| plugin.document("secrets", "v2"),
+        versions: &[Version::V3_5],
+        flags: &[],
+        seals: |key| key.starts_with(b"/registry/secrets/"),
     },
 ];
 
@@ -48,15 +66,14 @@ pub async fn compare_with(setup: impl Fn(&mut Setup), scenario: impl AsyncFn(&Cl
         let plain = start().await;
         let expected = scenario(&plain.client().await, version).await;
         let plain = plain.client().await.everything().await;
-        for rules in RULES {
+        for rules in RULES.iter().filter(|rules| rules.versions.contains(&version)) {
             let name = format!("{version:?}, {}", rules.name);
             let etcd = start().await;
-            let proxy = rules
-                .flags
-                .iter()
-                .fold(proxy::Setup::new(etcd.endpoint(), (rules.config)()), |setup, &flag| {
-                    setup.flag(flag)
-                });
+            let plugin = Plugin::start();
+            let proxy = rules.flags.iter().fold(
+                proxy::Setup::new(etcd.endpoint(), (rules.config)(&plugin)),
+                |setup, &flag| setup.flag(flag),
+            );
             let proxy = proxy.start();
             let seen = scenario(&proxy.client().await, version).await;
             seen.assert_same(&expected, &name);
@@ -72,7 +89,7 @@ async fn at_rest(etcd: &Etcd, plain: &[KeyValue], seals: fn(&[u8]) -> bool, name
     for (stored, plain) in stored.iter().zip(plain) {
         let key = String::from_utf8_lossy(&plain.key);
         if seals(&plain.key) {
-            assert!(config::is_sealed(&stored.value), "{name}: {key} lies in etcd in clear");
+            assert!(is_sealed(&stored.value), "{name}: {key} lies in etcd in clear");
             let but_for_value = KeyValue {
                 value: plain.value.clone(),
                 ..stored.clone()
@@ -82,4 +99,11 @@ async fn at_rest(etcd: &Etcd, plain: &[KeyValue], seals: fn(&[u8]) -> bool, name
             assert_eq!(stored, plain, "{name}: {key} was not to be touched");
         }
     }
+}
+
+/// Whether one of the rules has sealed it.
+fn is_sealed(value: &[u8]) -> bool {
+    config::is_sealed(value)
+        || value.starts_with(b"k8s:enc:kms:v1:plugin:")
+        || value.starts_with(b"k8s:enc:kms:v2:plugin:")
 }
