@@ -3,6 +3,7 @@
 //! A [`Keyring`] never changes; when the configuration's file does, a [`Reloader`] has a new one made, which a
 //! [`KeyringHandle`] puts in the old one's place. Decides nothing about what to do with a value that does not open.
 
+mod announce;
 mod error;
 mod families;
 mod handle;

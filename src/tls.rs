@@ -13,6 +13,7 @@ mod files;
 mod handle;
 mod reload;
 mod server;
+mod side;
 mod validity;
 
 #[cfg(test)]
@@ -23,8 +24,9 @@ pub use client::{ClientFiles, ClientTls, client_config};
 pub use error::{Error, FileRole};
 pub use files::MAX_FILE_BYTES;
 pub use handle::{ClientSessions, Handle};
-pub use reload::{Loaded, ReloadStatus, Reloader, Side};
+pub use reload::{ReloadStatus, Reloader};
 pub use server::{ClientAuth, ServerFiles, ServerTls, server_config};
+pub use side::{Loaded, Side};
 pub use validity::Warning;
 
 /// ALPN name of HTTP/2, and so of gRPC.

@@ -17,7 +17,6 @@ use crate::kms::{self, Plugins};
 use crate::proxy::{Runtimes, Shared, Stage};
 use crate::telemetry::Registry;
 use crate::transport::{ListenUrl, Listener};
-use crate::value::ProviderKind;
 
 /// Pause after a failure to accept, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -171,15 +170,7 @@ fn log_what_is_served(settings: &Settings, keyring: &crate::keyring::KeyringHand
         threads = settings.threads,
         "starting"
     );
-    for rule in keyring.rules() {
-        tracing::info!(rule = %rule, "encryption rule");
-        if rule.is_idle() {
-            tracing::warn!(resource = %rule.selector(), "no key can match this rule; is the resource's name misspelt?");
-        }
-        if rule.chain().writer().provider == ProviderKind::Identity {
-            tracing::warn!(resource = %rule.selector(), "the first provider is identity: new values are stored in the clear");
-        }
-    }
+    keyring.announce();
 }
 
 fn list(items: &[impl ToString]) -> String {

@@ -70,7 +70,7 @@ impl Reader {
 impl fmt::Display for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Identity => f.write_str("identity"),
+            Self::Identity => f.write_str("identity (values in the clear)"),
             Self::Key { provider, name, .. } => write!(f, "{provider} key {:?}", name.as_str()),
             Self::Kms { version, name } => write!(f, "kms {version} provider {:?}", name.as_str()),
         }
@@ -232,7 +232,10 @@ mod tests {
         assert_eq!(lost(&[("secrets", &one)], &[("secrets", &both)]), NONE);
         assert_eq!(
             lost(&[("secrets", &both)], &[("secrets", &one)]),
-            ["secrets: aescbc key \"two\" is gone", "secrets: identity is gone"]
+            [
+                "secrets: aescbc key \"two\" is gone",
+                "secrets: identity (values in the clear) is gone"
+            ]
         );
         assert_eq!(
             lost(&[("secrets", &one)], &[("secrets", &renamed)]),

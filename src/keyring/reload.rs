@@ -141,16 +141,15 @@ impl Reloader {
 
     fn put_in_place(&self, keyring: Keyring, fingerprint: Fingerprint) {
         let lost = self.config.keyring.load().lost(&keyring);
-        let rules: Vec<_> = keyring.rules().iter().map(ToString::to_string).collect();
         self.config.keyring.store(keyring);
         self.config.status.loaded(fingerprint);
         self.metrics.succeeded(&self.config.status.snapshot());
         tracing::info!(
             file = %self.config.path.display(),
             %fingerprint,
-            rules = rules.join(" | "),
             "a new encryption provider configuration is in use"
         );
+        self.config.keyring.load().announce();
         for lost in lost {
             tracing::warn!(
                 %lost,

@@ -132,15 +132,16 @@ async fn kubernetes_swaps_the_folder_beneath() {
     publish("..1", &with(&[&old_key()]));
     symlink("..data/encryption.yaml", folder.join("link")).unwrap();
     fs::rename(folder.join("link"), proxy.config()).unwrap();
-    for (name, before, first, prefix) in [
-        ("..2", "..1", [new_key(), old_key()], "k8s:enc:secretbox:v1:k2:"),
-        ("..3", "..2", [old_key(), new_key()], "k8s:enc:aescbc:v1:k1:"),
+    for (reloads, name, before, first, prefix) in [
+        (1, "..2", "..1", [new_key(), old_key()], "k8s:enc:secretbox:v1:k2:"),
+        (2, "..3", "..2", [old_key(), new_key()], "k8s:enc:aescbc:v1:k1:"),
     ] {
         let text = with(&[&first[0], &first[1]]);
         publish(name, &text);
         fs::remove_dir_all(folder.join(before)).unwrap();
-        let rules = format!("rules=\"secrets: writes {}", prefix.split(':').nth(2).unwrap());
-        logged(&mut proxy, &rules);
+        proxy.process().wait_for("the reload", |output| {
+            (output.matches("configuration is in use").count() == reloads).then_some(())
+        });
         client.put(SECRET, name).await;
         assert!(etcd.client().await.value(SECRET).await.starts_with(prefix.as_bytes()));
         assert_eq!(client.value(SECRET).await, name.as_bytes());

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::tls::ClientAuth;
 use crate::tls::tests::pki::{Authority, Folder, Issued, expire};
+use crate::tls::{ClientAuth, ClientFiles, ServerFiles};
 
 struct World {
     folder: Folder,
