@@ -74,10 +74,13 @@ fn bounded(source: impl Read, name: &Path, size: usize, limit: usize) -> Result<
     let mut bytes = Zeroizing::new(Vec::with_capacity(size.min(limit) + 1));
     // One byte more than is accepted, so that a file that is too long is refused as such and not cut.
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    let count = source.take(most).read_to_end(&mut bytes).map_err(|source| Error::Read {
-        path: name.to_owned(),
-        source,
-    })?;
+    let count = source
+        .take(most)
+        .read_to_end(&mut bytes)
+        .map_err(|source| Error::Read {
+            path: name.to_owned(),
+            source,
+        })?;
     if count > limit {
         return Err(Error::TooLarge {
             path: name.to_owned(),
