@@ -1,5 +1,6 @@
 //! The command line: flags and environment to settings, and the exit code. Nobody else reads either.
 
+mod config;
 mod serve;
 
 use std::process::ExitCode;
@@ -30,12 +31,16 @@ struct Cli {
 enum Verb {
     /// Serve kube-apiserver in front of etcd
     Serve(Box<serve::Flags>),
+    /// Check an EncryptionConfiguration, or make a key for one
+    #[command(subcommand)]
+    Config(config::Verb),
 }
 
-/// Runs the program. Exit codes: 0 after a clean stop, 1 if it could not start or failed, 2 for wrong usage.
+/// Runs the program. Exit codes: 0 after a clean stop, 1 if it could not start or failed, 2 for wrong usage; verbs may have
+/// more of their own.
 pub fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             report(&error);
             ExitCode::FAILURE
@@ -43,13 +48,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {
         Verb::Serve(flags) => {
             init_logging(flags.log_format.into(), &flags.log_level).context("--log-level")?;
             let settings = flags.settings()?;
-            Ok(app::serve(&settings)?)
+            app::serve(&settings)?;
+            Ok(ExitCode::SUCCESS)
         }
+        Verb::Config(verb) => config::run(verb),
     }
 }
 

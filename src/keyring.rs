@@ -27,4 +27,5 @@ pub use readers::Lost;
 pub use reload::{Load, LoadError, Loading, ReloadConfig, ReloadStatus, Reloader};
 pub use rule::Rule;
 pub use sealer::Sealer;
+pub(crate) use rule::scope;
 pub use snapshot::Keyring;

@@ -13,6 +13,7 @@ pub mod keyspace;
 pub mod kms;
 pub mod pb;
 pub mod proxy;
+pub mod review;
 pub mod rewrite;
 pub mod telemetry;
 pub mod tls;

@@ -14,7 +14,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, ItemMod, ItemUse, Lit, Macro, Meta, UseTree};
 
 /// The rooms, lowest first. A room may import its own modules and those of rooms before it.
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 21] = [
     "types",
     "wire",
     "pb",
@@ -28,6 +28,7 @@ const ROOMS: [&str; 20] = [
     "kms",
     "etcd",
     "keyring",
+    "review",
     "rewrite",
     "proxy",
     "sweep",

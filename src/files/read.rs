@@ -1,7 +1,7 @@
 //! Reads a file as a whole, within a bound, and notes who else could have read it.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -42,7 +42,7 @@ pub struct Contents {
 
 /// Reads the file at `path`, of at most `limit` bytes. Blocks.
 ///
-/// Where the file tells its size the bytes are read into one allocation, so that no copy of them is left behind unwiped.
+/// The bytes are read into one allocation, so that no copy of them is left behind unwiped.
 ///
 /// # Errors
 /// The file cannot be opened or read, or is longer.
@@ -53,20 +53,41 @@ pub fn read(path: &Path, limit: usize) -> Result<Contents, Error> {
     };
     let file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;
+    // What is no file, a pipe say, does not tell how much it will give.
+    let size = usize::try_from(about.len()).ok().filter(|_| about.is_file());
+    let bytes = bounded(file, path, size.unwrap_or(limit), limit)?;
+    let exposure = exposure(path, &about);
+    Ok(Contents { bytes, exposure })
+}
+
+/// Reads `source`, of at most `limit` bytes, to its end, as [`read`] reads a file; `name` is for errors. Blocks.
+///
+/// # Errors
+/// The source fails, or is longer.
+pub fn read_stream(source: impl Read, name: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
+    bounded(source, name, limit, limit)
+}
+
+/// Reads `source` into one allocation, where it is no longer than `size`.
+fn bounded(source: impl Read, name: &Path, size: usize, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
     // One byte more than is there lets the end be seen without growing.
-    let room = usize::try_from(about.len()).unwrap_or(limit).min(limit) + 1;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size.min(limit) + 1));
     // One byte more than is accepted, so that a file that is too long is refused as such and not cut.
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    let count = file.take(most).read_to_end(&mut bytes).map_err(failed)?;
+    let count = source
+        .take(most)
+        .read_to_end(&mut bytes)
+        .map_err(|source| Error::Read {
+            path: name.to_owned(),
+            source,
+        })?;
     if count > limit {
         return Err(Error::TooLarge {
-            path: path.to_owned(),
+            path: name.to_owned(),
             limit,
         });
     }
-    let exposure = exposure(path, &about);
-    Ok(Contents { bytes, exposure })
+    Ok(bytes)
 }
 
 /// One fingerprint over all of `paths`, in order, to tell whether any of them has changed; `None` where one cannot be
@@ -99,6 +120,18 @@ mod tests {
         ));
         assert!(matches!(read(folder.path(), 5), Err(Error::Read { .. })));
         assert!(matches!(read(&folder.path().join("none"), 5), Err(Error::Read { .. })));
+    }
+
+    #[test]
+    fn a_stream_is_read_into_one_allocation() {
+        let text = vec![b'x'; 100_000];
+        let read = read_stream(text.as_slice(), Path::new("-"), 200_000).unwrap();
+        assert_eq!(*read, text);
+        assert_eq!(read.capacity(), 200_001);
+        assert!(matches!(
+            read_stream(text.as_slice(), Path::new("-"), 99_999),
+            Err(Error::TooLarge { .. })
+        ));
     }
 
     #[test]

@@ -130,7 +130,8 @@ fn pairs(keys: &[config::Key]) -> impl Iterator<Item = (&KeyName, &SecretBytes)>
     keys.iter().map(|key| (&key.name, &key.secret))
 }
 
-fn scope(selector: &ResourceSelector) -> Scope<'_> {
+/// Where in a key space `selector` reaches.
+pub(crate) fn scope(selector: &ResourceSelector) -> Scope<'_> {
     match selector {
         ResourceSelector::Exact(resource) => Scope::Resource(resource),
         ResourceSelector::Group(group) => Scope::Group(group),

@@ -19,6 +19,7 @@
 mod common;
 
 mod both_paths;
+mod config_verbs;
 mod descriptor;
 mod greedy;
 mod hostile;

@@ -1,0 +1,32 @@
+//! What an operator should know about a valid configuration before a proxy runs with it: its rules as the proxy
+//! understands them, and what about it is doubtful. Pure: reads no file, asks no etcd and dials no plugin; never shows a
+//! byte of a key.
+
+mod change;
+mod doubts;
+mod finding;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod weak;
+
+pub use finding::{Finding, Severity};
+pub use rules::{KeyView, KmsView, ProviderView, RuleView, rules};
+
+use crate::config::EncryptionConfiguration;
+use crate::keyspace::KeySpace;
+
+/// Everything doubtful about `config`; with `previous`, also what the step from there to `config` makes unreadable.
+///
+/// In the order of the checks, and within one check in that of the document.
+pub fn findings(
+    config: &EncryptionConfiguration,
+    previous: Option<&EncryptionConfiguration>,
+    keyspace: &KeySpace,
+) -> Vec<Finding> {
+    let mut findings = doubts::doubts(config, keyspace);
+    if let Some(previous) = previous {
+        findings.extend(change::between(previous, config));
+    }
+    findings
+}
