@@ -2,12 +2,14 @@
 
 mod build;
 mod error;
+mod families;
 mod memory;
 mod reload;
 mod run;
 mod settings;
 
 pub use error::Error;
+pub use families::families;
 pub use memory::{MemoryLock, Unlockable, forbid_dumps};
 pub use run::serve;
 pub use settings::Settings;

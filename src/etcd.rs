@@ -4,10 +4,12 @@
 
 mod backoff;
 mod connection;
+mod families;
 mod http;
 mod pool;
 mod probe;
 
 pub use connection::{Call, Connection, OpenCall, OpenError};
+pub use families::FAMILIES;
 pub use http::{HttpError, get};
 pub use pool::{Config, Pool, Reachability, Unreachable};

@@ -4,17 +4,26 @@
 //! [`KeyringHandle`] puts in the old one's place. Decides nothing about what to do with a value that does not open.
 
 mod error;
+mod families;
 mod handle;
+mod key_age;
+mod key_writes;
+mod meter;
+#[cfg(test)]
+mod meter_tests;
 mod readers;
 mod reload;
 mod rule;
+mod sealer;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
 pub use error::Error;
+pub use families::FAMILIES;
 pub use handle::KeyringHandle;
 pub use readers::Lost;
 pub use reload::{Load, LoadError, Loading, ReloadConfig, ReloadStatus, Reloader};
 pub use rule::Rule;
+pub use sealer::Sealer;
 pub use snapshot::Keyring;

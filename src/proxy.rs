@@ -7,6 +7,7 @@ mod budget;
 mod call;
 mod connection;
 mod deframer;
+mod families;
 mod fault;
 mod frame;
 #[doc(hidden)]
@@ -24,6 +25,7 @@ mod upstream;
 mod watch;
 mod worker;
 
+pub use families::FAMILIES;
 pub use runtimes::{Runtimes, Shared};
 pub use worker::Config;
 

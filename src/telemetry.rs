@@ -1,9 +1,14 @@
 //! Log lines and the metrics registry. Knows no event and no metric family: each room names its own.
 
+mod family;
+mod histogram;
 mod info;
 mod logging;
+mod process;
 mod registry;
 
+pub use family::{Buckets, Family, Kind};
 pub use info::set_info;
 pub use logging::{Format, LoggingError, init_logging};
+pub use process::FAMILIES as PROCESS_FAMILIES;
 pub use registry::{Registry, RegistryError};

@@ -31,7 +31,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(10);
 pub fn serve(settings: &Settings) -> Result<(), Error> {
     forbid_dumps()?;
     memory::lock(settings.memory_lock)?;
-    let registry = Registry::install()?;
+    let registry = Registry::install(super::families())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::Keyring;
+use super::{Keyring, key_age};
 
 /// Where a request takes its keyring from. A request takes one and keeps it to its end, so that it writes with one
 /// keyring, however often another is stored meanwhile.
@@ -14,6 +14,7 @@ pub struct KeyringHandle(ArcSwap<Keyring>);
 impl KeyringHandle {
     /// Begins with `keyring`.
     pub fn new(keyring: Keyring) -> Self {
+        key_age::loaded(&keyring, None);
         Self(ArcSwap::from_pointee(keyring))
     }
 
@@ -30,6 +31,7 @@ impl KeyringHandle {
 
     /// Puts `keyring` in place of the one in use. Snapshots taken before stay as they are.
     pub fn store(&self, keyring: Keyring) {
+        key_age::loaded(&keyring, Some(&self.0.load()));
         self.0.store(Arc::new(keyring));
     }
 }

@@ -1,15 +1,13 @@
 //! The snapshot itself: which rule covers a key, and whether any could cover a range. Immutable.
 
-use std::sync::Arc;
-
-use super::Error;
 use super::readers::{Lost, Readers};
 use super::rule::{Rule, compile};
+use super::sealer::Metered;
+use super::{Error, Sealer};
 use crate::config::{EncryptionConfiguration, ResourceSelector};
 use crate::keyspace::{KeySpace, Place};
 use crate::kms::{Plugin, Plugins};
 use crate::types::{Fingerprint, GroupResource, KeyRange};
-use crate::value::Chain;
 
 /// One configuration over one key space.
 ///
@@ -25,10 +23,10 @@ pub struct Keyring {
     /// In the order of the document, each once. Held here so that they live as long as the keyring does.
     plugins: Vec<Plugin>,
     /// Sorted.
-    exact: Vec<(GroupResource, Arc<Chain>)>,
+    exact: Vec<(GroupResource, Metered)>,
     /// Sorted.
-    groups: Vec<(String, Arc<Chain>)>,
-    all: Option<Arc<Chain>>,
+    groups: Vec<(String, Metered)>,
+    all: Option<Metered>,
     readers: Readers,
 }
 
@@ -63,11 +61,11 @@ impl Keyring {
             readers: Readers::default(),
         };
         for Rule { selector, chain, .. } in &rules {
-            let chain = Arc::clone(chain);
+            let metered = Metered::new(selector, chain);
             match selector {
-                ResourceSelector::Exact(resource) => keyring.exact.push((resource.clone(), chain)),
-                ResourceSelector::Group(group) => keyring.groups.push((group.clone(), chain)),
-                ResourceSelector::All => keyring.all = Some(chain),
+                ResourceSelector::Exact(resource) => keyring.exact.push((resource.clone(), metered)),
+                ResourceSelector::Group(group) => keyring.groups.push((group.clone(), metered)),
+                ResourceSelector::All => keyring.all = Some(metered),
             }
         }
         keyring.exact.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
@@ -77,16 +75,16 @@ impl Keyring {
     }
 
     /// The chain for the value under `key`. `None`: no rule covers it, and the value passes untouched.
-    pub fn chain(&self, key: &[u8]) -> Option<&Chain> {
-        let found = match self.keyspace.classify(key) {
+    pub fn chain(&self, key: &[u8]) -> Option<Sealer<'_>> {
+        match self.keyspace.classify(key) {
             Place::Resource { group, resource } => self
                 .exact_rule(group, resource)
                 .or_else(|| self.group_rule(group))
-                .or(self.all.as_ref()),
-            Place::Unlisted => self.all.as_ref(),
+                .or(self.all.as_ref())
+                .map(|found| found.sealer(Some((group, resource)))),
+            Place::Unlisted => self.all.as_ref().map(|found| found.sealer(None)),
             Place::NeverEncrypted | Place::Outside => None,
-        };
-        found.map(Arc::as_ref)
+        }
     }
 
     /// Whether any key of `range` could have a chain.
@@ -126,7 +124,7 @@ impl Keyring {
         &self.keyspace
     }
 
-    fn exact_rule(&self, group: &str, resource: &str) -> Option<&Arc<Chain>> {
+    fn exact_rule(&self, group: &str, resource: &str) -> Option<&Metered> {
         let wanted = (group, resource);
         let found = self
             .exact
@@ -134,7 +132,7 @@ impl Keyring {
         Some(&self.exact.get(found.ok()?)?.1)
     }
 
-    fn group_rule(&self, group: &str) -> Option<&Arc<Chain>> {
+    fn group_rule(&self, group: &str) -> Option<&Metered> {
         let found = self.groups.binary_search_by(|(rule, _)| rule.as_str().cmp(group));
         Some(&self.groups.get(found.ok()?)?.1)
     }

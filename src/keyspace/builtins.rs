@@ -1,6 +1,8 @@
 //! Where kube-apiserver keeps its built-in resources, 1.20 to 1.37: the one table, its exceptions, and the records that
 //! are no resource.
 
+use std::fmt;
+
 use crate::types::GroupResource;
 
 /// A resource that kube-apiserver itself serves.
@@ -18,6 +20,14 @@ impl BuiltIn {
     /// Whether this is the resource that `wanted` names.
     pub fn is(&self, wanted: &GroupResource) -> bool {
         self.group == wanted.group && self.resource == wanted.resource
+    }
+}
+
+/// As Kubernetes writes it: `secrets`, `deployments.apps`.
+impl fmt::Display for BuiltIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dot = if self.group.is_empty() { "" } else { "." };
+        write!(f, "{}{dot}{}", self.resource, self.group)
     }
 }
 

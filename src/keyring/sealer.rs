@@ -1,0 +1,104 @@
+//! What covers a key: its rule's chain, and the meter of its resource. Decides nothing about what to do with a value that
+//! does not open.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::meter::Meter;
+use crate::config::ResourceSelector;
+use crate::keyspace::builtins;
+use crate::types::StorageKey;
+use crate::value::{Chain, Deks, OpenError, Opened, SealError, Writer};
+
+/// Seals and opens the values of one resource, and counts it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sealer<'a> {
+    chain: &'a Chain,
+    meter: &'a Meter,
+}
+
+impl<'a> Sealer<'a> {
+    /// As [`Chain::to_storage`].
+    pub fn to_storage(
+        &self,
+        key: StorageKey<'_>,
+        plaintext: &[u8],
+        deks: &Deks,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SealError> {
+        let begun = Instant::now();
+        let outcome = self.chain.to_storage(key, plaintext, deks, out);
+        self.meter.sealed(&outcome, begun.elapsed());
+        outcome
+    }
+
+    /// As [`Chain::from_storage`].
+    pub fn from_storage(
+        &self,
+        key: StorageKey<'_>,
+        stored: &[u8],
+        deks: &Deks,
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, OpenError> {
+        let begun = Instant::now();
+        let outcome = self.chain.from_storage(key, stored, deks, out);
+        self.meter.opened(self.chain, stored, &outcome, begun.elapsed());
+        outcome
+    }
+
+    /// As [`Chain::is_pending`].
+    pub fn is_pending(&self, stored: &[u8], deks: &Deks) -> bool {
+        self.chain.is_pending(stored, deks)
+    }
+
+    /// As [`Chain::writer`].
+    pub fn writer(&self) -> Writer<'a> {
+        self.chain.writer()
+    }
+}
+
+/// A chain with the meters of all resources that its rule is about.
+#[derive(Debug)]
+pub(super) struct Metered {
+    chain: Arc<Chain>,
+    /// Built-in resources by group and name, sorted; none where the rule names one resource.
+    by_resource: Vec<((&'static str, &'static str), Meter)>,
+    /// All else. Custom resources are not told apart: who may make them could make any number.
+    rest: Meter,
+}
+
+impl Metered {
+    pub(super) fn new(selector: &ResourceSelector, chain: &Arc<Chain>) -> Self {
+        let is_covered = |group: &str| match selector {
+            ResourceSelector::Exact(_) => false,
+            ResourceSelector::Group(covered) => group == covered,
+            ResourceSelector::All => true,
+        };
+        let covered = builtins().filter(|builtin| is_covered(builtin.group));
+        let meter = |builtin: crate::keyspace::BuiltIn| {
+            let id = (builtin.group, builtin.resource);
+            (id, Meter::new(builtin.to_string(), chain))
+        };
+        let mut by_resource: Vec<_> = covered.map(meter).collect();
+        by_resource.sort_unstable_by_key(|(id, _)| *id);
+        Self {
+            chain: Arc::clone(chain),
+            by_resource,
+            rest: Meter::new(selector.to_string(), chain),
+        }
+    }
+
+    /// For values of a resource, or of none that is known.
+    pub(super) fn sealer(&self, resource: Option<(&str, &str)>) -> Sealer<'_> {
+        let known = resource.and_then(|wanted| {
+            let found = self
+                .by_resource
+                .binary_search_by(|((group, name), _)| (*group, *name).cmp(&wanted));
+            self.by_resource.get(found.ok()?)
+        });
+        Sealer {
+            chain: &self.chain,
+            meter: known.map_or(&self.rest, |(_, meter)| meter),
+        }
+    }
+}
