@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 const ROOTS: [&str; 11] = [
@@ -30,8 +31,18 @@ const KMS_SECRETS: [&str; 4] = [
     "v2.DecryptResponse",
 ];
 
+/// The compiler's version, as in `1.90.0`.
+fn rustc_version() -> Result<String, Box<dyn Error>> {
+    let output = Command::new(env::var("RUSTC")?).arg("--version").output()?;
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.split_whitespace().nth(1).unwrap_or("unknown").to_owned())
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
+    // For the build info metric.
+    println!("cargo::rustc-env=BUILD_TARGET={}", env::var("TARGET")?);
+    println!("cargo::rustc-env=BUILD_RUSTC={}", rustc_version()?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut compiler = protox::Compiler::new([Path::new("proto")])?;
     compiler.include_imports(true).include_source_info(true);

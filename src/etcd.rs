@@ -6,6 +6,7 @@ mod backoff;
 mod connection;
 mod families;
 mod http;
+mod meters;
 mod pool;
 mod probe;
 

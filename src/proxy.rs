@@ -5,6 +5,7 @@
 
 mod budget;
 mod call;
+mod clock;
 mod connection;
 mod deframer;
 mod families;
@@ -13,6 +14,7 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzz;
 mod http;
+mod meters;
 mod named;
 mod open;
 mod pipe;

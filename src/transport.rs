@@ -17,5 +17,5 @@ pub use endpoint::{Endpoint, Target};
 pub use listen_url::{ListenAddress, ListenUrl};
 pub use listener::{Accepted, BindError, Listener};
 pub use socket::Socket;
-pub use stream::Stream;
+pub use stream::{ByteMeter, Stream};
 pub use url_parts::{MAX_SOCKET_PATH, UrlError, UrlProblem};

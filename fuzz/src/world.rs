@@ -4,12 +4,12 @@ use std::sync::LazyLock;
 
 use etcd_encryption_proxy::{
     config::{self, EncryptionConfiguration, Options},
-    keyring::Keyring,
+    keyring::{Keyring, Sealer},
     keyspace::{EtcdPrefix, KeySpace},
     kms::Plugins,
     rewrite::{Context, OnUndecryptable},
     types::{Fingerprint, StatePrefix, StorageKey},
-    value::{Chain, Deks, OpenError, ProviderKind},
+    value::{Deks, OpenError, ProviderKind},
 };
 
 use super::source::Source;
@@ -137,7 +137,7 @@ impl World {
     }
 
     /// What seals the value of `key`; `None` where it is stored as it is.
-    pub(super) fn sealing(&self, key: &[u8]) -> Option<&Chain> {
+    pub(super) fn sealing(&self, key: &[u8]) -> Option<Sealer<'_>> {
         let chain = self.keyring.chain(key);
         chain.filter(|chain| chain.writer().provider != ProviderKind::Identity)
     }

@@ -7,8 +7,8 @@ use crate::{etcd, keyring, proxy};
 const BUILD_INFO: Family = Family {
     name: "etcd_encryption_proxy_build_info",
     kind: Kind::Gauge,
-    help: "The version that runs, in its labels; the value is always 1.",
-    labels: &["version", "target"],
+    help: "The version that runs, the compiler and the platform it was built with and for, as labels; always 1.",
+    labels: &["version", "rustc", "target"],
 };
 
 /// Every family that the process may export; which series there are depends on what it is set up with and has met.
@@ -26,6 +26,6 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
 
 /// Records what is known from the start.
 pub(super) fn record_build() {
-    let target = concat!(env!("CARGO_PKG_NAME"), "");
-    metrics::gauge!(BUILD_INFO.name, "version" => env!("CARGO_PKG_VERSION"), "target" => target).set(1);
+    let (version, rustc, target) = (env!("CARGO_PKG_VERSION"), env!("BUILD_RUSTC"), env!("BUILD_TARGET"));
+    metrics::gauge!(BUILD_INFO.name, "version" => version, "rustc" => rustc, "target" => target).set(1);
 }

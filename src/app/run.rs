@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::build::{Parts, build};
+use super::families::{families, record_build};
 use super::{Error, Settings, forbid_dumps, memory, reload};
 use crate::admin;
 use crate::kms::{self, Plugins};
@@ -31,7 +32,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(10);
 pub fn serve(settings: &Settings) -> Result<(), Error> {
     forbid_dumps()?;
     memory::lock(settings.memory_lock)?;
-    let registry = Registry::install(super::families())?;
+    // Before anything is built: what is built counts from its beginning.
+    let registry = Registry::install(families())?;
+    record_build();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -11,7 +11,7 @@ use h2::client::{self, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, SendStream};
 use thiserror::Error;
 
-use crate::transport::{Coalesced, DialError, Dialer, Flusher, Stream};
+use crate::transport::{ByteMeter, Coalesced, DialError, Dialer, Flusher, Stream};
 
 /// Flow-control window of the whole connection, bytes: the most HTTP/2 allows, so that streams whose readers are slow
 /// can never use up what the others on the connection need.
@@ -105,11 +105,12 @@ impl Connection {
     pub(super) async fn open(
         dialer: &Dialer,
         flusher: &Flusher,
+        bytes: &ByteMeter,
         stream_window: u32,
         id: u64,
     ) -> Result<(Self, Driver), OpenError> {
         let endpoint = dialer.endpoint();
-        let stream = dialer.dial().await?;
+        let stream = dialer.dial().await?.metered(bytes.clone());
         if stream.is_tls() && stream.alpn() != Some(b"h2") {
             return Err(OpenError::NoHttp2(endpoint.to_string()));
         }

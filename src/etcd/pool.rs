@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::backoff::Backoff;
 use super::connection::{Connection, Driver};
+use super::meters::{self, Left, MemberMeter};
 use super::probe;
 use crate::transport::{Dialer, Flusher};
 
@@ -69,7 +70,7 @@ pub struct Pool {
     current: RefCell<Option<Connection>>,
     changed: Notify,
     /// Asks the keeper to drop the connection of this id.
-    discarded: RefCell<Option<(u64, String)>>,
+    discarded: RefCell<Option<(u64, Left)>>,
     discard: Notify,
     last_failure: RefCell<String>,
     next_id: Cell<u64>,
@@ -131,7 +132,7 @@ impl Pool {
             .as_ref()
             .is_some_and(|current| current.id() == connection.id());
         if is_current {
-            *self.discarded.borrow_mut() = Some((connection.id(), why.to_owned()));
+            *self.discarded.borrow_mut() = Some((connection.id(), Left::CallFailed(why.to_owned())));
             self.current.replace(None);
             self.discard.notify_one();
         }
@@ -146,18 +147,27 @@ impl Pool {
 
     async fn keep_connected(self: Rc<Self>) {
         let mut backoff = Backoff::new();
-        for dialer in self
+        let bytes = meters::bytes();
+        let meters: Vec<_> = self
             .config
             .members
             .iter()
+            .map(|dialer| MemberMeter::new(dialer.endpoint()))
+            .collect();
+        let members = self.config.members.iter().zip(&meters);
+        for (dialer, meter) in members
             .cycle()
             .skip(self.config.first % self.config.members.len().max(1))
         {
             let id = self.next_id.replace(self.next_id.get() + 1);
-            match Connection::open(dialer, &self.flusher, self.stream_window, id).await {
+            match Connection::open(dialer, &self.flusher, &bytes, self.stream_window, id).await {
                 Ok((connection, driver)) => {
                     let since = Instant::now();
+                    meter.connects.increment(1);
+                    meter.connections.increment(1);
                     let why = self.serve_until_lost(connection, driver).await;
+                    meter.connections.decrement(1);
+                    meter.left(&why);
                     tracing::warn!(endpoint = %dialer.endpoint(), reason = %why, "left an etcd member");
                     self.last_failure.replace(format!("{}: {why}", dialer.endpoint()));
                     if since.elapsed() >= PROVEN_AFTER {
@@ -166,6 +176,7 @@ impl Pool {
                     }
                 }
                 Err(error) => {
+                    meter.connect_failures.increment(1);
                     let error = with_sources(&error);
                     tracing::warn!(endpoint = %dialer.endpoint(), %error, "etcd member not reached");
                     self.last_failure.replace(error);
@@ -176,7 +187,7 @@ impl Pool {
     }
 
     /// Offers `connection` to callers until it ends or is discarded; says why.
-    async fn serve_until_lost(&self, connection: Connection, driver: Driver) -> String {
+    async fn serve_until_lost(&self, connection: Connection, driver: Driver) -> Left {
         let (ended_tx, ended) = tokio::sync::oneshot::channel();
         // The driver outlives the connection's time as the current one: calls under way finish on it.
         tokio::task::spawn_local(async move {
@@ -187,16 +198,16 @@ impl Pool {
         self.config.reachability.connected.fetch_add(1, Ordering::Relaxed);
         self.changed.notify_waiters();
         let why = tokio::select! {
-            ended = ended => ended.ok().flatten().unwrap_or_else(|| "the member closed the connection".to_owned()),
+            ended = ended => ended.ok().flatten().map_or(Left::Closed, Left::Failed),
             why = self.discarded(id) => why,
-            why = self.without_leader(&connection) => why,
+            why = self.without_leader(&connection) => Left::NoLeader(why),
         };
         self.current.replace(None);
         self.config.reachability.connected.fetch_sub(1, Ordering::Relaxed);
         why
     }
 
-    async fn discarded(&self, id: u64) -> String {
+    async fn discarded(&self, id: u64) -> Left {
         loop {
             self.discard.notified().await;
             if let Some((_, why)) = self.discarded.borrow_mut().take_if(|(discarded, _)| *discarded == id) {

@@ -43,12 +43,11 @@ fn created(name: &str) -> Option<f64> {
     /// Lengths of `2026-01-02T03:04:05` and `+01:00`.
     const TIME: usize = 19;
     const OFFSET: usize = 6;
-    let (rest, offset) = match name.strip_suffix('Z') {
-        Some(rest) => (rest, 0.0),
-        None => {
-            let (rest, offset) = name.split_at_checked(name.len().checked_sub(OFFSET)?)?;
-            (rest, seconds_east(offset)?)
-        }
+    let (rest, offset) = if let Some(rest) = name.strip_suffix('Z') {
+        (rest, 0.0)
+    } else {
+        let (rest, offset) = name.split_at_checked(name.len().checked_sub(OFFSET)?)?;
+        (rest, seconds_east(offset)?)
     };
     let (before, time) = rest.split_at_checked(rest.len().checked_sub(TIME)?)?;
     before.strip_suffix('-')?;

@@ -8,6 +8,8 @@ use crate::config::{EncryptionConfiguration, ResourceSelector};
 use crate::keyspace::{KeySpace, Place};
 use crate::kms::{Plugin, Plugins};
 use crate::types::{Fingerprint, GroupResource, KeyRange};
+#[cfg(test)]
+use crate::value::Chain;
 
 /// One configuration over one key space.
 ///

@@ -11,7 +11,7 @@ use super::fault::{Code, Fault};
 use super::responder::Responder;
 use super::rpcs::{Lookup, Treatment, lookup, unknown_text};
 use super::worker::Worker;
-use super::{named, pipe, range_stream, unary, watch};
+use super::{meters, named, pipe, range_stream, unary, watch};
 use crate::rewrite::UnaryRpc;
 
 /// Serves one call to its end.
@@ -29,20 +29,31 @@ pub(super) async fn serve(
         .path_and_query()
         .cloned()
         .unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let (method, outcome) = match lookup(path.as_str()) {
-        Lookup::Known(method, treatment) => (method, route(worker, treatment, request, body, &mut respond).await),
-        Lookup::Unknown => {
-            let text = unknown_text(path.as_str());
-            ("unknown", Err(Fault::status(Code::Unimplemented, text)))
-        }
+    let (line, treatment) = match lookup(path.as_str()) {
+        Lookup::Known(line, treatment) => (Some(line), Some(treatment)),
+        Lookup::Unknown => (None, None),
     };
-    if let Err(fault) = outcome {
-        if !matches!(fault, Fault::Gone) {
-            tracing::debug!(method, ?fault, "call ended by the proxy");
+    let _under_way = worker.meters.begun(line);
+    let outcome = if let Some(treatment) = treatment {
+        route(worker, treatment, request, body, &mut respond).await
+    } else {
+        meters::refused("unknown_rpc");
+        Err(Fault::status(Code::Unimplemented, unknown_text(path.as_str())))
+    };
+    match outcome {
+        Ok(()) => {
+            if let Some(latencies) = respond.clock.latencies() {
+                worker.meters.took(line, latencies);
+            }
         }
-        respond.fail(&fault);
+        Err(fault) => {
+            if !matches!(fault, Fault::Gone) {
+                tracing::debug!(path = path.path(), ?fault, "call ended by the proxy");
+            }
+            respond.fail(&fault);
+        }
     }
-    metrics::counter!("etcd_encryption_proxy_requests_total", "rpc" => method, "code" => respond.code()).increment(1);
+    worker.meters.ended(line, respond.code());
 }
 
 async fn route(

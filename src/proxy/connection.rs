@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio_rustls::TlsAcceptor;
 
 use super::budget::Budget;
+use super::meters::Level;
 use super::worker::Worker;
 use super::{Stage, call, http as plain_http};
 use crate::tls;
@@ -62,7 +63,9 @@ pub(super) async fn serve(
     session: Option<Arc<ServerConfig>>,
     flusher: Flusher,
 ) -> Result<(), ConnectionError> {
-    let Some((stream, is_http2)) = in_time(&worker, greet(accepted, session)).await? else {
+    worker.meters.accepted.increment(1);
+    let _open = Level::one_more(worker.meters.connections.clone());
+    let Some((stream, is_http2)) = in_time(&worker, greet(&worker, accepted, session)).await? else {
         return Ok(());
     };
     if is_http2 {
@@ -86,7 +89,11 @@ async fn in_time<T>(
 }
 
 /// Completes the TLS handshake and finds out which protocol follows.
-async fn greet(accepted: Accepted, session: Option<Arc<ServerConfig>>) -> Result<(Stream, bool), ConnectionError> {
+async fn greet(
+    worker: &Worker,
+    accepted: Accepted,
+    session: Option<Arc<ServerConfig>>,
+) -> Result<(Stream, bool), ConnectionError> {
     let socket = accepted.into_socket().map_err(ConnectionError::Socket)?;
     let mut stream = match session {
         None => Stream::plain(socket),
@@ -94,9 +101,11 @@ async fn greet(accepted: Accepted, session: Option<Arc<ServerConfig>>) -> Result
             TlsAcceptor::from(config)
                 .accept(socket)
                 .await
+                .inspect_err(|_| worker.meters.handshake_failures.increment(1))
                 .map_err(ConnectionError::Tls)?,
         ),
-    };
+    }
+    .metered(worker.meters.bytes.clone());
     if let Some(protocol) = stream.alpn() {
         let is_http2 = protocol == tls::ALPN_H2;
         return Ok((stream, is_http2));

@@ -9,6 +9,7 @@ use h2::Reason;
 use http::{HeaderMap, HeaderValue};
 
 use super::frame::FrameError;
+use super::meters;
 use crate::etcd::Unreachable;
 use crate::rewrite::{OpenFailure, Refusal, RefusalKind};
 
@@ -25,8 +26,14 @@ pub(super) enum Code {
     DataLoss = 15,
 }
 
+/// How many status codes gRPC defines, numbered from 0.
+pub(super) const CODES: usize = 17;
+
+/// The status of a call whose client went away. Never one that a client is told.
+pub(super) const CANCELLED: u16 = 1;
+
 /// Names of gRPC's status codes, by number, as metrics of Kubernetes and etcd have them.
-const CODE_NAMES: [&str; 17] = [
+const CODE_NAMES: [&str; CODES] = [
     "OK",
     "Canceled",
     "Unknown",
@@ -75,6 +82,9 @@ impl Fault {
 
     /// A request that could not be read from the client.
     pub(super) fn request(error: &FrameError) -> Self {
+        if let Some(reason) = reason(error) {
+            meters::refused(reason);
+        }
         let code = match error {
             FrameError::Stream(_) => return Self::Gone,
             // etcd's own words and code: kube-apiserver acts on exactly these.
@@ -101,6 +111,7 @@ impl Fault {
 
     /// A request that is not sent on.
     pub(super) fn refused(refusal: &Refusal) -> Self {
+        meters::refused(refusal.reason());
         let code = match refusal.kind() {
             RefusalKind::InvalidArgument => Code::InvalidArgument,
             RefusalKind::PermissionDenied => Code::PermissionDenied,
@@ -160,6 +171,17 @@ impl Fault {
 impl From<Unreachable> for Fault {
     fn from(error: Unreachable) -> Self {
         Self::UpstreamLost(error.to_string())
+    }
+}
+
+/// What a request is counted under that could not be read; `None` if its client went away.
+fn reason(error: &FrameError) -> Option<&'static str> {
+    match error {
+        FrameError::Stream(_) => None,
+        FrameError::TooLarge { .. } => Some("too_large"),
+        FrameError::Crowded => Some("too_many_bytes"),
+        FrameError::Compressed(_) => Some("compressed"),
+        FrameError::Truncated | FrameError::Flag(_) | FrameError::Surplus | FrameError::Missing => Some("malformed"),
     }
 }
 

@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::connection::HANDSHAKE_TIMEOUT;
+use super::meters;
 use super::worker::Worker;
 use crate::etcd;
 use crate::transport::{Dialer, Stream};
@@ -106,6 +107,7 @@ fn refusal(path: &str) -> Response<Bytes> {
             "404 page not found\n".to_owned(),
         );
     }
+    meters::refused("json_gateway");
     // The shape of grpc-gateway's errors; 12 is UNIMPLEMENTED.
     let reason = "etcd-encryption-proxy does not serve the JSON gateway, which would bypass encryption: use gRPC";
     text(

@@ -1,5 +1,6 @@
 //! Opens the values of one answer without keeping the runtime from its other calls, and tells of those that do not open.
 
+use super::families::UNDECRYPTABLE;
 use super::fault::Fault;
 use super::worker::Worker;
 use crate::rewrite::{OpenJob, Progress, Undecryptable};
@@ -39,7 +40,7 @@ fn tell(undecryptable: &Undecryptable) {
     if undecryptable.count() == 0 {
         return;
     }
-    metrics::counter!("etcd_encryption_proxy_undecryptable_values_total").increment(undecryptable.count() as u64);
+    metrics::counter!(UNDECRYPTABLE.name).increment(undecryptable.count() as u64);
     for (key, error) in undecryptable.first() {
         tracing::warn!(%key, %error, "a stored value cannot be decrypted; the client gets it as it is stored");
     }

@@ -8,7 +8,8 @@ use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderValue, Response, header};
 
 use super::budget::Budget;
-use super::fault::{self, Code, Fault};
+use super::clock::Clock;
+use super::fault::{Code, Fault};
 use super::frame::{self, PREFIX};
 use crate::wire::Spliced;
 
@@ -23,6 +24,8 @@ pub(super) struct Responder {
     mid_message: bool,
     /// What the call's `grpc-status` was, once it is known.
     code: Option<u16>,
+    /// How far the call was when.
+    pub(super) clock: Clock,
 }
 
 enum State {
@@ -38,6 +41,7 @@ impl Responder {
             state: State::Waiting(respond),
             mid_message: false,
             code: None,
+            clock: Clock::default(),
         }
     }
 
@@ -113,9 +117,9 @@ impl Responder {
         stream.send_trailers(trailers).map_err(|_| Fault::Gone)
     }
 
-    /// The name of the code that the call ended with; `Canceled` for one whose client went away.
-    pub(super) fn code(&self) -> &'static str {
-        self.code.map_or("Canceled", fault::code_name)
+    /// The number of the status that the call ended with; `None` if its client went away before.
+    pub(super) fn code(&self) -> Option<u16> {
+        self.code
     }
 
     /// Ends the answer with a status of ours. In the middle of a message only a reset can say that it is not whole.

@@ -101,8 +101,8 @@ pub const RPCS: &[(&str, &str, Treatment)] = &[
 /// What a request's path asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// A line of the table.
-    Known(&'static str, Treatment),
+    /// A line of the table, and what it says.
+    Known(usize, Treatment),
     /// A service of the table without this method, or no service of it.
     Unknown,
 }
@@ -111,9 +111,12 @@ pub enum Lookup {
 pub fn lookup(path: &str) -> Lookup {
     path.strip_prefix('/')
         .and_then(|rest| rest.split_once('/'))
-        .and_then(|(service, method)| RPCS.iter().find(|(s, m, _)| *m == method && *s == service))
-        .map_or(Lookup::Unknown, |(_, method, treatment)| {
-            Lookup::Known(method, *treatment)
+        .and_then(|(service, method)| {
+            let mut lines = RPCS.iter().enumerate();
+            lines.find(|(_, (s, m, _))| *m == method && *s == service)
+        })
+        .map_or(Lookup::Unknown, |(line, (_, _, treatment))| {
+            Lookup::Known(line, *treatment)
         })
 }
 
@@ -134,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_known_path_is_found_and_everything_else_is_not() {
-        assert_eq!(lookup("/etcdserverpb.KV/Txn"), Lookup::Known("Txn", Treatment::Txn));
+        assert_eq!(lookup("/etcdserverpb.KV/Txn"), Lookup::Known(4, Treatment::Txn));
         for path in [
             "/etcdserverpb.KV/Txn/",
             "/etcdserverpb.KV/txn",

@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::meters::Meters;
 use super::worker::{CALL_WINDOW, Config, STREAM_WINDOW, Worker};
 use super::{Stage, connection};
 use crate::etcd::{self, Pool};
@@ -102,6 +103,7 @@ async fn run(index: usize, shared: Shared, mut queue: mpsc::UnboundedReceiver<Ha
         keyring: shared.keyring,
         config: shared.config,
         stage: shared.stage.clone(),
+        meters: Meters::new(),
     });
     let mut stage = shared.stage;
     let mut connections = JoinSet::new();

@@ -25,6 +25,7 @@ pub(super) async fn serve(
     respond: &mut Responder,
 ) -> Result<(), Fault> {
     let (frame, share) = only_message(worker, &request.headers, body, respond.budget()).await?;
+    respond.clock.request_read();
     let sealed = seal(worker, rpc, &frame, respond).await?;
     if sealed.response.seals_twice() {
         warn_once_of_double_sealing();
@@ -39,6 +40,7 @@ pub(super) async fn serve(
         }));
     }
     let path = PathAndQuery::from_static(path_of(sealed.send_as));
+    respond.clock.asked();
     let answer = ask(worker, &path, request.headers, frame, respond).await?;
     drop(share);
     let Some(received) = receive(worker, answer, respond).await? else {
@@ -49,6 +51,7 @@ pub(super) async fn serve(
         .open(received.message)
         .map_err(|failure| Fault::refused_answer(&failure))?;
     let message = open::run(worker, job).await?;
+    respond.clock.answer_ready();
     finish(received.head, message, received.trailers, respond).await
 }
 
@@ -79,9 +82,11 @@ pub(super) async fn lease_time_to_live(
     respond: &mut Responder,
 ) -> Result<(), Fault> {
     let (frame, share) = only_message(worker, &request.headers, body, respond.budget()).await?;
+    respond.clock.request_read();
     let Some(path) = request.uri.into_parts().path_and_query else {
         return Err(Fault::Gone);
     };
+    respond.clock.asked();
     let answer = ask(worker, &path, request.headers, frame, respond).await?;
     drop(share);
     let Some(received) = receive(worker, answer, respond).await? else {
@@ -168,6 +173,7 @@ async fn receive(worker: &Worker, answer: Answer, respond: &mut Responder) -> Re
     let (parts, body) = response.into_parts();
     let head = http::Response::from_parts(parts, ());
     if body.is_end_stream() {
+        respond.clock.answered();
         upstream::heed_status(&worker.calls, &connection, head.headers());
         respond.headers(head, true)?;
         return Ok(None);
@@ -183,6 +189,7 @@ async fn receive(worker: &Worker, answer: Answer, respond: &mut Responder) -> Re
     };
     let reading = async { reading.await.map_err(|error| Fault::response(&error)) };
     let (message, share, trailers) = respond.unless_gone(reading).await?;
+    respond.clock.answered();
     upstream::heed_status(&worker.calls, &connection, &trailers);
     let Some(frame) = message else {
         respond.headers(head, false)?;

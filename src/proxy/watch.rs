@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::fault::Fault;
 use super::frame::Frames;
+use super::meters::Level;
 use super::responder::{self, Responder};
 use super::worker::Worker;
 use super::{open, upstream};
@@ -150,6 +151,7 @@ async fn coming_down(
         upstream::heed_status(&worker.streams, connection, head.headers());
         return respond.headers(head, true);
     }
+    let mut open_watches = Level::none(worker.meters.open_watches.clone());
     let mut frames = Frames::of_answer(body, head.headers(), respond.budget());
     respond.headers(head, false)?;
     loop {
@@ -164,6 +166,7 @@ async fn coming_down(
                 &worker.context(&worker.keyring.load(), &Deks::default()),
             )
             .map_err(|failure| Fault::refused_answer(&failure))?;
+        open_watches.set(session.borrow().open_watches());
         // None: all its events were the proxy's own, and without them it would read as a progress notification.
         let Some(job) = job else { continue };
         let message = open::run(worker, job).await?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Stage;
+use super::meters::Meters;
 use crate::etcd::Pool;
 use crate::keyring::{Keyring, KeyringHandle};
 use crate::rewrite::{Context, OnUndecryptable};
@@ -50,6 +51,7 @@ pub(super) struct Worker {
     pub(super) keyring: Arc<KeyringHandle>,
     pub(super) config: Arc<Config>,
     pub(super) stage: watch::Receiver<Stage>,
+    pub(super) meters: Meters,
 }
 
 impl Worker {

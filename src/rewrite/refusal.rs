@@ -75,6 +75,21 @@ impl Refusal {
         )
     }
 
+    /// One word for it, the same for all of its kind: for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::TooManyOps => "too_many_ops",
+            Self::UnknownKind => "unknown_kind",
+            Self::ValueCompare { .. } => "value_compare",
+            Self::ValueSort { .. } => "value_sort",
+            Self::StatePrefix => "state_prefix",
+            Self::StreamOverState => "stream_over_state",
+            Self::EncryptedName { .. } => "encrypted_name",
+            Self::Seal { .. } => "cannot_seal",
+        }
+    }
+
     /// What sort of error it is.
     pub fn kind(&self) -> RefusalKind {
         match self {

@@ -21,6 +21,8 @@ use crate::{
 pub struct WatchSession {
     /// Whether any of its watches spans the proxy's own records. If not, no event can be of them.
     spans_state: bool,
+    /// Watches that etcd has confirmed and not cancelled since.
+    open: u32,
     /// Watches of which a fragment has been passed on and the last one is yet to come. etcd sends the fragments of one
     /// watch in a row, so there is hardly more than one.
     fragmented: Vec<i64>,
@@ -70,6 +72,7 @@ impl WatchSession {
     /// # Errors
     /// [`OpenFailure::Malformed`].
     pub fn response(&mut self, message: Bytes, ctx: &Context<'_>) -> Result<Option<OpenJob>, OpenFailure> {
+        self.count(&message);
         let message = if self.spans_state {
             let Some(message) = self.without_state(message, ctx.state)? else {
                 return Ok(None);
@@ -79,6 +82,25 @@ impl WatchSession {
             message
         };
         Ok(Some(OpenJob::of(message, Items::Events, true)))
+    }
+
+    /// How many watches are open on the stream: confirmed by etcd and not cancelled since.
+    pub fn open_watches(&self) -> u32 {
+        self.open
+    }
+
+    /// Takes note of a watch that begins or ends. Such a response has no events, so a long one is not read to its end; one
+    /// that can't be read is not refused over a count.
+    fn count(&mut self, message: &[u8]) {
+        let head = Fields::new(message).map_while(Result::ok);
+        for field in head.take_while(|field| field.number != EVENTS) {
+            let is_set = field.flag().unwrap_or_default();
+            match field.number {
+                CREATED if is_set => self.open = self.open.saturating_add(1),
+                CANCELED if is_set => self.open = self.open.saturating_sub(1),
+                _ => {}
+            }
+        }
     }
 
     /// The response without events of the proxy's own records; `None` if nothing is left of it.

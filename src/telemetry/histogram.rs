@@ -162,7 +162,7 @@ mod tests {
         }
         // The same series once more, and another one.
         histograms.register(&key("a \"b\"")).unwrap().record(0.01);
-        histograms.register(&key("c")).unwrap();
+        let _empty = histograms.register(&key("c")).unwrap();
         assert!(histograms.register(&Key::from_name("unheard_of")).is_none());
         let mut text = String::new();
         histograms.render(&mut text);

@@ -1,10 +1,11 @@
 //! What HTTP runs on: a socket, plain or under TLS on either side, with bytes that were read ahead put back in front.
 
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::{fmt, io};
 
 use bytes::{Buf, Bytes};
+use metrics::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{client, server};
 
@@ -16,6 +17,22 @@ pub struct Stream {
     layer: Layer,
     /// Bytes that protocol detection read and that the protocol must see again.
     read_ahead: Bytes,
+    meter: Option<ByteMeter>,
+}
+
+/// Counts what streams carry, above TLS.
+#[derive(Clone)]
+pub struct ByteMeter {
+    /// Bytes read from peers.
+    pub received: Counter,
+    /// Bytes written to peers.
+    pub sent: Counter,
+}
+
+impl fmt::Debug for ByteMeter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ByteMeter")
+    }
 }
 
 #[derive(Debug)]
@@ -45,7 +62,22 @@ impl Stream {
         Self {
             layer,
             read_ahead: Bytes::new(),
+            meter: None,
         }
+    }
+
+    /// Counts what it carries from now on.
+    #[must_use]
+    pub fn metered(mut self, meter: ByteMeter) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
+    fn written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Some(meter), Poll::Ready(Ok(bytes))) = (&self.meter, &written) {
+            meter.sent.increment(*bytes as u64);
+        }
+        written
     }
 
     /// Puts `bytes`, read from this stream before, back in front of what it yields next.
@@ -84,7 +116,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ReadWrite for T {}
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.read_ahead.is_empty() {
-            return self.layer().poll_read(cx, buf);
+            let before = buf.filled().len();
+            let read = self.as_mut().layer().poll_read(cx, buf);
+            if let Some(meter) = &self.meter {
+                meter.received.increment((buf.filled().len() - before) as u64);
+            }
+            return read;
         }
         let taken = self.read_ahead.len().min(buf.remaining());
         buf.put_slice(self.read_ahead.get(..taken).unwrap_or_default());
@@ -94,16 +131,18 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.layer().poll_write(cx, buf)
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = self.as_mut().layer().poll_write(cx, buf);
+        self.written(written)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.layer().poll_write_vectored(cx, bufs)
+        let written = self.as_mut().layer().poll_write_vectored(cx, bufs);
+        self.written(written)
     }
 
     fn is_write_vectored(&self) -> bool {

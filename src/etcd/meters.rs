@@ -1,0 +1,74 @@
+//! Handles of the metrics of one member, and why a connection to it was left. Found once, when a pool is made.
+
+use std::fmt;
+
+use metrics::{Counter, Gauge};
+
+use super::families::{CONNECT_FAILURES, CONNECTIONS, CONNECTS, FAILOVERS, RECEIVED, SENT};
+use crate::transport::{ByteMeter, Endpoint};
+
+/// What is counted of one member.
+pub(super) struct MemberMeter {
+    endpoint: String,
+    pub(super) connections: Gauge,
+    pub(super) connects: Counter,
+    pub(super) connect_failures: Counter,
+}
+
+impl MemberMeter {
+    pub(super) fn new(endpoint: &Endpoint) -> Self {
+        let endpoint = endpoint.to_string();
+        Self {
+            connections: metrics::gauge!(CONNECTIONS.name, "endpoint" => endpoint.clone()),
+            connects: metrics::counter!(CONNECTS.name, "endpoint" => endpoint.clone()),
+            connect_failures: metrics::counter!(CONNECT_FAILURES.name, "endpoint" => endpoint.clone()),
+            endpoint,
+        }
+    }
+
+    /// A connection to the member was left.
+    pub(super) fn left(&self, why: &Left) {
+        metrics::counter!(FAILOVERS.name, "endpoint" => self.endpoint.clone(), "reason" => why.kind()).increment(1);
+    }
+}
+
+/// Bytes from and to all members.
+pub(super) fn bytes() -> ByteMeter {
+    ByteMeter {
+        received: metrics::counter!(RECEIVED.name),
+        sent: metrics::counter!(SENT.name),
+    }
+}
+
+/// Why a connection was left.
+#[derive(Clone, Debug)]
+pub(super) enum Left {
+    /// The member closed it in good order.
+    Closed,
+    /// It failed.
+    Failed(String),
+    /// A call on it was told something that speaks against the connection or the member.
+    CallFailed(String),
+    /// The member has no leader, or does not answer a status request.
+    NoLeader(String),
+}
+
+impl Left {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Failed(_) => "failed",
+            Self::CallFailed(_) => "call_failed",
+            Self::NoLeader(_) => "no_leader",
+        }
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the member closed the connection"),
+            Self::Failed(why) | Self::CallFailed(why) | Self::NoLeader(why) => f.write_str(why),
+        }
+    }
+}
