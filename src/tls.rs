@@ -23,7 +23,7 @@ pub use client::{ClientFiles, ClientTls, client_config};
 pub use error::{Error, FileRole};
 pub use files::MAX_FILE_BYTES;
 pub use handle::{ClientSessions, Handle};
-pub use reload::{Loaded, ReloadStatus, Reloader, Side};
+pub use reload::{FAMILIES, Loaded, ReloadStatus, Reloader, Side};
 pub use server::{ClientAuth, ServerFiles, ServerTls, server_config};
 pub use validity::Warning;
 
