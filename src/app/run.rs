@@ -31,7 +31,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(10);
 pub fn serve(settings: &Settings) -> Result<(), Error> {
     forbid_dumps()?;
     memory::lock(settings.memory_lock)?;
-    // First, for what is built counts from its beginning.
+    // Before anything is built: what is built counts from its beginning.
     let registry = Registry::install(families())?;
     record_build();
     let runtime = tokio::runtime::Builder::new_current_thread()
