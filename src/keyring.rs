@@ -24,7 +24,7 @@ pub use error::Error;
 pub use families::FAMILIES;
 pub use handle::KeyringHandle;
 pub use readers::Lost;
-pub use reload::{Load, LoadError, Loading, ReloadConfig, ReloadStatus, Reloader};
+pub use reload::{FAMILIES as RELOAD_FAMILIES, Load, LoadError, Loading, ReloadConfig, ReloadStatus, Reloader};
 pub use rule::Rule;
 pub use sealer::Sealer;
 pub(crate) use rule::scope;

@@ -1,7 +1,7 @@
 //! Every metric family of the process: each room names its own, and only here they come together.
 
 use crate::telemetry::{self, Family, Kind};
-use crate::{etcd, keyring, proxy};
+use crate::{etcd, keyring, proxy, tls};
 
 /// Which build this is.
 const BUILD_INFO: Family = Family {
@@ -16,6 +16,8 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
     [
         &[BUILD_INFO] as &[_],
         keyring::FAMILIES,
+        keyring::RELOAD_FAMILIES,
+        tls::FAMILIES,
         etcd::FAMILIES,
         proxy::FAMILIES,
         telemetry::PROCESS_FAMILIES,

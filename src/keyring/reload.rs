@@ -18,6 +18,8 @@ use crate::files::{self, Contents, Exposure, Permissions, Status, Subject};
 use crate::keyring::Keyring;
 use crate::types::Fingerprint;
 
+pub use metrics::FAMILIES;
+
 /// How often a file that changes while it is loaded is begun with anew, before that counts as a failure.
 const MAX_ROUNDS: usize = 10;
 

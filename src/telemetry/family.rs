@@ -55,3 +55,8 @@ impl Buckets {
             .collect()
     }
 }
+
+/// A label's value with `\`, `"` and line ends escaped, as the text format has it.
+pub(super) fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Histogram, HistogramFn, Key};
 
+use super::family::escaped;
 use super::{Buckets, Family, Kind};
 
 /// The sum is kept as an integer of these, so that adding to it is one instruction: a billionth of the family's unit.
@@ -128,11 +129,6 @@ impl HistogramFn for Series {
         )]
         self.sum.fetch_add((value * PER_UNIT) as u64, Ordering::Relaxed);
     }
-}
-
-/// A label's value with `\`, `"` and line ends escaped, as the text format has it.
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]

@@ -7,20 +7,23 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
+use super::Family;
+use super::family::escaped;
+
 /// By the name of the family: its help text, and the labels of its one series as they are rendered.
 static FAMILIES: Mutex<BTreeMap<&str, (&str, String)>> = Mutex::new(BTreeMap::new());
 
-/// Makes `labels` those of the only series of the family `name`. For the whole process, as the `metrics` macros are.
-pub fn set_info(name: &'static str, help: &'static str, labels: &[(&str, &str)]) {
+/// Makes `labels` those of the only series of `family`. For the whole process, as the `metrics` macros are.
+pub fn set_info(family: &Family, labels: &[(&str, &str)]) {
     let mut rendered = String::new();
     for (index, (label, value)) in labels.iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
-        let value = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
+        let value = escaped(value);
         // Writing to a String cannot fail.
         let _ = write!(rendered, "{comma}{label}=\"{value}\"");
     }
     let mut families = FAMILIES.lock().unwrap_or_else(PoisonError::into_inner);
-    families.insert(name, (help, rendered));
+    families.insert(family.name, (family.help, rendered));
 }
 
 /// Appends all families in Prometheus' text format.
@@ -37,11 +40,18 @@ pub(super) fn render(out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::Kind;
 
     #[test]
     fn a_family_has_one_series_and_its_labels_are_escaped() {
-        set_info("test_info", "Help.", &[("hash", "old")]);
-        set_info("test_info", "Help.", &[("hash", "a\"b\\c\nd"), ("other", "x")]);
+        let family = Family {
+            name: "test_info",
+            kind: Kind::Gauge,
+            help: "Help.",
+            labels: &["hash", "other"],
+        };
+        set_info(&family, &[("hash", "old")]);
+        set_info(&family, &[("hash", "a\"b\\c\nd"), ("other", "x")]);
         let mut out = String::new();
         render(&mut out);
         let expected =

@@ -17,6 +17,8 @@ use super::validity::Warning;
 use crate::files::{self, Permissions, Status, Subject};
 use crate::types::Fingerprint;
 
+pub use metrics::FAMILIES;
+
 /// How long files that do not go together, or cannot be read, are given to become what their writer means them to be:
 /// tools replace a certificate and its key one after the other, and some write in place.
 const GRACE: Duration = Duration::from_secs(2);
@@ -51,7 +53,6 @@ enum Found<T> {
 impl<S: Side> Reloader<S> {
     /// For `handle`, which holds what `files` made a moment ago.
     pub fn new(files: S, handle: Handle<S::Tls>, status: Arc<ReloadStatus>, permissions: Arc<Permissions>) -> Self {
-        metrics::describe();
         metrics::in_use(S::WHICH, status.snapshot().loaded);
         Self {
             files: Arc::new(files),

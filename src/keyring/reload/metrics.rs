@@ -2,19 +2,46 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use metrics::{counter, gauge};
 
 use crate::files::State;
-use crate::telemetry::set_info;
+use crate::telemetry::{Family, Kind, set_info};
 use crate::types::Fingerprint;
 
-// `staging/src/k8s.io/apiserver/pkg/server/options/encryptionconfig/metrics` of Kubernetes 1.34.
-const RELOADS: &str = "apiserver_encryption_config_controller_automatic_reloads_total";
-const LAST_RELOAD: &str = "apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds";
-const LAST_CONFIG: &str = "apiserver_encryption_config_controller_last_config_info";
+/// What reloads export. The first three are kube-apiserver's own. Source:
+/// `staging/src/k8s.io/apiserver/pkg/server/options/encryptionconfig/metrics` of Kubernetes 1.34.
+pub const FAMILIES: &[Family] = &[RELOADS, LAST_RELOAD, LAST_CONFIG, LOADED, FAILING];
 
-const LOADED: &str = "etcd_encryption_proxy_config_loaded_timestamp_seconds";
-const FAILING: &str = "etcd_encryption_proxy_config_reload_failing";
+const RELOADS: Family = Family {
+    name: "apiserver_encryption_config_controller_automatic_reloads_total",
+    kind: Kind::Counter,
+    help: "Reloads of the encryption provider configuration, by success or failure.",
+    labels: &["status", "apiserver_id_hash"],
+};
+const LAST_RELOAD: Family = Family {
+    name: "apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds",
+    kind: Kind::Gauge,
+    help: "When a reload last succeeded or failed, in Unix time.",
+    labels: &["status", "apiserver_id_hash"],
+};
+const LAST_CONFIG: Family = Family {
+    name: "apiserver_encryption_config_controller_last_config_info",
+    kind: Kind::Gauge,
+    help: "Which encryption provider configuration is in use, by its hash.",
+    labels: &["apiserver_id_hash", "hash"],
+};
+const LOADED: Family = Family {
+    name: "etcd_encryption_proxy_config_loaded_timestamp_seconds",
+    kind: Kind::Gauge,
+    help: "Since when the configuration in use is in use, in Unix time.",
+    labels: &[],
+};
+const FAILING: Family = Family {
+    name: "etcd_encryption_proxy_config_reload_failing",
+    kind: Kind::Gauge,
+    help: "1 while the configuration's file cannot be taken into use, else 0.",
+    labels: &[],
+};
 
 /// Of one configuration.
 pub(super) struct Metrics {
@@ -23,34 +50,15 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn new(instance: String) -> Self {
-        describe_counter!(
-            RELOADS,
-            "Reloads of the encryption provider configuration, by success or failure."
-        );
-        describe_gauge!(
-            LAST_RELOAD,
-            Unit::Seconds,
-            "When a reload last succeeded or failed, in Unix time."
-        );
-        describe_gauge!(
-            LOADED,
-            Unit::Seconds,
-            "Since when the configuration in use is in use, in Unix time."
-        );
-        describe_gauge!(
-            FAILING,
-            "1 while the configuration's file cannot be taken into use, else 0."
-        );
         Self { instance }
     }
 
     /// What is in use, without a reload.
     pub(super) fn in_use(&self, state: &State<Fingerprint>) {
-        gauge!(LOADED).set(seconds(state.loaded_at));
+        gauge!(LOADED.name).set(seconds(state.loaded_at));
         self.failing(state.failure.is_some());
         set_info(
-            LAST_CONFIG,
-            "Which encryption provider configuration is in use, by its hash.",
+            &LAST_CONFIG,
             &[
                 ("apiserver_id_hash", &self.instance),
                 ("hash", &state.loaded.to_string()),
@@ -70,7 +78,7 @@ impl Metrics {
 
     #[expect(clippy::unused_self, reason = "one place tells what is recorded")]
     pub(super) fn failing(&self, is_failing: bool) {
-        gauge!(FAILING).set(if is_failing { 1.0 } else { 0.0 });
+        gauge!(FAILING.name).set(if is_failing { 1.0 } else { 0.0 });
     }
 
     fn count(&self, status: &'static str) {
@@ -78,8 +86,8 @@ impl Metrics {
             ("status", status.to_owned()),
             ("apiserver_id_hash", self.instance.clone()),
         ];
-        counter!(RELOADS, &labels).increment(1);
-        gauge!(LAST_RELOAD, &labels).set(seconds(SystemTime::now()));
+        counter!(RELOADS.name, &labels).increment(1);
+        gauge!(LAST_RELOAD.name, &labels).set(seconds(SystemTime::now()));
     }
 }
 
