@@ -25,7 +25,7 @@ mod v2;
 use std::time::Duration;
 
 pub use error::Error;
-pub use metrics::{HISTOGRAMS, describe};
+pub use metrics::FAMILIES;
 pub use plugin::{Plugin, Report};
 pub use plugins::Plugins;
 

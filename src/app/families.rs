@@ -1,7 +1,7 @@
 //! Every metric family of the process: each room names its own, and only here they come together.
 
 use crate::telemetry::{self, Family, Kind};
-use crate::{etcd, keyring, proxy, tls};
+use crate::{etcd, keyring, kms, proxy, tls};
 
 /// Which build this is.
 const BUILD_INFO: Family = Family {
@@ -18,6 +18,7 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
         keyring::FAMILIES,
         keyring::RELOAD_FAMILIES,
         tls::FAMILIES,
+        kms::FAMILIES,
         etcd::FAMILIES,
         proxy::FAMILIES,
         telemetry::PROCESS_FAMILIES,

@@ -1,6 +1,7 @@
 //! What covers a key: its rule's chain, and the meter of its resource. Decides nothing about what to do with a value that
 //! does not open.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -54,6 +55,13 @@ impl<'a> Sealer<'a> {
     /// As [`Chain::writer`].
     pub fn writer(&self) -> Writer<'a> {
         self.chain.writer()
+    }
+}
+
+/// As the chain is shown.
+impl fmt::Display for Sealer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.chain, f)
     }
 }
 

@@ -96,8 +96,8 @@ impl Series {
                 ("transformation_type", transformation_type.to_owned()),
             ];
             Stamped {
-                count: counter!(metrics::KEY_ID, &labels),
-                last: gauge!(metrics::KEY_ID_LAST, &labels),
+                count: counter!(metrics::KEY_ID.name, &labels),
+                last: gauge!(metrics::KEY_ID_LAST.name, &labels),
                 second: AtomicU64::new(0),
             }
         };
