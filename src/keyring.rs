@@ -26,6 +26,6 @@ pub use handle::KeyringHandle;
 pub use readers::Lost;
 pub use reload::{FAMILIES as RELOAD_FAMILIES, Load, LoadError, Loading, ReloadConfig, ReloadStatus, Reloader};
 pub use rule::Rule;
-pub use sealer::Sealer;
 pub(crate) use rule::scope;
+pub use sealer::Sealer;
 pub use snapshot::Keyring;
