@@ -107,6 +107,22 @@ fn providers(c: &mut Criterion) {
     group.finish();
 }
 
+/// Several values together, in time for each of them.
+fn batches(c: &mut Criterion) {
+    let plaintext = vec![b'x'; SIZE];
+    let mut group = c.benchmark_group("1KiB batch");
+    for (name, chain) in chains().into_iter().filter(|(name, _)| name.starts_with("aes")) {
+        for count in [1usize, 2, 4, 8, 16, 64] {
+            let values = vec![(KEY, plaintext.as_slice()); count];
+            group.throughput(Throughput::Bytes((SIZE * count) as u64));
+            group.bench_function(format!("{name}/seal {count}"), |b| {
+                b.iter(|| black_box(chain.to_storage_batch(black_box(&values), &Deks::default()).unwrap()));
+            });
+        }
+    }
+    group.finish();
+}
+
 /// The two implementations of XSalsa20-Poly1305, at their best: the same nonce again and again, buffers at hand.
 fn secretbox_implementations(c: &mut Criterion) {
     let (key, nonce, message) = ([7; 32], [9; 24], vec![b'x'; SIZE]);
@@ -162,6 +178,6 @@ fn classify(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
-    targets = providers, secretbox_implementations, classify
+    targets = providers, batches, secretbox_implementations, classify
 }
 criterion_main!(benches);

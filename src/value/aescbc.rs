@@ -1,6 +1,10 @@
 //! aescbc: `IV(16) ‖ AES-CBC(plaintext, PKCS#7)`, with AES-128, 192 or 256. Confidentiality only: whoever can write to
 //! etcd can change a value and move it between keys unnoticed, so nothing here may tell them *how* a value failed.
 
+mod lanes;
+
+use std::ops::Range;
+
 use aes::{Aes128, Aes192, Aes256};
 use cbc::cipher::consts::U16;
 use cbc::cipher::{
@@ -54,21 +58,35 @@ impl Transformer for AesCbc {
         _deks: &Deks,
         out: &mut Vec<u8>,
     ) -> Result<(), SealError> {
-        let mut iv = [0; BLOCK];
-        nonces.fill_bytes(&mut iv);
-        out.extend_from_slice(&iv);
-        let start = out.len();
-        out.extend_from_slice(plaintext);
-        let padding = padding_for(plaintext.len());
-        // 1 to 16, so it fits a byte and the text is whole blocks.
-        out.resize(out.len() + padding, u8::try_from(padding).unwrap_or_default());
-        let (_, text) = out.split_at_mut(start);
-        match self {
-            Self::Aes128(aes) => encrypt(aes, &iv, text),
-            Self::Aes192(aes) => encrypt(aes, &iv, text),
-            Self::Aes256(aes) => encrypt(aes, &iv, text),
+        let laid_out = lay_out(plaintext, nonces, out);
+        let (_, body) = out.split_at_mut(laid_out.start);
+        if let Some((iv, text)) = body.split_first_chunk_mut() {
+            match self {
+                Self::Aes128(aes) => encrypt(aes, iv, text),
+                Self::Aes192(aes) => encrypt(aes, iv, text),
+                Self::Aes256(aes) => encrypt(aes, iv, text),
+            }
         }
         Ok(())
+    }
+
+    fn lay_out<R: CryptoRng>(
+        &self,
+        _key: StorageKey<'_>,
+        plaintext: &[u8],
+        nonces: &mut R,
+        _deks: &Deks,
+        out: &mut Vec<u8>,
+    ) -> Result<Range<usize>, SealError> {
+        Ok(lay_out(plaintext, nonces, out))
+    }
+
+    fn finish(&self, laid_out: Vec<&mut [u8]>) {
+        match self {
+            Self::Aes128(aes) => lanes::encrypt(aes, laid_out),
+            Self::Aes192(aes) => lanes::encrypt(aes, laid_out),
+            Self::Aes256(aes) => lanes::encrypt(aes, laid_out),
+        }
     }
 
     fn from_storage(
@@ -95,6 +113,19 @@ impl Transformer for AesCbc {
         out.truncate(start + plaintext_len);
         Ok(Opened::fresh())
     }
+}
+
+/// Appends an IV and the padded plaintext, and says where both lie. It is yet to be encrypted.
+fn lay_out<R: CryptoRng>(plaintext: &[u8], nonces: &mut R, out: &mut Vec<u8>) -> Range<usize> {
+    let start = out.len();
+    let mut iv = [0; BLOCK];
+    nonces.fill_bytes(&mut iv);
+    out.extend_from_slice(&iv);
+    out.extend_from_slice(plaintext);
+    let padding = padding_for(plaintext.len());
+    // 1 to 16, so it fits a byte and the text is whole blocks.
+    out.resize(out.len() + padding, u8::try_from(padding).unwrap_or_default());
+    start..out.len()
 }
 
 /// PKCS#7: 1 to 16 bytes, a whole block where the text already ends on one.

@@ -1,6 +1,8 @@
 //! The prefix chain: the first link writes, any link reads. Used twice, nested: a chain of providers, each of which is a
 //! chain of keys. Knows neither which prefixes there are nor what a link does.
 
+use std::ops::Range;
+
 use rand::CryptoRng;
 
 use super::deks::Need;
@@ -61,6 +63,23 @@ pub(super) trait Transformer {
         deks: &Deks,
         out: &mut Vec<u8>,
     ) -> Result<(), SealError>;
+
+    /// The first half of [`Transformer::to_storage`], for one value of several: appends all of it that needs no encrypting
+    /// together with others, and says what is left to [`Transformer::finish`]. What is appended may be plaintext until then.
+    fn lay_out<R: CryptoRng>(
+        &self,
+        key: StorageKey<'_>,
+        plaintext: &[u8],
+        nonces: &mut R,
+        deks: &Deks,
+        out: &mut Vec<u8>,
+    ) -> Result<Range<usize>, SealError> {
+        self.to_storage(key, plaintext, nonces, deks, out)?;
+        Ok(out.len()..out.len())
+    }
+
+    /// The second half, for all that was laid out.
+    fn finish(&self, _laid_out: Vec<&mut [u8]>) {}
 
     /// Opens `body`. After an error `out` may hold rubbish behind its old end, which the chain cuts off.
     #[expect(clippy::wrong_self_convention, reason = "kube-apiserver's word for it")]
@@ -141,6 +160,22 @@ impl<T: Transformer> Transformer for PrefixChain<T> {
     ) -> Result<(), SealError> {
         out.extend_from_slice(&self.first.prefix);
         self.first.transformer.to_storage(key, plaintext, nonces, deks, out)
+    }
+
+    fn lay_out<R: CryptoRng>(
+        &self,
+        key: StorageKey<'_>,
+        plaintext: &[u8],
+        nonces: &mut R,
+        deks: &Deks,
+        out: &mut Vec<u8>,
+    ) -> Result<Range<usize>, SealError> {
+        out.extend_from_slice(&self.first.prefix);
+        self.first.transformer.lay_out(key, plaintext, nonces, deks, out)
+    }
+
+    fn finish(&self, laid_out: Vec<&mut [u8]>) {
+        self.first.transformer.finish(laid_out);
     }
 
     fn from_storage(

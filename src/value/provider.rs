@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use rand::CryptoRng;
@@ -193,6 +194,29 @@ impl Transformer for Provider {
             Kind::Secretbox(keys) => keys.chain.to_storage(key, plaintext, nonces, deks, out),
             Kind::KmsV1(_, kms) => kms.to_storage(key, plaintext, nonces, deks, out),
             Kind::KmsV2(_, kms) => kms.to_storage(key, plaintext, nonces, deks, out),
+        }
+    }
+
+    fn lay_out<R: CryptoRng>(
+        &self,
+        key: StorageKey<'_>,
+        plaintext: &[u8],
+        nonces: &mut R,
+        deks: &Deks,
+        out: &mut Vec<u8>,
+    ) -> Result<Range<usize>, SealError> {
+        match &self.0 {
+            Kind::AesCbc(keys) => keys.chain.lay_out(key, plaintext, nonces, deks, out),
+            _ => {
+                self.to_storage(key, plaintext, nonces, deks, out)?;
+                Ok(out.len()..out.len())
+            }
+        }
+    }
+
+    fn finish(&self, laid_out: Vec<&mut [u8]>) {
+        if let Kind::AesCbc(keys) = &self.0 {
+            keys.chain.finish(laid_out);
         }
     }
 
