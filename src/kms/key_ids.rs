@@ -13,10 +13,10 @@ use crate::types::{Fingerprint, KeyName};
 
 /// How many key IDs have series of their own, as in kube-apiserver. It forgets the one that was used least lately; the
 /// exporter here cannot forget, so all beyond share one.
-const MAX_KEY_IDS: usize = 100;
+pub(super) const MAX_KEY_IDS: usize = 100;
 
 /// What those beyond share.
-const OTHER: &str = "other";
+pub(super) const OTHER: &str = "other";
 
 /// How key IDs are shown: they need not be secret, but may be long.
 pub(super) fn hash_of(key_id: &str) -> String {

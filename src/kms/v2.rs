@@ -63,6 +63,8 @@ struct Checked {
     version: Option<String>,
     /// Hashes of the key IDs that have been written with.
     key_ids: HashSet<String>,
+    /// Hashes of those that a Status has named, as far as metrics tell them apart.
+    named: HashSet<String>,
     /// When the annotations of a fresh Encrypt were last looked at.
     annotations: Option<Instant>,
 }

@@ -6,7 +6,7 @@ mod socket;
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -131,7 +131,8 @@ impl Plugin {
     /// One whose socket has no file.
     pub fn start_abstract() -> Self {
         let mut plugin = Self::down();
-        plugin.path = Path::new("/@").join(plugin.path.strip_prefix("/").expect("an absolute path"));
+        let name = plugin.path.display().to_string().replace('/', "-");
+        plugin.path = format!("/@{name}").into();
         plugin.serve(Socket::Grpc);
         plugin
     }
@@ -166,8 +167,7 @@ impl Plugin {
     }
 
     fn bind(&self) -> UnixListener {
-        if let Ok(name) = self.path.strip_prefix("/@") {
-            let name = name.as_os_str().as_encoded_bytes();
+        if let Some(name) = self.path.as_os_str().as_encoded_bytes().strip_prefix(b"/@") {
             let address = SocketAddr::from_abstract_name(name).expect("a name");
             return UnixListener::bind_addr(&address).expect("a socket");
         }

@@ -297,6 +297,7 @@ async fn answers_that_are_none_are_refused_and_told_without_the_key() {
                     if !text.contains("has not been asked yet") {
                         return text;
                     }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             })
             .await;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Checked, Current, MAX_OWN, V2};
 use crate::kms::client_v2::ApiV2;
-use crate::kms::key_ids::hash_of;
+use crate::kms::key_ids::{MAX_KEY_IDS, OTHER, hash_of};
 use crate::kms::pulse::{Ailment, Patient, Pulse};
 use crate::kms::{metrics, text};
 use crate::pb::v2::{EncryptResponse, StatusResponse};
@@ -76,7 +76,7 @@ impl<A: ApiV2> V2<A> {
             problems.push(problem);
         }
         match check_key_id(&status.key_id) {
-            Ok(()) => metrics::named_key_id(&self.name, hash_of(&status.key_id)),
+            Ok(()) => metrics::named_key_id(&self.name, self.label_of(&status.key_id)),
             Err(problem) => {
                 let label = match problem {
                     LengthError::Empty => "empty",
@@ -187,6 +187,15 @@ impl<A: ApiV2> V2<A> {
                 }
             }
         }
+    }
+
+    /// What metrics call a key ID that a Status names: its hash, for the first of them.
+    fn label_of(&self, key_id: &str) -> String {
+        let (hash, named) = (hash_of(key_id), &mut self.checked().named);
+        if named.len() < MAX_KEY_IDS {
+            named.insert(hash.clone());
+        }
+        if named.contains(&hash) { hash } else { OTHER.to_owned() }
     }
 
     /// Whether a key ID is written with for the first time, as far as is known.
