@@ -36,9 +36,11 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, settings: &Settings, parts: &Parts)
             nudge.send_replace(());
         }
     });
+    // Its metrics say what is in use, whether that can change or not.
+    let reloader = keyring_reloader(settings, parts);
     if settings.reload_encryption_config {
         let watcher = Watcher::new(vec![settings.encryption_config.clone()], POLL);
-        tasks.spawn(follow(watcher, nudged.clone(), keyring_reloader(settings, parts)));
+        tasks.spawn(follow(watcher, nudged.clone(), reloader));
     }
     if let (Some(files), Some(tls)) = (&settings.server_files, &parts.server_tls) {
         follow_side(tasks, files.clone(), tls, &parts.permissions, nudged.clone());

@@ -40,7 +40,10 @@ pub fn serve(settings: &Settings) -> Result<(), Error> {
         .map_err(Error::Start)?;
     let plugins = Plugins::new(runtime.handle().clone(), kms::Config::default());
     let parts = build(settings, Arc::new(plugins))?;
-    runtime.block_on(run(settings, parts, registry))
+    let outcome = runtime.block_on(run(settings, parts, registry));
+    // A file that was being read on something that hangs must not keep the process from ending.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<(), Error> {

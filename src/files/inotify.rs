@@ -60,11 +60,10 @@ impl Inotify {
         })
     }
 
-    /// Watches these places and no others. Folders that cannot be watched for reasons of their own (they are gone, or not
-    /// ours to read) are left out.
+    /// Watches these places and no others. Folders that are gone are left out.
     ///
     /// # Errors
-    /// The user has no watches left.
+    /// Some folder cannot be watched: it is not ours to list, or the user has no watches left. The others are watched.
     pub(super) fn watch(&mut self, places: &[Place]) -> io::Result<()> {
         let mut names: HashMap<i32, HashSet<OsString>> = HashMap::new();
         let mut failure = Ok(());
@@ -74,8 +73,8 @@ impl Inotify {
                 Ok(number) => {
                     names.entry(number).or_default().insert(name.clone());
                 }
-                Err(Errno::NOSPC | Errno::NOMEM) => failure = Err(Errno::NOSPC.into()),
-                Err(_) => {}
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(error) => failure = Err(error.into()),
             }
         }
         for number in self.names.keys().filter(|number| !names.contains_key(number)) {

@@ -127,7 +127,7 @@ impl Watcher {
             wanted = now;
             outcome = inotify.watch(&wanted);
         }
-        // Even where there are no watches left for some, the others are of use.
+        // Even where some places cannot be watched, the others are of use.
         self.inotify = Some(inotify);
         outcome
     }
@@ -142,7 +142,8 @@ impl Watcher {
             tracing::warn!(
                 %error,
                 "the kernel gives no (or not all) file events: changed files are seen at the next look only, every {:?}. \
-                 Raise fs.inotify.max_user_instances or fs.inotify.max_user_watches",
+                 Folders of files that are followed must be ours to list, and fs.inotify.max_user_instances and \
+                 max_user_watches high enough",
                 self.poll
             );
         }

@@ -197,8 +197,16 @@ fn describe(path: &Path, error: &ReloadError) -> String {
     let file = path.display();
     if let ReloadError::Load(LoadError::Config(problems)) = error {
         let text = problems.to_string();
-        let lines: Vec<_> = text.lines().map(|problem| format!("{file}:{problem}")).collect();
-        return lines.join("; ");
+        let placed = |problem: &str| {
+            // With its place in front, unless it is about the document as a whole.
+            let space = if problem.starts_with(|first: char| first.is_ascii_digit()) {
+                ""
+            } else {
+                " "
+            };
+            format!("{file}:{space}{problem}")
+        };
+        return text.lines().map(placed).collect::<Vec<_>>().join("; ");
     }
     let mut text = format!("{file}: {error}");
     let mut source = std::error::Error::source(error);
