@@ -1,7 +1,8 @@
 //! `--listen-metrics-urls`: metrics and health of the proxy itself, over HTTP/1.1. Never serves anything of etcd's.
 
+mod check;
+
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +15,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::etcd::Reachability;
 use crate::telemetry::Registry;
 use crate::tls::{Handle, ServerTls};
 use crate::transport::{Listener, Stream};
+
+pub use check::{Check, Outcome};
 
 /// Bound on a TLS handshake, and on a request's headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,10 +32,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct State {
     /// The process's metrics.
     pub registry: Registry,
-    /// Connections to etcd.
-    pub reachability: Arc<Reachability>,
-    /// Whether the proxy has begun to drain.
-    pub is_draining: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The health checks, in the order in which they are told.
+    pub checks: Arc<[Check]>,
 }
 
 /// Serves `listener` for as long as it is polled, each connection with the certificate that is in use by then.
@@ -68,8 +68,12 @@ async fn connection(socket: crate::transport::Socket, tls: Option<Arc<rustls::Se
         }
     };
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(request.method(), request.uri().path(), request.uri().query(), &state);
-        async move { Ok::<_, Infallible>(response.map(Full::new)) }
+        let state = state.clone();
+        async move {
+            let (method, uri) = (request.method(), request.uri());
+            let response = answer(method, uri.path(), uri.query().unwrap_or_default(), &state).await;
+            Ok::<_, Infallible>(response.map(Full::new))
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -81,86 +85,24 @@ async fn connection(socket: crate::transport::Socket, tls: Option<Arc<rustls::Se
     }
 }
 
-fn answer(method: &Method, path: &str, query: Option<&str>, state: &State) -> Response<Bytes> {
+async fn answer(method: &Method, path: &str, query: &str, state: &State) -> Response<Bytes> {
     if *method != Method::GET && *method != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n".to_owned());
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n".to_owned());
+        let allowed = HeaderValue::from_static("GET, HEAD");
+        response.headers_mut().insert(header::ALLOW, allowed);
+        return response;
     }
-    let is_verbose = query.is_some_and(|query| {
-        query
-            .split('&')
-            .any(|pair| pair == "verbose" || pair.starts_with("verbose="))
-    });
-    match path {
-        "/metrics" => {
-            let mut response = text(StatusCode::OK, state.registry.render());
-            let prometheus = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-            response.headers_mut().insert(header::CONTENT_TYPE, prometheus);
-            response
-        }
-        "/livez" => report(
-            "livez",
-            &[Check {
-                name: "ping",
-                failure: None,
-            }],
-            is_verbose,
-        ),
-        "/readyz" => report("readyz", &readiness(state), is_verbose),
-        "/healthz" => report("healthz", &readiness(state), is_verbose),
-        _ => text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
+    if path == "/metrics" {
+        let mut response = text(StatusCode::OK, state.registry.render());
+        let prometheus = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, prometheus);
+        return response;
     }
-}
-
-/// One named check; it passed unless it says why not.
-struct Check {
-    name: &'static str,
-    failure: Option<String>,
-}
-
-fn readiness(state: &State) -> Vec<Check> {
-    let (connected, pools) = state.reachability.counts();
-    let etcd = (connected == 0).then(|| format!("none of {pools} connections to etcd is up"));
-    let draining = (state.is_draining)().then(|| "the proxy is shutting down".to_owned());
-    vec![
-        Check {
-            name: "ping",
-            failure: None,
-        },
-        Check {
-            name: "etcd",
-            failure: etcd,
-        },
-        Check {
-            name: "shutdown",
-            failure: draining,
-        },
-    ]
-}
-
-/// The text that Kubernetes' own health endpoints give.
-fn report(endpoint: &str, checks: &[Check], is_verbose: bool) -> Response<Bytes> {
-    let healthy = checks.iter().all(|check| check.failure.is_none());
-    if healthy && !is_verbose {
-        return text(StatusCode::OK, "ok".to_owned());
+    match check::answer(&state.checks, path, query).await {
+        Some(report) if report.is_healthy => text(StatusCode::OK, report.text),
+        Some(report) => text(StatusCode::SERVICE_UNAVAILABLE, report.text),
+        None => text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
     }
-    let mut body = String::new();
-    for check in checks {
-        // Writing to a String cannot fail.
-        let _ = match &check.failure {
-            None => writeln!(body, "[+]{} ok", check.name),
-            Some(failure) => writeln!(body, "[-]{} failed: {failure}", check.name),
-        };
-    }
-    let verdict = if healthy { "passed" } else { "failed" };
-    let _ = writeln!(body, "{endpoint} check {verdict}");
-    text(
-        if healthy {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        },
-        body,
-    )
 }
 
 fn text(status: StatusCode, body: String) -> Response<Bytes> {
@@ -170,5 +112,9 @@ fn text(status: StatusCode, body: String) -> Response<Bytes> {
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
+    // As Kubernetes does: what a check says is never to be taken for a page.
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

