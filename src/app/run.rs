@@ -13,6 +13,8 @@ use super::build::{Parts, build};
 use super::families::{families, record_build};
 use super::{Error, Settings, forbid_dumps, memory, reload};
 use crate::admin;
+use crate::audit::{self, Audit};
+use crate::keyring::Rule;
 use crate::kms::{self, Plugins};
 use crate::proxy::{Runtimes, Shared, Stage};
 use crate::telemetry::Registry;
@@ -39,8 +41,20 @@ pub fn serve(settings: &Settings) -> Result<(), Error> {
         .build()
         .map_err(Error::Start)?;
     let plugins = Plugins::new(runtime.handle().clone(), kms::Config::default());
-    let parts = build(settings, Arc::new(plugins))?;
-    runtime.block_on(run(settings, parts, registry))
+    let (audit, log) = match &settings.audit_log {
+        None => (Audit::default(), None),
+        Some(path) => {
+            let (audit, log) = audit::open(path)?;
+            (audit, Some(log))
+        }
+    };
+    let parts = build(settings, Arc::new(plugins), &audit)?;
+    let outcome = runtime.block_on(run(settings, parts, registry));
+    audit.stopped(if outcome.is_ok() { "signal" } else { "error" });
+    if let Some(log) = log {
+        log.finish();
+    }
+    outcome
 }
 
 async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<(), Error> {
@@ -59,6 +73,13 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
     };
     let runtimes = Arc::new(Runtimes::start(settings.threads, &shared).map_err(Error::Start)?);
     log_what_is_served(settings, &parts.keyring);
+    let audit = &parts.proxy.audit;
+    audit.started(env!("CARGO_PKG_VERSION"));
+    let keyring = parts.keyring.snapshot();
+    audit.configuration_loaded(&settings.encryption_config, &keyring.fingerprint(), || {
+        keyring.rules().iter().map(Rule::for_audit).collect()
+    });
+    drop(keyring);
 
     let mut admin = JoinSet::new();
     reload::spawn(&mut admin, settings, &parts)?;
