@@ -30,7 +30,7 @@ mod watch;
 mod tests;
 
 pub use context::{Context, OnUndecryptable};
-pub use failure::{EscapedKey, OpenFailure, Undecryptable};
+pub use failure::{EscapedKey, OpenFailure, Undecryptable, Unopened};
 pub use lease::lease_time_to_live_response;
 pub use names::{ElectionRpc, LockRpc, election_request, lock_request};
 pub use open::{OpenJob, Opened, Progress};

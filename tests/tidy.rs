@@ -14,7 +14,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, ItemMod, ItemUse, Lit, Macro, Meta, UseTree};
 
 /// The rooms, lowest first. A room may import its own modules and those of rooms before it.
-const ROOMS: [&str; 21] = [
+const ROOMS: [&str; 22] = [
     "types",
     "wire",
     "pb",
@@ -22,6 +22,7 @@ const ROOMS: [&str; 21] = [
     "config",
     "keyspace",
     "telemetry",
+    "audit",
     "files",
     "tls",
     "transport",

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Error, Settings};
+use crate::audit::Audit;
 use crate::config::{self, Options};
 use crate::etcd::Reachability;
 use crate::files::{self, Permissions};
@@ -37,7 +38,7 @@ pub(super) struct Renewed<T> {
 
 /// Builds all of it, or says what is doubtful. Binds nothing, and connects nothing but KMS plugins, which it does not wait
 /// for.
-pub(super) fn build(settings: &Settings, plugins: Arc<Plugins>) -> Result<Parts, Error> {
+pub(super) fn build(settings: &Settings, plugins: Arc<Plugins>, audit: &Audit) -> Result<Parts, Error> {
     check_listeners(settings)?;
     check_prefixes(settings)?;
     let permissions = Arc::new(Permissions::new(settings.strict_permissions));
@@ -51,6 +52,7 @@ pub(super) fn build(settings: &Settings, plugins: Arc<Plugins>) -> Result<Parts,
         on_undecryptable: settings.on_undecryptable,
         max_request_bytes: settings.max_request_bytes,
         max_concurrent_streams: settings.max_concurrent_streams,
+        audit: audit.clone(),
         http_members,
     };
     let upstream = etcd::Config {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::Unlockable;
-use crate::{config, files, keyring, keyspace, telemetry, tls, transport};
+use crate::{audit, config, files, keyring, keyspace, telemetry, tls, transport};
 
 /// Why `serve` did not start, or ended.
 #[derive(Debug, Error)]
@@ -85,6 +85,9 @@ pub enum Error {
     /// Metrics are set up twice.
     #[error(transparent)]
     Registry(#[from] telemetry::RegistryError),
+    /// The audit log can't be written.
+    #[error("--audit-log-path")]
+    Audit(#[from] audit::Error),
     /// Core dumps, which hold keys, could not be turned off.
     #[error("cannot turn off core dumps")]
     Dumps(#[source] io::Error),

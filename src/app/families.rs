@@ -1,7 +1,7 @@
 //! Every metric family of the process: each room names its own, and only here they come together.
 
 use crate::telemetry::{self, Family, Kind};
-use crate::{etcd, keyring, kms, proxy, tls};
+use crate::{audit, etcd, keyring, kms, proxy, tls};
 
 /// Which build this is.
 const BUILD_INFO: Family = Family {
@@ -15,6 +15,7 @@ const BUILD_INFO: Family = Family {
 pub fn families() -> impl Iterator<Item = &'static Family> {
     [
         &[BUILD_INFO] as &[_],
+        audit::FAMILIES,
         keyring::FAMILIES,
         keyring::RELOAD_FAMILIES,
         tls::FAMILIES,

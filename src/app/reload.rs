@@ -72,6 +72,7 @@ fn keyring_reloader(settings: &Settings, parts: &Parts) -> keyring::Reloader {
         keyring: Arc::clone(&parts.keyring),
         status: Arc::clone(&parts.config_status),
         permissions: Arc::clone(&parts.permissions),
+        audit: parts.proxy.audit.clone(),
         load: Box::new(move |document| {
             let (keyspace, plugins, in_use) = (keyspace.clone(), Arc::clone(&plugins), in_use.snapshot());
             // Ciphers of thousands of keys take a while to set up, and this runtime also accepts connections.

@@ -14,6 +14,8 @@ use super::checks::checks;
 use super::families::{families, record_build};
 use super::{Error, Settings, forbid_dumps, memory, reload};
 use crate::admin;
+use crate::audit::{self, Audit};
+use crate::keyring::Rule;
 use crate::kms::{self, Plugins};
 use crate::proxy::{Runtimes, Shared, Stage};
 use crate::telemetry::Registry;
@@ -40,10 +42,21 @@ pub fn serve(settings: &Settings) -> Result<(), Error> {
         .build()
         .map_err(Error::Start)?;
     let plugins = Plugins::new(runtime.handle().clone(), kms::Config::default());
-    let parts = build(settings, Arc::new(plugins))?;
+    let (audit, log) = match &settings.audit_log {
+        None => (Audit::default(), None),
+        Some(path) => {
+            let (audit, log) = audit::open(path)?;
+            (audit, Some(log))
+        }
+    };
+    let parts = build(settings, Arc::new(plugins), &audit)?;
     let outcome = runtime.block_on(run(settings, parts, registry));
     // A file that was being read on something that hangs must not keep the process from ending.
     runtime.shutdown_background();
+    audit.stopped(if outcome.is_ok() { "signal" } else { "error" });
+    if let Some(log) = log {
+        log.finish();
+    }
     outcome
 }
 
@@ -62,6 +75,13 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
     };
     let runtimes = Arc::new(Runtimes::start(settings.threads, &shared).map_err(Error::Start)?);
     log_what_is_served(settings, &parts.keyring);
+    let audit = &parts.proxy.audit;
+    audit.started(env!("CARGO_PKG_VERSION"));
+    let keyring = parts.keyring.snapshot();
+    audit.configuration_loaded(&settings.encryption_config, &keyring.fingerprint(), || {
+        keyring.rules().iter().map(Rule::for_audit).collect()
+    });
+    drop(keyring);
 
     let mut admin = JoinSet::new();
     reload::spawn(&mut admin, settings, &parts)?;

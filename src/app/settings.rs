@@ -41,6 +41,8 @@ pub struct Settings {
     pub max_request_bytes: usize,
     /// Streams that one client connection may have open at once.
     pub max_concurrent_streams: u32,
+    /// Where the audit log is written, `-` for standard output; `None`: nowhere.
+    pub audit_log: Option<PathBuf>,
     /// Whether memory is kept out of swap.
     pub memory_lock: MemoryLock,
     /// Threads that serve, at least one.

@@ -193,6 +193,15 @@ pub(super) struct Flags {
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "30s",
           value_parser = humantime::parse_duration, help_heading = "Operation")]
     shutdown_timeout: Duration,
+    /// Write an audit log to this file, one JSON object a line: configurations, uses of keys, values that do not open,
+    /// refusals. `-` is standard output. A file that is renamed is opened anew
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_AUDIT_LOG_PATH",
+        value_name = "FILE",
+        help_heading = "Operation"
+    )]
+    audit_log_path: Option<PathBuf>,
     /// Keep all memory out of swap, keys included: where the system lets it, or else do not start, or not at all
     #[arg(
         long,
@@ -327,6 +336,7 @@ impl Flags {
             },
             max_request_bytes: self.max_request_bytes,
             max_concurrent_streams: self.max_concurrent_streams,
+            audit_log: self.audit_log_path,
             memory_lock: self.memory_lock.into(),
             threads: self
                 .threads

@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use metrics::Counter;
 
 use super::families::KEY_WRITES;
+use crate::audit::KeyUse;
 use crate::types::KeyName;
 use crate::value::ProviderKind;
 
@@ -31,6 +32,7 @@ pub(super) struct KeyWrites {
     provider: ProviderKind,
     key: KeyName,
     count: AtomicU64,
+    used: Arc<KeyUse>,
     exported: OnceLock<Counter>,
 }
 
@@ -44,6 +46,7 @@ impl KeyWrites {
 
     fn new(provider: ProviderKind, key: KeyName) -> Self {
         Self {
+            used: KeyUse::of(provider.to_string(), key.as_str()),
             provider,
             key,
             count: AtomicU64::new(0),
@@ -58,6 +61,7 @@ impl KeyWrites {
             metrics::counter!(KEY_WRITES.name, "provider" => provider, "key" => key)
         });
         exported.increment(1);
+        self.used.note();
         // Each number comes once, on whichever core.
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(text) = warning(self.provider, count) {

@@ -11,6 +11,7 @@ use metrics::{Counter, Histogram};
 
 use super::families::{DURATION, OPENED, OPERATIONS};
 use super::key_writes::KeyWrites;
+use crate::audit::KeyUse;
 use crate::value::{Chain, OpenError, Opened, Provider, SealError};
 
 const TO_STORAGE: &str = "to_storage";
@@ -52,6 +53,8 @@ struct OpenedBy {
     provider: String,
     key: String,
     stale: &'static str,
+    /// `None` for identity, which has no key.
+    used: Option<Arc<KeyUse>>,
     counter: OnceLock<Counter>,
 }
 
@@ -172,6 +175,7 @@ impl Reads {
                 provider: provider.kind().to_string(),
                 key: key.to_owned(),
                 stale,
+                used: (!is_identity).then(|| KeyUse::of(provider.kind().to_string(), key)),
                 counter: OnceLock::new(),
             })
         };
@@ -213,6 +217,9 @@ impl OpenedBy {
             )
         });
         counter.increment(1);
+        if let Some(used) = &self.used {
+            used.note();
+        }
     }
 }
 

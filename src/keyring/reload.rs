@@ -12,7 +12,8 @@ use std::sync::Arc;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::{Error, KeyringHandle};
+use super::{Error, KeyringHandle, Rule};
+use crate::audit::Audit;
 use crate::config::{self, MAX_DOCUMENT_BYTES};
 use crate::files::{self, Contents, Exposure, Permissions, Status, Subject};
 use crate::keyring::Keyring;
@@ -59,6 +60,8 @@ pub struct ReloadConfig {
     pub status: Arc<ReloadStatus>,
     /// What is done about a file that others can read.
     pub permissions: Arc<Permissions>,
+    /// Told of each outcome that is new.
+    pub audit: Audit,
     /// Makes the keyring.
     pub load: Load,
     /// Value of the label `apiserver_id_hash`.
@@ -143,6 +146,11 @@ impl Reloader {
 
     fn put_in_place(&self, keyring: Keyring, fingerprint: Fingerprint) {
         let lost = self.config.keyring.load().lost(&keyring);
+        self.config
+            .audit
+            .configuration_loaded(&self.config.path, &fingerprint, || {
+                keyring.rules().iter().map(Rule::for_audit).collect()
+            });
         self.config.keyring.store(keyring);
         self.config.status.loaded(fingerprint);
         self.metrics.succeeded(&self.config.status.snapshot());
@@ -172,6 +180,7 @@ impl Reloader {
         let text = describe(&self.config.path, error);
         self.metrics.failed();
         if self.config.status.failed(text.clone()) {
+            self.config.audit.reload_refused(&self.config.path, &text);
             tracing::error!(
                 error = text,
                 "the new encryption provider configuration is refused; the one in use stays"

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::{fmt, ptr};
 
 use super::Error;
+use crate::audit;
 use crate::config::{self, EncryptionConfiguration, ResourceSelector};
 use crate::keyspace::{KeySpace, Scope, Span};
 use crate::kms::{Plugin, Plugins};
@@ -29,6 +30,15 @@ impl Rule {
     /// What writes and reads their values.
     pub fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    /// The rule as the audit log has it: names.
+    pub fn for_audit(&self) -> audit::Rule {
+        let names = |provider: &Provider| {
+            let keys = provider.key_names().iter().map(ToString::to_string);
+            (provider.kind().to_string(), keys.collect())
+        };
+        audit::Rule::new(&self.selector, self.chain.readers().map(names))
     }
 
     /// Whether no key can ever be the rule's: its resource is neither built in nor of a group with a dot, a misspelt

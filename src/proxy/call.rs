@@ -21,6 +21,7 @@ pub(super) async fn serve(
     body: RecvStream,
     respond: SendResponse<Bytes>,
     budget: Budget,
+    peer: &str,
 ) {
     let mut respond = Responder::new(respond, budget);
     // With the query, if there is one: gRPC has none, and etcd does not know such a method.
@@ -38,7 +39,8 @@ pub(super) async fn serve(
         route(worker, treatment, request, body, &mut respond).await
     } else {
         meters::refused("unknown_rpc");
-        Err(Fault::status(Code::Unimplemented, unknown_text(path.as_str())))
+        let text = unknown_text(path.as_str());
+        Err(Fault::Refused("unknown_rpc", Code::Unimplemented, text))
     };
     match outcome {
         Ok(()) => {
@@ -49,6 +51,9 @@ pub(super) async fn serve(
         Err(fault) => {
             if !matches!(fault, Fault::Gone) {
                 tracing::debug!(path = path.path(), ?fault, "call ended by the proxy");
+            }
+            if let Fault::Refused(reason, _, text) = &fault {
+                worker.config.audit.access_refused(reason, peer, path.path(), text);
             }
             respond.fail(&fault);
         }

@@ -19,7 +19,7 @@ use super::meters::Level;
 use super::worker::Worker;
 use super::{Stage, call, http as plain_http};
 use crate::tls;
-use crate::transport::{Accepted, Coalesced, Flusher, Stream};
+use crate::transport::{Accepted, Coalesced, Flusher, Socket, Stream};
 
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -65,13 +65,19 @@ pub(super) async fn serve(
 ) -> Result<(), ConnectionError> {
     worker.meters.accepted.increment(1);
     let _open = Level::one_more(worker.meters.connections.clone());
-    let Some((stream, is_http2)) = in_time(&worker, greet(&worker, accepted, session)).await? else {
+    let socket = accepted.into_socket().map_err(ConnectionError::Socket)?;
+    let peer: Rc<str> = socket.peer_host().into();
+    let greeted = in_time(&worker, greet(&worker, socket, session)).await;
+    if let Err(ConnectionError::Tls(error)) = &greeted {
+        worker.config.audit.access_refused("tls", &peer, "TLS handshake", error);
+    }
+    let Some((stream, is_http2)) = greeted? else {
         return Ok(());
     };
     if is_http2 {
-        http2(worker, stream, flusher).await
+        http2(worker, stream, flusher, peer).await
     } else {
-        Ok(plain_http::serve(&worker, stream).await?)
+        Ok(plain_http::serve(&worker, stream, &peer).await?)
     }
 }
 
@@ -91,10 +97,9 @@ async fn in_time<T>(
 /// Completes the TLS handshake and finds out which protocol follows.
 async fn greet(
     worker: &Worker,
-    accepted: Accepted,
+    socket: Socket,
     session: Option<Arc<ServerConfig>>,
 ) -> Result<(Stream, bool), ConnectionError> {
-    let socket = accepted.into_socket().map_err(ConnectionError::Socket)?;
     let mut stream = match session {
         None => Stream::plain(socket),
         Some(config) => Stream::server(
@@ -121,7 +126,7 @@ async fn greet(
     Ok((stream.with_read_ahead(seen.freeze()), is_http2))
 }
 
-async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher) -> Result<(), ConnectionError> {
+async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher, peer: Rc<str>) -> Result<(), ConnectionError> {
     let mut builder = server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -158,7 +163,7 @@ async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher) -> Result<(
                 None => return Ok(()),
                 Some(accepted) => {
                     let (request, respond) = accepted?;
-                    tokio::task::spawn_local(dispatch(Rc::clone(&worker), request, respond, budget.clone()));
+                    tokio::task::spawn_local(dispatch(Rc::clone(&worker), request, respond, budget.clone(), Rc::clone(&peer)));
                 }
             },
             _ = stage.changed() => {}
@@ -167,12 +172,18 @@ async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher) -> Result<(
 }
 
 /// gRPC, or one of the plain HTTP endpoints asked for over HTTP/2.
-async fn dispatch(worker: Rc<Worker>, request: Request<RecvStream>, respond: SendResponse<Bytes>, budget: Budget) {
+async fn dispatch(
+    worker: Rc<Worker>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    budget: Budget,
+    peer: Rc<str>,
+) {
     let (parts, body) = request.into_parts();
     if is_grpc(&parts) {
-        call::serve(&worker, parts, body, respond, budget).await;
+        call::serve(&worker, parts, body, respond, budget, &peer).await;
     } else {
-        plain_http::respond(&worker, &parts, respond).await;
+        plain_http::respond(&worker, &parts, respond, &peer).await;
     }
 }
 

@@ -63,6 +63,8 @@ pub(super) fn code_name(code: u16) -> &'static str {
 pub(super) enum Fault {
     /// The client is told so.
     Status(Code, String),
+    /// The same, because it may not have what it asks for: why, in one word.
+    Refused(&'static str, Code, String),
     /// The same, on a watch: only after a pause, because etcd's client reopens a watch without one.
     UpstreamLost(String),
     /// The client has gone; nobody is there to be told.
@@ -123,7 +125,10 @@ impl Fault {
             Refusal::Seal { source, .. } => format!("etcd-encryption-proxy: {refusal}: {source}"),
             _ => refusal.to_string(),
         };
-        Self::status(code, text)
+        match code {
+            Code::FailedPrecondition => Self::status(code, text),
+            _ => Self::Refused(refusal.reason(), code, text),
+        }
     }
 
     /// An answer of etcd's that must not be passed on. `DATA_LOSS` ends a watch for good and is retried by nobody; neither is
@@ -148,7 +153,7 @@ impl Fault {
     /// The code's number; `Gone` has none.
     pub(super) fn code(&self) -> Option<u16> {
         match self {
-            Self::Status(code, _) => Some(*code as u16),
+            Self::Status(code, _) | Self::Refused(_, code, _) => Some(*code as u16),
             Self::UpstreamLost(_) => Some(Code::Unavailable as u16),
             Self::Gone => None,
         }
@@ -157,7 +162,7 @@ impl Fault {
     /// What the client sees: `grpc-status` and `grpc-message`.
     pub(super) fn write_to(&self, headers: &mut HeaderMap) {
         let (code, text) = match self {
-            Self::Status(code, text) => (*code, text.as_str()),
+            Self::Status(code, text) | Self::Refused(_, code, text) => (*code, text.as_str()),
             Self::UpstreamLost(text) => (Code::Unavailable, text.as_str()),
             Self::Gone => (Code::Unavailable, ""),
         };

@@ -18,16 +18,16 @@ use super::connection::HANDSHAKE_TIMEOUT;
 use super::meters;
 use super::worker::Worker;
 use crate::etcd;
-use crate::transport::{Dialer, Stream};
+use crate::transport::Stream;
 
 /// Paths that are relayed, each with what may follow it below.
 const RELAYED: [&str; 5] = ["/version", "/health", "/livez", "/readyz", "/metrics"];
 
 /// Serves one HTTP/1.1 connection until it ends or the proxy drains.
-pub(super) async fn serve(worker: &Worker, stream: Stream) -> Result<(), hyper::Error> {
+pub(super) async fn serve(worker: &Worker, stream: Stream, peer: &str) -> Result<(), hyper::Error> {
     let service = service_fn(|request: Request<Incoming>| async move {
         let (parts, _) = request.into_parts();
-        let answer = answer(&worker.config.http_members, &parts.method, parts.uri.path_and_query()).await;
+        let answer = answer(worker, peer, &parts.method, parts.uri.path_and_query()).await;
         Ok::<_, Infallible>(answer.map(Full::new))
     });
     let connection = http1::Builder::new()
@@ -45,13 +45,13 @@ pub(super) async fn serve(worker: &Worker, stream: Stream) -> Result<(), hyper::
 }
 
 /// Answers a request that came over HTTP/2 without being gRPC.
-pub(super) async fn respond(worker: &Worker, request: &http::request::Parts, mut respond: SendResponse<Bytes>) {
-    let answer = answer(
-        &worker.config.http_members,
-        &request.method,
-        request.uri.path_and_query(),
-    )
-    .await;
+pub(super) async fn respond(
+    worker: &Worker,
+    request: &http::request::Parts,
+    mut respond: SendResponse<Bytes>,
+    peer: &str,
+) {
+    let answer = answer(worker, peer, &request.method, request.uri.path_and_query()).await;
     let (parts, body) = answer.into_parts();
     // A client that left meanwhile needs no answer.
     if let Ok(mut stream) = respond.send_response(Response::from_parts(parts, ()), body.is_empty())
@@ -62,9 +62,14 @@ pub(super) async fn respond(worker: &Worker, request: &http::request::Parts, mut
     }
 }
 
-async fn answer(members: &[Dialer], method: &Method, path: Option<&PathAndQuery>) -> Response<Bytes> {
+async fn answer(worker: &Worker, peer: &str, method: &Method, path: Option<&PathAndQuery>) -> Response<Bytes> {
     let Some(path) = path.filter(|path| is_relayed(path.path())) else {
-        return refusal(path.map_or("", PathAndQuery::path));
+        let path = path.map_or("", PathAndQuery::path);
+        if is_gateway(path) {
+            let text = "the JSON gateway is not served";
+            worker.config.audit.access_refused("json_gateway", peer, path, &text);
+        }
+        return refusal(path);
     };
     if *method != Method::GET && *method != Method::HEAD {
         return text(
@@ -73,7 +78,7 @@ async fn answer(members: &[Dialer], method: &Method, path: Option<&PathAndQuery>
             "Method Not Allowed\n".to_owned(),
         );
     }
-    match etcd::get(members, method.clone(), path).await {
+    match etcd::get(&worker.config.http_members, method.clone(), path).await {
         Ok(response) => end_to_end(response),
         Err(error) => {
             tracing::warn!(path = path.path(), %error, "no etcd member answered an HTTP request");
@@ -99,8 +104,12 @@ fn end_to_end(mut response: Response<Bytes>) -> Response<Bytes> {
     response
 }
 
+fn is_gateway(path: &str) -> bool {
+    path.starts_with("/v3")
+}
+
 fn refusal(path: &str) -> Response<Bytes> {
-    if !path.starts_with("/v3") {
+    if !is_gateway(path) {
         return text(
             StatusCode::NOT_FOUND,
             "text/plain; charset=utf-8",

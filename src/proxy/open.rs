@@ -3,8 +3,8 @@
 use super::families::UNDECRYPTABLE;
 use super::fault::Fault;
 use super::worker::Worker;
-use crate::rewrite::{OpenJob, Progress, Undecryptable};
-use crate::value::Deks;
+use crate::rewrite::{EscapedKey, OpenFailure, OpenJob, Progress, Undecryptable, Unopened};
+use crate::value::{Deks, OpenError, SealedBy};
 use crate::wire::Spliced;
 
 /// Stored bytes that are opened before other calls get their turn: some 50 µs of work.
@@ -24,10 +24,13 @@ pub(super) async fn run(worker: &Worker, mut job: OpenJob) -> Result<Spliced, Fa
                 continue;
             }
             Ok(Progress::Done(opened)) => {
-                tell(&opened.undecryptable);
+                tell(worker, &opened.undecryptable);
                 return Ok(opened.message);
             }
             Err(failure) => {
+                if let OpenFailure::Value { key, sealed_by, source } = &failure {
+                    audit(worker, key, sealed_by.as_deref(), source);
+                }
                 tracing::error!(%failure, cause = std::error::Error::source(&failure), "an answer of etcd was refused");
                 return Err(Fault::refused_answer(&failure));
             }
@@ -36,12 +39,22 @@ pub(super) async fn run(worker: &Worker, mut job: OpenJob) -> Result<Spliced, Fa
     }
 }
 
-fn tell(undecryptable: &Undecryptable) {
+fn tell(worker: &Worker, undecryptable: &Undecryptable) {
     if undecryptable.count() == 0 {
         return;
     }
     metrics::counter!(UNDECRYPTABLE.name).increment(undecryptable.count() as u64);
-    for (key, error) in undecryptable.first() {
+    for Unopened { key, sealed_by, error } in undecryptable.first() {
         tracing::warn!(%key, %error, "a stored value cannot be decrypted; the client gets it as it is stored");
+        audit(worker, key, sealed_by.as_ref(), error);
     }
+}
+
+fn audit(worker: &Worker, key: &EscapedKey, sealed_by: Option<&SealedBy>, error: &OpenError) {
+    // A KMS that is away says nothing about the value.
+    if error.is_transient() {
+        return;
+    }
+    let sealed_by = sealed_by.map(|by| (by.provider.as_str(), by.key.as_str()));
+    worker.config.audit.undecryptable(&key.unquoted(), sealed_by, error);
 }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::Stage;
 use super::meters::Meters;
+use crate::audit::Audit;
 use crate::etcd::Pool;
 use crate::keyring::{Keyring, KeyringHandle};
 use crate::rewrite::{Context, OnUndecryptable};
@@ -38,6 +39,8 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// Streams that one client connection may have open at once.
     pub max_concurrent_streams: u32,
+    /// Where what somebody may have to account for is told.
+    pub audit: Audit,
     /// Members, for plain HTTP requests.
     pub http_members: Arc<[Dialer]>,
 }

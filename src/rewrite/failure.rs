@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use crate::{value::OpenError, wire::WireError};
+use crate::{
+    value::{self, OpenError, SealedBy},
+    wire::WireError,
+};
 
 /// How many bytes of a key are shown.
 const SHOWN_KEY_BYTES: usize = 256;
@@ -20,6 +23,14 @@ impl EscapedKey {
     pub fn new(key: &[u8]) -> Self {
         // One byte more than is shown says that there are more.
         Self(key.get(..=SHOWN_KEY_BYTES).unwrap_or(key).into())
+    }
+
+    /// As it is displayed, but without the quotes: for a place that has its own.
+    pub fn unquoted(&self) -> String {
+        match self.0.get(..SHOWN_KEY_BYTES) {
+            Some(shown) if shown.len() < self.0.len() => format!("{}…", shown.escape_ascii()),
+            _ => self.0.escape_ascii().to_string(),
+        }
     }
 }
 
@@ -52,6 +63,8 @@ pub enum OpenFailure {
     Value {
         /// Whose value.
         key: EscapedKey,
+        /// What the value says that it was sealed by.
+        sealed_by: Option<Box<SealedBy>>,
         /// Why, in kube-apiserver's words.
         source: OpenError,
     },
@@ -68,14 +81,29 @@ impl OpenFailure {
 #[derive(Debug, Default)]
 pub struct Undecryptable {
     count: usize,
-    first: Vec<(EscapedKey, OpenError)>,
+    first: Vec<Unopened>,
+}
+
+/// A value that did not open.
+#[derive(Clone, Debug)]
+pub struct Unopened {
+    /// Whose value.
+    pub key: EscapedKey,
+    /// What it says that it was sealed by.
+    pub sealed_by: Option<SealedBy>,
+    /// Why it did not open, in kube-apiserver's words.
+    pub error: OpenError,
 }
 
 impl Undecryptable {
-    pub(super) fn add(&mut self, key: &[u8], error: OpenError) {
+    pub(super) fn add(&mut self, key: &[u8], stored: &[u8], error: OpenError) {
         self.count += 1;
         if self.first.len() < REMEMBERED {
-            self.first.push((EscapedKey::new(key), error));
+            self.first.push(Unopened {
+                key: EscapedKey::new(key),
+                sealed_by: value::sealed_by(stored),
+                error,
+            });
         }
     }
 
@@ -84,8 +112,8 @@ impl Undecryptable {
         self.count
     }
 
-    /// The first of them, at most 16, each with the reason.
-    pub fn first(&self) -> &[(EscapedKey, OpenError)] {
+    /// The first of them, at most 16.
+    pub fn first(&self) -> &[Unopened] {
         &self.first
     }
 }
@@ -98,6 +126,8 @@ mod tests {
     fn keys_are_shown_as_ascii_and_not_without_end() {
         assert_eq!(EscapedKey::new(b"/a\n\xff\"").to_string(), r#""/a\n\xff\"""#);
         assert_eq!(EscapedKey::new(&[b'a'; 256]).to_string().len(), 258);
+        assert_eq!(EscapedKey::new(b"/a\n").unquoted(), r"/a\n");
+        assert!(EscapedKey::new(&[b'a'; 257]).unquoted().ends_with("a…"));
         let long = EscapedKey::new(&vec![b'a'; 100_000]).to_string();
         assert!(long.ends_with("a\"…") && long.len() < 270);
     }
@@ -106,7 +136,7 @@ mod tests {
     fn undecryptable_values_are_all_counted_and_few_remembered() {
         let mut met = Undecryptable::default();
         for _ in 0..1000 {
-            met.add(b"k", OpenError::Undecryptable);
+            met.add(b"k", b"k8s:enc:", OpenError::Undecryptable);
         }
         assert_eq!((met.count(), met.first().len()), (1000, 16));
     }

@@ -275,9 +275,13 @@ impl OpenJob {
                     && !(policy.waits_for_kms && source.is_transient());
                 if policy.may_fail && !passes {
                     let key = EscapedKey::new(key);
-                    return Err(OpenFailure::Value { key, source });
+                    return Err(OpenFailure::Value {
+                        key,
+                        sealed_by: value::sealed_by(stored).map(Box::new),
+                        source,
+                    });
                 }
-                self.undecryptable.add(key, source);
+                self.undecryptable.add(key, stored, source);
                 if !sealed && !stored.is_empty() {
                     let frame = self.script.enter(parent, kv.extent);
                     self.script.remove(frame, kv.field.0, kv.field.1);

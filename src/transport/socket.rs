@@ -36,6 +36,16 @@ impl Socket {
         Ok(Self::Tcp(stream))
     }
 
+    /// The peer's address without its port, which tells it from others for longer than one connection.
+    pub fn peer_host(&self) -> String {
+        match self {
+            Self::Tcp(stream) => stream
+                .peer_addr()
+                .map_or_else(|_| "disconnected".to_owned(), |addr| addr.ip().to_string()),
+            Self::Unix(_) => "unix".to_owned(),
+        }
+    }
+
     /// The peer's address for a log line; unix peers have none.
     pub fn peer(&self) -> String {
         match self {

@@ -31,6 +31,37 @@ pub fn is_sealed(stored: &[u8]) -> bool {
     stored.starts_with(SEALED)
 }
 
+/// What a sealed value says of itself by its first bytes, whether or not any rule lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedBy {
+    /// The kind of provider: `aescbc`, `kms v2`.
+    pub provider: String,
+    /// Its key's name, for a KMS the plugin's. Cut at a colon, if the name has one.
+    pub key: String,
+}
+
+/// What `stored` says that it was sealed by. `None` if it says nothing, or something that can't be shown.
+pub fn sealed_by(stored: &[u8]) -> Option<SealedBy> {
+    // As much as a name in a configuration could reasonably have, and a bound on what is copied.
+    const LONGEST: usize = 256;
+    let mut parts = stored.strip_prefix(SEALED)?.splitn(4, |&byte| byte == b':');
+    let mut part = || {
+        let part = str::from_utf8(parts.next()?).ok()?;
+        (part.len() <= LONGEST && !part.contains(char::is_control)).then_some(part)
+    };
+    let (kind, version, key) = (part()?, part()?, part()?);
+    // Without a colon behind it, it is no name but the rest of something else.
+    parts.next()?;
+    let provider = match (kind, version) {
+        (_, "v1") if kind != "kms" => kind.to_owned(),
+        _ => format!("{kind} {version}"),
+    };
+    Some(SealedBy {
+        provider,
+        key: key.to_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +74,29 @@ mod tests {
         assert!(!is_sealed(b""));
         assert!(!is_sealed(b"K8s:enc:aescbc:v1:"));
         assert!(!is_sealed(b" k8s:enc:aescbc:v1:"));
+    }
+
+    #[test]
+    fn a_sealed_value_names_its_provider_and_key_and_shows_nothing_else() {
+        for (stored, expected) in [
+            (&b"k8s:enc:aescbc:v1:key1:\x01\x02"[..], Some(("aescbc", "key1"))),
+            (b"k8s:enc:kms:v2:vault:\x01", Some(("kms v2", "vault"))),
+            (b"k8s:enc:kms:v1:vault:", Some(("kms v1", "vault"))),
+            (b"k8s:enc:new:v7:k:", Some(("new v7", "k"))),
+            (b"k8s:enc:aescbc:v1:key1", None),
+            (b"k8s:enc:aescbc:v1:\xff\xfe:", None),
+            (b"k8s:enc:aescbc:v1:\x1b[31m:", None),
+            (b"k8s:enc:", None),
+            (b"plain", None),
+        ] {
+            let expected = expected.map(|(provider, key)| SealedBy {
+                provider: provider.to_owned(),
+                key: key.to_owned(),
+            });
+            assert_eq!(sealed_by(stored), expected, "{}", stored.escape_ascii());
+        }
+        let long = [b"k8s:enc:aescbc:v1:", &[b'a'; 300][..], b":"].concat();
+        assert_eq!(sealed_by(&long), None);
     }
 
     #[test]

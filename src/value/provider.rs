@@ -205,13 +205,11 @@ impl Transformer for Provider {
         deks: &Deks,
         out: &mut Vec<u8>,
     ) -> Result<Range<usize>, SealError> {
-        match &self.0 {
-            Kind::AesCbc(keys) => keys.chain.lay_out(key, plaintext, nonces, deks, out),
-            _ => {
-                self.to_storage(key, plaintext, nonces, deks, out)?;
-                Ok(out.len()..out.len())
-            }
+        if let Kind::AesCbc(keys) = &self.0 {
+            return keys.chain.lay_out(key, plaintext, nonces, deks, out);
         }
+        self.to_storage(key, plaintext, nonces, deks, out)?;
+        Ok(out.len()..out.len())
     }
 
     fn finish(&self, laid_out: Vec<&mut [u8]>) {

@@ -18,6 +18,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod audit;
 mod both_paths;
 mod config_verbs;
 mod descriptor;

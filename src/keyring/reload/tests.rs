@@ -43,6 +43,7 @@ impl World {
             path,
             status: Arc::new(ReloadStatus::new(keyring.fingerprint())),
             keyring: Arc::new(KeyringHandle::new(keyring)),
+            audit: Audit::default(),
             permissions: Arc::new(Permissions::new(is_strict)),
             load: Box::new(move |bytes| Box::pin(std::future::ready(load(&bytes)))),
             instance: "test".to_owned(),

@@ -84,6 +84,7 @@ fn plaintext_is_a_failure_unless_identity_reads_it() {
                 read(&world, SECRET, stored),
                 Err(OpenFailure::Value {
                     key: crate::rewrite::EscapedKey::new(SECRET),
+                    sealed_by: None,
                     source: OpenError::NoMatchingPrefix
                 })
             );
