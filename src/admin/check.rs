@@ -144,6 +144,7 @@ mod tests {
         Some((report.is_healthy, report.text))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "what it is compared with may be none")]
     fn is(is_healthy: bool, text: &str) -> Option<(bool, String)> {
         Some((is_healthy, text.to_owned()))
     }
