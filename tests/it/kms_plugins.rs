@@ -413,6 +413,8 @@ async fn a_v2_seed_writes_on_for_its_grace_reads_for_ever_and_rotates_with_the_k
         (Ok(true), Ok(false))
     );
 
+    drop(cold);
+
     // The plugin goes back: so do we.
     plugin.behaviour().key = 0;
     bounded(async {
