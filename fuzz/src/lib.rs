@@ -25,6 +25,7 @@ pub mod wire_fields;
 pub mod wire_script;
 
 mod generate;
+mod kms;
 mod normal;
 mod opened;
 mod sent;

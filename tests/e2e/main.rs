@@ -16,6 +16,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod kms;
 mod kube;
 
 use common::config;

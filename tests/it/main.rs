@@ -25,6 +25,7 @@ mod descriptor;
 mod greedy;
 mod hostile;
 mod kms;
+mod kms_outage;
 mod kms_plugins;
 mod kv;
 mod memory;

@@ -84,8 +84,8 @@ impl Behaviour {
         self.plaintext.clone().map_or_else(|| unwrap(wrapped), Ok)
     }
 
-    fn key_id(&self, instead: &Option<String>) -> String {
-        instead.clone().unwrap_or_else(|| format!("key-{}", self.key))
+    fn key_id(&self, instead: Option<&String>) -> String {
+        instead.cloned().unwrap_or_else(|| format!("key-{}", self.key))
     }
 }
 
@@ -132,7 +132,7 @@ impl v2::key_management_service_server::KeyManagementService for V2 {
     async fn status(&self, _request: Request<v2::StatusRequest>) -> Result<Response<v2::StatusResponse>, Status> {
         let (behaviour, _call) = self.0.begin(&self.0.counts.status, b"").await?;
         Ok(Response::new(v2::StatusResponse {
-            key_id: behaviour.key_id(&behaviour.status_key_id),
+            key_id: behaviour.key_id(behaviour.status_key_id.as_ref()),
             version: behaviour.version.unwrap_or_else(|| "v2".to_owned()),
             healthz: behaviour.healthz.unwrap_or_else(|| "ok".to_owned()),
         }))
@@ -144,7 +144,7 @@ impl v2::key_management_service_server::KeyManagementService for V2 {
         let (behaviour, _call) = self.0.begin(&self.0.counts.encrypt, &request.plaintext).await?;
         Ok(Response::new(v2::EncryptResponse {
             ciphertext: behaviour.wrapped(&request.plaintext),
-            key_id: behaviour.key_id(&behaviour.encrypt_key_id),
+            key_id: behaviour.key_id(behaviour.encrypt_key_id.as_ref()),
             annotations: behaviour.annotations.into_iter().collect::<HashMap<_, _>>(),
         }))
     }
