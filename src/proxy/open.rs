@@ -1,6 +1,5 @@
 //! Opens the values of one answer without keeping the runtime from its other calls, and tells of those that do not open.
 
-use super::families::UNDECRYPTABLE;
 use super::fault::Fault;
 use super::worker::Worker;
 use crate::rewrite::{OpenJob, Progress, Undecryptable};
@@ -24,7 +23,7 @@ pub(super) async fn run(worker: &Worker, mut job: OpenJob) -> Result<Spliced, Fa
                 continue;
             }
             Ok(Progress::Done(opened)) => {
-                tell(&opened.undecryptable);
+                tell(worker, &opened.undecryptable);
                 return Ok(opened.message);
             }
             Err(failure) => {
@@ -36,11 +35,11 @@ pub(super) async fn run(worker: &Worker, mut job: OpenJob) -> Result<Spliced, Fa
     }
 }
 
-fn tell(undecryptable: &Undecryptable) {
+fn tell(worker: &Worker, undecryptable: &Undecryptable) {
     if undecryptable.count() == 0 {
         return;
     }
-    metrics::counter!(UNDECRYPTABLE.name).increment(undecryptable.count() as u64);
+    worker.meters.undecryptable.increment(undecryptable.count() as u64);
     for (key, error) in undecryptable.first() {
         tracing::warn!(%key, %error, "a stored value cannot be decrypted; the client gets it as it is stored");
     }
