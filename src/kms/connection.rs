@@ -25,6 +25,9 @@ const ORIGIN: &str = "http://localhost";
 /// two fields of 1 KiB.
 pub(super) const MAX_MESSAGE: usize = 1024 * 1024;
 
+/// What begins the text of tonic's own status for a channel that takes no call.
+const NOT_READY: &str = "Service was not ready";
+
 /// Waits between tries to reach a plugin double from the first to the last of these.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_millis(250);
@@ -99,6 +102,11 @@ impl Connection {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) => match lost(&status) {
                     Some(cause) => why = Some(cause),
+                    None if status.message().starts_with(NOT_READY) => {
+                        // The channel itself has ended, and would say so for ever.
+                        self.leave(&channel);
+                        why = Some(status.message().to_owned());
+                    }
                     None => {
                         return Err(CallError::Status {
                             code: status.code(),
