@@ -31,6 +31,10 @@ lint: tools ## Formatting, clippy, dependencies and documentation, warnings deni
 	cargo deny --log-level error check bans licenses sources
 	RUSTDOCFLAGS='--deny warnings' cargo doc --no-deps --document-private-items
 
+.PHONY: dashboard
+dashboard: tools ## A real Prometheus before a proxy at work answers every query of the dashboard
+	cargo test --locked --test it -- --ignored --exact --nocapture observed::every_panel_has_data
+
 .PHONY: bench
 bench: tools ## What a value costs to seal and to open
 	cargo bench

@@ -139,14 +139,16 @@ mod tests {
         ]
     }
 
-    async fn ask(path: &str, query: &str) -> Option<(bool, String)> {
+    /// Whether it is healthy, and the text.
+    type Answer = Option<(bool, String)>;
+
+    async fn ask(path: &str, query: &str) -> Answer {
         let report = answer(&checks(), path, query).await?;
         Some((report.is_healthy, report.text))
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "what it is compared with may be none")]
-    fn is(is_healthy: bool, text: &str) -> Option<(bool, String)> {
-        Some((is_healthy, text.to_owned()))
+    fn is(is_healthy: bool, text: &str) -> Answer {
+        Answer::from((is_healthy, text.to_owned()))
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use metrics::{Counter, Gauge, Histogram};
 use super::clock::Latencies;
 use super::families::{
     ACCEPTED, ADDED_LATENCY, CONNECTIONS, HANDSHAKE_FAILURES, IN_FLIGHT, RECEIVED, REFUSED, REQUESTS, SENT,
-    UPSTREAM_LATENCY, WATCHES,
+    UNDECRYPTABLE, UPSTREAM_LATENCY, WATCHES,
 };
 use super::fault::{self, CODES};
 use super::rpcs::RPCS;
@@ -18,6 +18,7 @@ use crate::transport::ByteMeter;
 pub(super) struct Meters {
     /// One for each line of [`RPCS`], and one for what has no line.
     rpcs: Vec<RpcMeter>,
+    pub(super) undecryptable: Counter,
     pub(super) open_watches: Gauge,
     pub(super) connections: Gauge,
     pub(super) accepted: Counter,
@@ -43,6 +44,7 @@ impl Meters {
         let known = RPCS.iter().map(|(service, method, _)| label(service, method));
         Self {
             rpcs: known.chain(["unknown"]).map(RpcMeter::new).collect(),
+            undecryptable: metrics::counter!(UNDECRYPTABLE.name),
             open_watches: metrics::gauge!(WATCHES.name),
             connections: metrics::gauge!(CONNECTIONS.name),
             accepted: metrics::counter!(ACCEPTED.name),

@@ -1,6 +1,5 @@
 //! Opens the values of one answer without keeping the runtime from its other calls, and tells of those that do not open.
 
-use super::families::UNDECRYPTABLE;
 use super::fault::Fault;
 use super::worker::Worker;
 use crate::rewrite::{EscapedKey, OpenFailure, OpenJob, Progress, Undecryptable, Unopened};
@@ -43,7 +42,7 @@ fn tell(worker: &Worker, undecryptable: &Undecryptable) {
     if undecryptable.count() == 0 {
         return;
     }
-    metrics::counter!(UNDECRYPTABLE.name).increment(undecryptable.count() as u64);
+    worker.meters.undecryptable.increment(undecryptable.count() as u64);
     for Unopened { key, sealed_by, error } in undecryptable.first() {
         tracing::warn!(%key, %error, "a stored value cannot be decrypted; the client gets it as it is stored");
         audit(worker, key, sealed_by.as_ref(), error);

@@ -36,6 +36,20 @@ impl Version {
     }
 }
 
+/// `prometheus` or `promtool`.
+///
+/// # Panics
+/// Where it is absent.
+pub fn prometheus_tool(name: &str) -> PathBuf {
+    let path = cache().join("prometheus").join(name);
+    assert!(
+        path.is_file(),
+        "no {name} at {}: run tests/install-tools.sh",
+        path.display()
+    );
+    path
+}
+
 /// The folder outside the checkout that holds what is fetched or built once.
 pub fn cache() -> PathBuf {
     env::var_os("XDG_CACHE_HOME")

@@ -30,6 +30,7 @@ mod kms_plugins;
 mod kv;
 mod memory;
 mod metadata;
+mod observed;
 mod outages;
 mod passed_on;
 mod range_stream;
