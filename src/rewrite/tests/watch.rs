@@ -146,3 +146,29 @@ fn progress_requests_and_cancels_pass() {
         assert_eq!(sent.expect("it is allowed").into_bytes(), message);
     }
 }
+
+#[test]
+fn open_watches_are_those_confirmed_and_not_cancelled() {
+    let world = World::new();
+    let mut session = watch(&world, POD, b"");
+    let mut open_after = |created, canceled, keys: &[&[u8]]| {
+        let response = WatchResponse {
+            created,
+            canceled,
+            ..response(1, false, keys)
+        };
+        shown(&mut session, &world, &response);
+        session.open_watches()
+    };
+    assert_eq!(open_after(true, false, &[]), 1);
+    assert_eq!(open_after(true, false, &[]), 2);
+    assert_eq!(open_after(false, false, &[POD]), 2);
+    // Refused: etcd confirms and cancels in one.
+    assert_eq!(open_after(true, true, &[]), 2);
+    assert_eq!(open_after(false, true, &[]), 1);
+    assert_eq!(open_after(false, true, &[]), 0);
+    assert_eq!(open_after(false, true, &[]), 0);
+    // One that cannot be read is judged where it is opened, not where it is counted.
+    assert!(session.response(b"\x18\xff".as_slice().into(), &world.ctx()).is_ok());
+    assert_eq!(session.open_watches(), 0);
+}
