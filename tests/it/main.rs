@@ -38,6 +38,7 @@ mod rules;
 mod state_prefix;
 mod storm;
 mod tls;
+mod traces;
 mod transcript;
 mod twins;
 mod upstream;
