@@ -18,6 +18,7 @@ pub mod review;
 pub mod rewrite;
 pub mod telemetry;
 pub mod tls;
+pub mod traces;
 pub mod transport;
 pub mod types;
 pub mod value;

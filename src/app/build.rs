@@ -12,6 +12,7 @@ use crate::keyspace::KeySpace;
 use crate::kms::Plugins;
 use crate::proxy;
 use crate::tls::{ClientSessions, ClientTls, ServerTls, Side};
+use crate::traces::Traces;
 use crate::transport::{Dialer, Endpoint, ListenUrl};
 use crate::{etcd, tls};
 
@@ -38,7 +39,12 @@ pub(super) struct Renewed<T> {
 
 /// Builds all of it, or says what is doubtful. Binds nothing, and connects nothing but KMS plugins, which it does not wait
 /// for.
-pub(super) fn build(settings: &Settings, plugins: Arc<Plugins>, audit: &Audit) -> Result<Parts, Error> {
+pub(super) fn build(
+    settings: &Settings,
+    plugins: Arc<Plugins>,
+    audit: &Audit,
+    traces: &Traces,
+) -> Result<Parts, Error> {
     check_listeners(settings)?;
     check_prefixes(settings)?;
     let permissions = Arc::new(Permissions::new(settings.strict_permissions));
@@ -53,6 +59,7 @@ pub(super) fn build(settings: &Settings, plugins: Arc<Plugins>, audit: &Audit) -
         max_request_bytes: settings.max_request_bytes,
         max_concurrent_streams: settings.max_concurrent_streams,
         audit: audit.clone(),
+        traces: traces.clone(),
         http_members,
     };
     let upstream = etcd::Config {

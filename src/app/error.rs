@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::Unlockable;
-use crate::{audit, config, files, keyring, keyspace, telemetry, tls, transport};
+use crate::{audit, config, files, keyring, keyspace, telemetry, tls, traces, transport};
 
 /// Why `serve` did not start, or ended.
 #[derive(Debug, Error)]
@@ -85,6 +85,9 @@ pub enum Error {
     /// Metrics are set up twice.
     #[error(transparent)]
     Registry(#[from] telemetry::RegistryError),
+    /// Spans can't be exported.
+    #[error("--distributed-tracing-address")]
+    Traces(#[from] traces::Error),
     /// The audit log can't be written.
     #[error("--audit-log-path")]
     Audit(#[from] audit::Error),

@@ -1,7 +1,7 @@
 //! Every metric family of the process: each room names its own, and only here they come together.
 
 use crate::telemetry::{self, Family, Kind};
-use crate::{audit, etcd, keyring, kms, proxy, tls};
+use crate::{audit, etcd, keyring, kms, proxy, tls, traces};
 
 /// Which build this is.
 const BUILD_INFO: Family = Family {
@@ -16,6 +16,7 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
     [
         &[BUILD_INFO] as &[_],
         audit::FAMILIES,
+        traces::FAMILIES,
         keyring::FAMILIES,
         keyring::RELOAD_FAMILIES,
         tls::FAMILIES,

@@ -19,6 +19,7 @@ use crate::keyring::Rule;
 use crate::kms::{self, Plugins};
 use crate::proxy::{Runtimes, Shared, Stage};
 use crate::telemetry::Registry;
+use crate::traces::{self, Traces};
 use crate::transport::{ListenUrl, Listener};
 
 /// Pause after a failure to accept, such as too many open files.
@@ -49,8 +50,18 @@ pub fn serve(settings: &Settings) -> Result<(), Error> {
             (audit, Some(log))
         }
     };
-    let parts = build(settings, Arc::new(plugins), &audit)?;
+    let (traces, export) = match &settings.traces {
+        None => (Traces::default(), None),
+        Some(config) => {
+            let (traces, export) = runtime.block_on(async { traces::start(config) })?;
+            (traces, Some(export))
+        }
+    };
+    let parts = build(settings, Arc::new(plugins), &audit, &traces)?;
     let outcome = runtime.block_on(run(settings, parts, registry));
+    if let Some(export) = export {
+        runtime.block_on(export.finish());
+    }
     // A file that was being read on something that hangs must not keep the process from ending.
     runtime.shutdown_background();
     audit.stopped(if outcome.is_ok() { "signal" } else { "error" });

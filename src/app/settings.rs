@@ -7,6 +7,7 @@ use super::MemoryLock;
 use crate::keyspace::EtcdPrefix;
 use crate::rewrite::OnUndecryptable;
 use crate::tls::{ClientFiles, ServerFiles};
+use crate::traces;
 use crate::transport::{Endpoint, ListenUrl};
 use crate::types::StatePrefix;
 
@@ -43,6 +44,8 @@ pub struct Settings {
     pub max_concurrent_streams: u32,
     /// Where the audit log is written, `-` for standard output; `None`: nowhere.
     pub audit_log: Option<PathBuf>,
+    /// Which calls are traced, and for whom; `None`: none.
+    pub traces: Option<traces::Config>,
     /// Whether memory is kept out of swap.
     pub memory_lock: MemoryLock,
     /// Threads that serve, at least one.

@@ -11,6 +11,7 @@ use crate::keyspace::EtcdPrefix;
 use crate::rewrite::OnUndecryptable;
 use crate::telemetry::Format;
 use crate::tls::{Allowed, ClientAuth, ClientFiles, ServerFiles};
+use crate::traces;
 use crate::transport::{Endpoint, ListenUrl};
 use crate::types::StatePrefix;
 
@@ -202,6 +203,41 @@ pub(super) struct Flags {
         help_heading = "Operation"
     )]
     audit_log_path: Option<PathBuf>,
+    /// Trace calls over OTLP: those that the client traces, and as many more as the sampling rate says
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_ENABLE_DISTRIBUTED_TRACING", action = ArgAction::Set, num_args = 0..=1,
+          require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL",
+          help_heading = "Operation")]
+    enable_distributed_tracing: bool,
+    /// The collector, which takes OTLP over gRPC without TLS
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_DISTRIBUTED_TRACING_ADDRESS",
+        value_name = "HOST:PORT",
+        default_value = "localhost:4317",
+        help_heading = "Operation"
+    )]
+    distributed_tracing_address: String,
+    /// Name of this service in traces
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_DISTRIBUTED_TRACING_SERVICE_NAME",
+        value_name = "NAME",
+        default_value = "etcd-encryption-proxy",
+        help_heading = "Operation"
+    )]
+    distributed_tracing_service_name: String,
+    /// Name of this process in traces
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_DISTRIBUTED_TRACING_INSTANCE_ID",
+        value_name = "ID",
+        help_heading = "Operation"
+    )]
+    distributed_tracing_instance_id: Option<String>,
+    /// Of a million calls of which the client does not say whether it traces them, how many are traced
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_DISTRIBUTED_TRACING_SAMPLING_RATE", value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u32).range(0..=1_000_000), help_heading = "Operation")]
+    distributed_tracing_sampling_rate: u32,
     /// Keep all memory out of swap, keys included: where the system lets it, or else do not start, or not at all
     #[arg(
         long,
@@ -337,6 +373,12 @@ impl Flags {
             max_request_bytes: self.max_request_bytes,
             max_concurrent_streams: self.max_concurrent_streams,
             audit_log: self.audit_log_path,
+            traces: self.enable_distributed_tracing.then_some(traces::Config {
+                address: self.distributed_tracing_address,
+                service_name: self.distributed_tracing_service_name,
+                instance_id: self.distributed_tracing_instance_id,
+                sampling_rate: self.distributed_tracing_sampling_rate,
+            }),
             memory_lock: self.memory_lock.into(),
             threads: self
                 .threads

@@ -17,7 +17,7 @@ use crate::rewrite::UnaryRpc;
 /// Serves one call to its end.
 pub(super) async fn serve(
     worker: &Worker,
-    request: Parts,
+    mut request: Parts,
     body: RecvStream,
     respond: SendResponse<Bytes>,
     budget: Budget,
@@ -34,6 +34,7 @@ pub(super) async fn serve(
         Lookup::Known(line, treatment) => (Some(line), Some(treatment)),
         Lookup::Unknown => (None, None),
     };
+    let traced = worker.config.traces.begin(path.path(), &mut request.headers);
     let _under_way = worker.meters.begun(line);
     let outcome = if let Some(treatment) = treatment {
         route(worker, treatment, request, body, &mut respond).await
@@ -57,6 +58,9 @@ pub(super) async fn serve(
             }
             respond.fail(&fault);
         }
+    }
+    if let Some(call) = traced {
+        call.end(respond.code(), respond.clock.upstream());
     }
     worker.meters.ended(line, respond.code());
 }

@@ -41,6 +41,11 @@ impl Clock {
         self.answer_ready = Some(Instant::now());
     }
 
+    /// When etcd was asked and when it had answered.
+    pub(super) fn upstream(&self) -> Option<(Instant, Instant)> {
+        Some((self.asked?, self.answered?))
+    }
+
     /// `None` for a call that etcd did not answer, or of another kind.
     pub(super) fn latencies(&self) -> Option<Latencies> {
         let (asked, answered) = (self.asked?, self.answered?);

@@ -11,6 +11,7 @@ use crate::audit::Audit;
 use crate::etcd::Pool;
 use crate::keyring::{Keyring, KeyringHandle};
 use crate::rewrite::{Context, OnUndecryptable};
+use crate::traces::Traces;
 use crate::transport::Dialer;
 use crate::types::StatePrefix;
 use crate::value::Deks;
@@ -41,6 +42,8 @@ pub struct Config {
     pub max_concurrent_streams: u32,
     /// Where what somebody may have to account for is told.
     pub audit: Audit,
+    /// Where calls are traced.
+    pub traces: Traces,
     /// Members, for plain HTTP requests.
     pub http_members: Arc<[Dialer]>,
 }

@@ -29,7 +29,7 @@ fn event(path: &Path, event: &str) -> Option<Value> {
     lines(path).into_iter().find(|line| line["event"] == event)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_happens_to_a_proxy_is_in_its_audit_log() {
     let etcd = Etcd::start(Version::V3_5).await;
     let folder = TempDir::new().unwrap();
@@ -83,6 +83,7 @@ async fn what_happens_to_a_proxy_is_in_its_audit_log() {
     proxy
         .process()
         .wait_for("a key's first use", |_| event(&path, "key_first_used"));
+    drop(client);
     proxy.process().signal("TERM");
     assert!(proxy.process().wait().success());
 

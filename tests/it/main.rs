@@ -39,6 +39,7 @@ mod rules;
 mod state_prefix;
 mod storm;
 mod tls;
+mod traces;
 mod transcript;
 mod twins;
 mod upstream;
