@@ -65,7 +65,7 @@ async fn what_is_exported_is_what_is_described() {
     let all: BTreeSet<_> = families().map(|family| family.name).collect();
     let unseen: Vec<_> = all.difference(&seen).copied().collect();
     assert_eq!(unseen, NEED_AN_EVENT, "{text}");
-    scene.check_values(&text);
+    Scene::check_values(&text);
     lint(&text);
 }
 

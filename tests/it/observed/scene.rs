@@ -83,7 +83,7 @@ impl Scene {
     }
 
     /// The figures of one round of traffic.
-    pub fn check_values(&self, metrics: &str) {
+    pub fn check_values(metrics: &str) {
         let named = "k-2026-01-02T03:04:05Z";
         for line in [
             r#"apiserver_storage_transformation_operations_total{resource="pods",transformation_type="to_storage",transformer_prefix="k8s:enc:kms:v1:one:",status="OK"} 1"#,
