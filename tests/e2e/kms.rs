@@ -33,7 +33,9 @@ async fn stored(etcd: &Etcd, name: &str) -> Vec<u8> {
 #[ignore = "needs kube-apiserver: make e2e"]
 async fn what_was_written_with_kms_v1_without_the_proxy_is_read_through_it() {
     let etcd = Etcd::start(Version::V3_4).await;
-    let plugin = Plugin::start();
+    // 1.20 sends the socket's path as `:authority`, which this plugin's server, like any in Rust, refuses unless it looks
+    // like a host's name; that of an abstract socket does.
+    let plugin = Plugin::start_abstract();
     let alone = ApiServer::start(&etcd.endpoint(), Some(&document(&plugin)));
     every_verb(&alone);
     for name in ["one-more", "two-more", "three-more"] {
@@ -56,10 +58,4 @@ async fn what_was_written_with_kms_v1_without_the_proxy_is_read_through_it() {
     assert!(plugin.counts().encrypts() >= wrapped + 2, "a key for each write");
     every_verb(&api);
     only_secrets_are_sealed(&etcd).await;
-    drop(api);
-    drop(proxy);
-
-    // Back to kube-apiserver alone: what it wrote itself is still there.
-    let alone = ApiServer::start(&etcd.endpoint(), Some(&document(&plugin)));
-    assert_eq!(alone.secret("three-more"), "by kube-apiserver");
 }
