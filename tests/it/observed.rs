@@ -20,16 +20,21 @@ use crate::common::process::Process;
 use crate::common::tools::prometheus_tool;
 use scene::Scene;
 
-/// Families that a proxy shows only once something has gone wrong, been changed or come twice; [`Scene`] has none of that.
-const NEED_AN_EVENT: [&str; 9] = [
+/// Families that a proxy shows only once something has gone wrong, been changed or come twice, or with an audit log or traces;
+/// [`Scene`] has none of that.
+const NEED_AN_EVENT: [&str; 13] = [
     "apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds",
     "apiserver_encryption_config_controller_automatic_reloads_total",
     "apiserver_envelope_encryption_dek_cache_inter_arrival_time_seconds",
     "apiserver_envelope_encryption_invalid_key_id_from_status_total",
     "apiserver_storage_data_key_generation_failures_total",
     "apiserver_storage_envelope_transformation_cache_misses_total",
+    "etcd_encryption_proxy_audit_events_lost_total",
+    "etcd_encryption_proxy_audit_events_total",
     "etcd_encryption_proxy_certificate_reloads_total",
     "etcd_encryption_proxy_kms_key_id_changes_total",
+    "etcd_encryption_proxy_spans_dropped_total",
+    "etcd_encryption_proxy_spans_exported_total",
     "etcd_encryption_proxy_upstream_failovers_total",
 ];
 
