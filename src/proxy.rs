@@ -13,6 +13,7 @@ mod fault;
 mod frame;
 #[doc(hidden)]
 pub mod fuzz;
+mod heartbeat;
 mod http;
 mod meters;
 mod named;
@@ -28,6 +29,7 @@ mod watch;
 mod worker;
 
 pub use families::FAMILIES;
+pub use heartbeat::Heartbeats;
 pub use runtimes::{Runtimes, Shared};
 pub use worker::Config;
 

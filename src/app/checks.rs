@@ -15,11 +15,21 @@ use crate::admin::{Check, Outcome};
 use crate::config::KmsApiVersion;
 use crate::files::State;
 use crate::kms::Plugin;
-use crate::proxy::Stage;
+use crate::proxy::{Heartbeats, Stage};
 
 /// All of them, in the order in which they are told.
-pub(super) fn checks(settings: &Settings, parts: &Parts, stage: &watch::Receiver<Stage>) -> Arc<[Check]> {
-    let mut checks = vec![Check::new("ping", || Ok(None)).vital(), etcd(parts), config(parts)];
+pub(super) fn checks(
+    settings: &Settings,
+    parts: &Parts,
+    heartbeats: Heartbeats,
+    stage: &watch::Receiver<Stage>,
+) -> Arc<[Check]> {
+    let mut checks = vec![
+        Check::new("ping", || Ok(None)).vital(),
+        runtimes(heartbeats),
+        etcd(parts),
+        config(parts),
+    ];
     checks.extend(certificates(parts));
     checks.extend(kms(settings, parts));
     let stage = stage.clone();
@@ -28,6 +38,18 @@ pub(super) fn checks(settings: &Settings, parts: &Parts, stage: &watch::Receiver
         Stage::Draining | Stage::Stopped => Err("the proxy is shutting down".to_owned()),
     }));
     checks.into()
+}
+
+/// What only a restart can mend.
+fn runtimes(heartbeats: Heartbeats) -> Check {
+    let check = Check::new("runtimes", move || match heartbeats.stuck() {
+        None => Ok(None),
+        Some((index, silence)) => Err(format!(
+            "the thread proxy-{index} has not got to its tasks for {} s",
+            silence.as_secs()
+        )),
+    });
+    check.vital()
 }
 
 fn etcd(parts: &Parts) -> Check {

@@ -100,7 +100,7 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
         let registry = registry.clone();
         async move { registry.upkeep().await }
     });
-    let checks = checks(settings, &parts, &stage);
+    let checks = checks(settings, &parts, runtimes.heartbeats(), &stage);
     for (listener, url) in metrics.into_iter().zip(&settings.listen_metrics) {
         tracing::info!(url = listener.url(), "serving metrics and health");
         let subject = admin::State {

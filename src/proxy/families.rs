@@ -9,6 +9,7 @@ pub const FAMILIES: &[Family] = &[
     REFUSED,
     ADDED_LATENCY,
     UPSTREAM_LATENCY,
+    UNAVAILABLE,
     UNDECRYPTABLE,
     WATCHES,
     CONNECTIONS,
@@ -66,6 +67,13 @@ pub(super) const UNDECRYPTABLE: Family = Family {
     name: "etcd_encryption_proxy_undecryptable_values_total",
     kind: Kind::Counter,
     help: "Stored values that no key of their rule opens, each time one is read, whatever the client got in their place.",
+    labels: &[],
+};
+
+pub(super) const UNAVAILABLE: Family = Family {
+    name: "etcd_encryption_proxy_unavailable_values_total",
+    kind: Kind::Counter,
+    help: "Values of watches and of answers to writes that were passed on as they are stored, because their KMS could not be asked.",
     labels: &[],
 };
 

@@ -8,7 +8,7 @@ use metrics::{Counter, Gauge, Histogram};
 use super::clock::Latencies;
 use super::families::{
     ACCEPTED, ADDED_LATENCY, CONNECTIONS, HANDSHAKE_FAILURES, IN_FLIGHT, RECEIVED, REFUSED, REQUESTS, SENT,
-    UNDECRYPTABLE, UPSTREAM_LATENCY, WATCHES,
+    UNAVAILABLE, UNDECRYPTABLE, UPSTREAM_LATENCY, WATCHES,
 };
 use super::fault::{self, CODES};
 use super::rpcs::RPCS;
@@ -19,6 +19,7 @@ pub(super) struct Meters {
     /// One for each line of [`RPCS`], and one for what has no line.
     rpcs: Vec<RpcMeter>,
     pub(super) undecryptable: Counter,
+    pub(super) unavailable: Counter,
     pub(super) open_watches: Gauge,
     pub(super) connections: Gauge,
     pub(super) accepted: Counter,
@@ -45,6 +46,7 @@ impl Meters {
         Self {
             rpcs: known.chain(["unknown"]).map(RpcMeter::new).collect(),
             undecryptable: metrics::counter!(UNDECRYPTABLE.name),
+            unavailable: metrics::counter!(UNAVAILABLE.name),
             open_watches: metrics::gauge!(WATCHES.name),
             connections: metrics::gauge!(CONNECTIONS.name),
             accepted: metrics::counter!(ACCEPTED.name),

@@ -39,10 +39,11 @@ pub(super) async fn run(worker: &Worker, mut job: OpenJob) -> Result<Spliced, Fa
 }
 
 fn tell(worker: &Worker, undecryptable: &Undecryptable) {
-    if undecryptable.count() == 0 {
+    if undecryptable.first().is_empty() {
         return;
     }
     worker.meters.undecryptable.increment(undecryptable.count() as u64);
+    worker.meters.unavailable.increment(undecryptable.unavailable() as u64);
     for Unopened { key, sealed_by, error } in undecryptable.first() {
         tracing::warn!(%key, %error, "a stored value cannot be decrypted; the client gets it as it is stored");
         audit(worker, key, sealed_by.as_ref(), error);

@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::heartbeat::Heartbeats;
 use super::meters::Meters;
 use super::worker::{CALL_WINDOW, Config, STREAM_WINDOW, Worker};
 use super::{Stage, connection};
@@ -38,6 +39,7 @@ type Handover = (Accepted, Option<Arc<ServerConfig>>);
 pub struct Runtimes {
     threads: Vec<(mpsc::UnboundedSender<Handover>, JoinHandle<()>)>,
     next: AtomicUsize,
+    heartbeats: Heartbeats,
 }
 
 impl Runtimes {
@@ -46,13 +48,21 @@ impl Runtimes {
     /// # Errors
     /// The system gave no thread, or no event queue for one.
     pub fn start(count: usize, shared: &Shared) -> io::Result<Self> {
-        let threads = (0..count.max(1))
-            .map(|index| start_one(index, shared.clone()))
+        let count = count.max(1);
+        let heartbeats = Heartbeats::new(count);
+        let threads = (0..count)
+            .map(|index| start_one(index, shared.clone(), heartbeats.clone()))
             .collect::<io::Result<_>>()?;
         Ok(Self {
             threads,
             next: AtomicUsize::new(0),
+            heartbeats,
         })
+    }
+
+    /// Whether all of them still get to their tasks.
+    pub fn heartbeats(&self) -> Heartbeats {
+        self.heartbeats.clone()
     }
 
     /// Hands `accepted` to the next runtime in turn.
@@ -75,7 +85,11 @@ impl Runtimes {
     }
 }
 
-fn start_one(index: usize, shared: Shared) -> io::Result<(mpsc::UnboundedSender<Handover>, JoinHandle<()>)> {
+fn start_one(
+    index: usize,
+    shared: Shared,
+    heartbeats: Heartbeats,
+) -> io::Result<(mpsc::UnboundedSender<Handover>, JoinHandle<()>)> {
     let (queue_tx, queue) = mpsc::unbounded_channel();
     let thread =
         std::thread::Builder::new().name(format!("proxy-{index}")).spawn(
@@ -83,7 +97,10 @@ fn start_one(index: usize, shared: Shared) -> io::Result<(mpsc::UnboundedSender<
                 .enable_all()
                 .build_local(LocalOptions::default())
             {
-                Ok(runtime) => runtime.block_on(run(index, shared, queue)),
+                Ok(runtime) => runtime.block_on(async {
+                    tokio::task::spawn_local(heartbeats.run(index));
+                    run(index, shared, queue).await;
+                }),
                 Err(error) => tracing::error!(%error, "cannot start a runtime"),
             },
         )?;

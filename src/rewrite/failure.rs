@@ -81,6 +81,7 @@ impl OpenFailure {
 #[derive(Debug, Default)]
 pub struct Undecryptable {
     count: usize,
+    unavailable: usize,
     first: Vec<Unopened>,
 }
 
@@ -97,7 +98,12 @@ pub struct Unopened {
 
 impl Undecryptable {
     pub(super) fn add(&mut self, key: &[u8], stored: &[u8], error: OpenError) {
-        self.count += 1;
+        let counter = if error.is_transient() {
+            &mut self.unavailable
+        } else {
+            &mut self.count
+        };
+        *counter += 1;
         if self.first.len() < REMEMBERED {
             self.first.push(Unopened {
                 key: EscapedKey::new(key),
@@ -107,9 +113,14 @@ impl Undecryptable {
         }
     }
 
-    /// How many there were.
+    /// How many there were that no key of their rule opens.
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// How many more there were whose KMS could not be asked: nothing is known of them.
+    pub fn unavailable(&self) -> usize {
+        self.unavailable
     }
 
     /// The first of them, at most 16.

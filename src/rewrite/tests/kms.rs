@@ -103,7 +103,8 @@ impl World {
         let job = WatchSession::new().response(response.encode_to_vec().into(), &self.ctx(&deks));
         let (opened, waited) = self.run(job.unwrap().unwrap());
         let opened = opened.unwrap();
-        let passed_on = opened.undecryptable.count();
+        assert_eq!(opened.undecryptable.count(), 0, "an outage is no corruption");
+        let passed_on = opened.undecryptable.unavailable();
         (
             WatchResponse::decode(opened.message.into_bytes()).unwrap(),
             waited,
