@@ -188,7 +188,7 @@ async fn etcd_stops_and_starts_under_load() {
         let load = Load::start(proxy.url(), Tolerance::Unavailable);
         load.progress(100).await;
         for _ in 0..3 {
-            etcd.kill();
+            etcd.kill_or_stop();
             etcd.spawn();
             load.progress(100).await;
         }
