@@ -172,6 +172,36 @@ fn an_event_whose_previous_value_waits_is_opened_once_and_whole() {
     }
 }
 
+/// Whether an event waits is found out before any of it is opened: what was at hand then must be so until it is open.
+#[test]
+fn an_event_is_opened_whole_however_soon_a_cache_forgets() {
+    let world = World::new();
+    let [kv, prev_kv] = [1, 2].map(|number| world.stored(number));
+    let event = Event {
+        kv: Some(kv.clone()),
+        prev_kv: Some(prev_kv.clone()),
+        ..Event::default()
+    };
+    for at_hand in [vec![], vec![kv.clone()], vec![prev_kv.clone()], vec![kv, prev_kv]] {
+        world.plugin.gives_once.store(false, Relaxed);
+        world.plugin.forget();
+        let warm = RangeResponse {
+            kvs: at_hand,
+            ..RangeResponse::default()
+        };
+        world.read(&warm).0.unwrap();
+        world.plugin.gives_once.store(true, Relaxed);
+        let (seen, waited, passed_on) = world.watched(vec![event.clone()]);
+        assert_eq!((seen.events.len(), passed_on), (1, 0));
+        let seen = &seen.events[0];
+        assert_eq!(
+            (seen.kv.clone(), seen.prev_kv.clone()),
+            (Some(plain(1)), Some(plain(2)))
+        );
+        assert_eq!(waited, usize::from(warm.kvs.len() < 2));
+    }
+}
+
 #[test]
 fn an_outage_fails_a_read_but_ends_no_watch() {
     let world = World::new();
