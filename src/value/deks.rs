@@ -41,8 +41,8 @@ struct Inner {
     fresh: Vec<(usize, Result<FreshDek, KmsFailure>)>,
     /// How many of them have been taken since the message was begun anew.
     taken: usize,
-    /// Who is to make the next one.
-    wanted: Option<Arc<dyn KmsV1Keys>>,
+    /// Who is to make the next ones, in that order.
+    wanted: Vec<Arc<dyn KmsV1Keys>>,
 }
 
 type Id = (usize, [u8; 32]);
@@ -73,7 +73,8 @@ type V2 = (Arc<dyn KmsV2Keys>, WrappedDek<'static>);
 impl Deks {
     /// Whether nothing more should be noted before what is missing has been fetched.
     pub fn is_full(&self) -> bool {
-        self.lock().missing >= MAX_MISSING
+        let inner = self.lock();
+        inner.missing + inner.wanted.len() >= MAX_MISSING
     }
 
     /// Asks the plugins for all that is missing, and forgets what has not been of use since the last time: its values are open
@@ -88,11 +89,8 @@ impl Deks {
         let v1 = join_all(v1.map(|(id, (keys, wrapped))| async move { (id, keys.unwrap(wrapped).await) }));
         let v2 = missing(&mut inner.v2).into_iter();
         let v2 = join_all(v2.map(|(id, (keys, wrapped))| async move { (id, keys.unwrap(wrapped).await) }));
-        let fresh = inner.wanted.take().map(|keys| {
-            let id = address(&keys);
-            async move { (id, keys.generate().await) }
-        });
-        let fresh = join_all(fresh);
+        let wanted = std::mem::take(&mut inner.wanted).into_iter();
+        let fresh = join_all(wanted.map(|keys| async move { (address(&keys), keys.generate().await) }));
         let (v1, v2, fresh) = futures_util::join!(v1, v2, fresh);
         inner.v1.extend(v1.into_iter().map(|(id, dek)| (id, Slot::held(dek))));
         inner.v2.extend(v2.into_iter().map(|(id, dek)| (id, Slot::held(dek))));
@@ -110,13 +108,13 @@ impl Deks {
         match inner.fresh.get(inner.taken) {
             // Each pass over a message takes them in the same order; were it another, a DEK of another plugin must not be
             // taken for one of this.
-            Some((id, fresh)) if *id == address(keys) => {
+            Some((id, fresh)) if *id == address(keys) && inner.wanted.is_empty() => {
                 inner.taken += 1;
                 fresh.clone().map_err(SealError::Kms)
             }
             _ => {
                 inner.fresh.truncate(inner.taken);
-                inner.wanted = Some(Arc::clone(keys));
+                inner.wanted.push(Arc::clone(keys));
                 Err(SealError::Pending)
             }
         }
