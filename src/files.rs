@@ -14,6 +14,6 @@ mod watcher;
 
 pub use follow::{Subject, follow};
 pub use permissions::{Exposure, Permissions};
-pub use read::{Contents, Error, fingerprint, read, read_stream};
+pub use read::{Contents, Error, check_kind, fingerprint, read, read_stream};
 pub use status::{Failure, State, Status};
 pub use watcher::{Change, POLL, Watcher};

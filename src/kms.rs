@@ -21,6 +21,7 @@ mod pulse;
 mod text;
 mod v1;
 mod v2;
+mod wrapping;
 
 use std::time::Duration;
 
@@ -42,11 +43,13 @@ pub struct Config {
     /// How long a bad one does.
     pub fresh_bad: Duration,
     /// How long a v2 plugin's seed writes on after the last good look began. After that writes are refused: the key may
-    /// have been disabled, and nobody would know.
+    /// have been disabled, and nobody would know. The clock of this is not set by anybody, and stands still while the machine
+    /// sleeps, as kube-apiserver's does.
     pub write_grace: Duration,
     /// From one throw-away call of a v2 plugin's Encrypt to the next, made only to see its annotations.
     pub annotation_poll: Duration,
-    /// Calls of one plugin that are under way at once, at least one.
+    /// Calls of one plugin that are under way at once for requests, at least one: so many to open and, with v1, as many to
+    /// seal.
     pub concurrency: usize,
     /// Seeds and DEKs of one v2 plugin that are kept, beside those that this process has made.
     pub cached_deks: usize,

@@ -4,9 +4,16 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
 
 /// For the owner alone: names of Secrets are in it.
 const MODE: u32 = 0o600;
+
+/// How long the reader of a pipe is given to make room for a line.
+const FULL_PIPE: Duration = Duration::from_millis(200);
 
 /// An open log.
 #[derive(Debug)]
@@ -47,11 +54,35 @@ impl Place {
                 out.write_all(lines)?;
                 out.flush()
             }
-            Self::File { file, .. } => file.write_all(lines),
+            Self::File { file, .. } => write_all(file, lines),
         }
     }
 }
 
+/// Writes all of it. A pipe that is full is waited for only so long.
+fn write_all(file: &mut File, mut rest: &[u8]) -> io::Result<()> {
+    let until = Instant::now() + FULL_PIPE;
+    while !rest.is_empty() {
+        match file.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
+                thread::sleep(FULL_PIPE / 20);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Opens without waiting: a pipe that nobody reads from fails, be it now or when it is full, and does not hold up all that
+/// comes after. To a file it makes no difference.
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(MODE).open(path)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(MODE)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
 }

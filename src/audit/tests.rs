@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use rustix::fs::{FileType, Mode};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -109,6 +110,25 @@ fn a_file_that_is_rotated_away_is_opened_anew_and_nothing_is_lost() {
     world.log.finish();
     assert_eq!(events(&lines(&rotated)), ["started"]);
     assert_eq!(events(&lines(&path)), ["stopped"]);
+}
+
+/// One that nobody reads from, and one whose reader has stopped.
+#[test]
+fn a_pipe_is_never_waited_for() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    assert!(matches!(open(&path), Err(Error::Open { .. })));
+    let _reader = fs::File::options().read(true).write(true).open(&path).unwrap();
+    let (audit, log) = open_every(&path, TICK).unwrap();
+    // A pipe takes 64 KiB.
+    for number in 0..65 {
+        audit.reload_refused(Path::new("x"), &format!("{number}{}", "x".repeat(1000)));
+    }
+    while audit.0.as_ref().unwrap().lost.load(Ordering::Relaxed) == 0 {
+        std::thread::sleep(TICK);
+    }
+    log.finish();
 }
 
 #[test]

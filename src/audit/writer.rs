@@ -19,6 +19,9 @@ use super::{Error, Message, Queue, key_use, written};
 /// minute.
 const LAST_USED_EVERY: Duration = Duration::from_secs(3600);
 
+/// How long the end of the process waits for the last lines to be written.
+const LONGEST_END: Duration = Duration::from_secs(5);
+
 /// The open log. Events are written for as long as the process lives, or until [`Log::finish`].
 #[derive(Debug)]
 pub struct Log {
@@ -51,10 +54,24 @@ impl Log {
         Ok(Self { queue, thread })
     }
 
-    /// Writes what is in the queue and when each key was last used, and ends. Blocks until that is done.
+    /// Writes what is in the queue and when each key was last used, and ends. Blocks until that is done, at most for some
+    /// seconds: whoever reads the log, or the system beneath it, may have stopped for good.
     pub fn finish(self) {
-        // Waits for room if there is none: the thread makes some.
-        let _ = self.queue.sender.send(Message::End);
+        self.finish_within(LONGEST_END);
+    }
+
+    fn finish_within(self, bound: Duration) {
+        let until = Instant::now() + bound;
+        let mut is_asked = false;
+        while !self.thread.is_finished() {
+            // Where there is no room for it, the thread makes some.
+            is_asked = is_asked || self.queue.sender.try_send(Message::End).is_ok();
+            if Instant::now() >= until {
+                tracing::error!("the audit log takes nothing: its last events are lost");
+                return;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
         if self.thread.join().is_err() {
             tracing::error!("the audit log's thread panicked");
         }
@@ -162,5 +179,29 @@ impl Writer {
         if !std::mem::replace(&mut self.is_failing, true) {
             tracing::error!(%error, "the audit log cannot be written; its events are lost");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, AtomicUsize};
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_takes_nothing_does_not_hold_up_the_end() {
+        let (sender, _messages) = sync_channel(0);
+        let queue = Arc::new(Queue {
+            sender,
+            waiting: AtomicUsize::new(0),
+            lost: AtomicU64::new(0),
+        });
+        let stuck = thread::spawn(|| {
+            loop {
+                thread::park();
+            }
+        });
+        Log { queue, thread: stuck }.finish_within(Duration::ZERO);
     }
 }

@@ -60,6 +60,24 @@ pub fn read(path: &Path, limit: usize) -> Result<Contents, Error> {
     Ok(Contents { bytes, exposure })
 }
 
+/// Checks that what is at `path` may be read again and again: no pipe or device has come there, which [`read`] could wait
+/// for without end. What cannot be looked at passes, since reading it says more.
+///
+/// # Errors
+/// It is neither a file nor a folder.
+pub fn check_kind(path: &Path) -> Result<(), Error> {
+    match std::fs::metadata(path) {
+        Ok(about) if !about.is_file() && !about.is_dir() => Err(Error::Read {
+            path: path.to_owned(),
+            source: io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is not a regular file, and only those are followed",
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Reads `source`, of at most `limit` bytes, to its end, as [`read`] reads a file; `name` is for errors. Blocks.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 
 use super::{Keyring, key_age};
+use crate::kms::Plugin;
 
 /// Where a request takes its keyring from. A request takes one and keeps it to its end, so that it writes with one
 /// keyring, however often another is stored meanwhile.
@@ -15,6 +16,7 @@ impl KeyringHandle {
     /// Begins with `keyring`.
     pub fn new(keyring: Keyring) -> Self {
         key_age::loaded(&keyring, None);
+        keyring.plugins().iter().for_each(Plugin::put_in_use);
         Self(ArcSwap::from_pointee(keyring))
     }
 
@@ -32,6 +34,7 @@ impl KeyringHandle {
     /// Puts `keyring` in place of the one in use. Snapshots taken before stay as they are.
     pub fn store(&self, keyring: Keyring) {
         key_age::loaded(&keyring, Some(&self.0.load()));
+        keyring.plugins().iter().for_each(Plugin::put_in_use);
         self.0.store(Arc::new(keyring));
     }
 }

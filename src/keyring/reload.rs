@@ -172,7 +172,11 @@ impl Reloader {
     async fn read(&self) -> Result<Contents, ReloadError> {
         let path = self.config.path.clone();
         // A file can lie on something slow; this runtime also accepts connections.
-        let read = tokio::task::spawn_blocking(move || files::read(&path, MAX_DOCUMENT_BYTES)).await;
+        let read = move || {
+            files::check_kind(&path)?;
+            files::read(&path, MAX_DOCUMENT_BYTES)
+        };
+        let read = tokio::task::spawn_blocking(read).await;
         Ok(read.map_err(|_| LoadError::Stopping)??)
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::failure::stopping;
 use crate::types::KeyName;
@@ -33,26 +34,29 @@ where
     where
         F: Future<Output = Outcome<T>> + Send + 'static,
     {
-        let mut answer = match self.lock().entry(key) {
-            Entry::Occupied(flight) => flight.get().clone(),
+        let (mut answer, is_mine) = match self.lock().entry(key.clone()) {
+            Entry::Occupied(flight) => (flight.get().clone(), None),
             Entry::Vacant(place) => {
                 let (tell, answer) = watch::channel(None);
-                let landing = Landing {
-                    flights: Arc::clone(&self.0),
-                    key: place.key().clone(),
-                };
                 place.insert(answer.clone());
-                let call = call();
-                runtime.spawn(async move {
-                    let outcome = call.await;
-                    // Whoever comes from here on finds what is kept of the answer.
-                    drop(landing);
-                    // Fails if nobody waits.
-                    let _ = tell.send(Some(outcome));
-                });
-                answer
+                (answer, Some(tell))
             }
         };
+        // Not under the lock: a runtime that has ended drops what it is given, and the landing takes the lock.
+        if let Some(tell) = is_mine {
+            let landing = Landing {
+                flights: Arc::clone(&self.0),
+                key,
+            };
+            let call = call();
+            runtime.spawn(async move {
+                let outcome = call.await;
+                // Whoever comes from here on finds what is kept of the answer.
+                drop(landing);
+                // Fails if nobody waits.
+                let _ = tell.send(Some(outcome));
+            });
+        }
         let gone = stopping(provider);
         Box::pin(async move {
             match answer.wait_for(Option::is_some).await {
@@ -82,15 +86,25 @@ impl<K: Eq + Hash, T> Drop for Landing<K, T> {
     }
 }
 
-/// Makes a call on `runtime`, for one who waits for it alone. It goes on if nobody does.
+/// Makes a call on `runtime`, for one who waits for it alone. It ends when nobody does: else a client that gives up one
+/// write after the other would leave a plugin with a line of calls that are of no use to anybody.
 pub(super) fn alone<T, F>(runtime: &Handle, provider: &KeyName, call: F) -> Fetch<T>
 where
     T: Send + 'static,
     F: Future<Output = Outcome<T>> + Send + 'static,
 {
-    let task = runtime.spawn(call);
+    let mut task = Abandoned(runtime.spawn(call));
     let gone = stopping(provider);
-    Box::pin(async move { task.await.unwrap_or(Err(gone)) })
+    Box::pin(async move { (&mut task.0).await.unwrap_or(Err(gone)) })
+}
+
+/// A task that ends when this is dropped.
+struct Abandoned<T>(JoinHandle<T>);
+
+impl<T> Drop for Abandoned<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 #[cfg(test)]
@@ -137,5 +151,33 @@ mod tests {
         runtime.shutdown_background();
         assert_eq!(fetch.await, Err(stopping(&KeyName::new("p"))));
         assert!(flights.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_has_ended_is_told() {
+        let flights = Flights::<u8, ()>::new();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let handle = runtime.handle().clone();
+        runtime.shutdown_background();
+        let fetch = flights.join(&handle, &KeyName::new("p"), 1, std::future::pending);
+        assert_eq!(fetch.await, Err(stopping(&KeyName::new("p"))));
+        assert!(flights.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_call_for_one_ends_with_whoever_wanted_it() {
+        let (here, call) = tokio::sync::oneshot::channel::<()>();
+        let fetch = alone(&Handle::current(), &KeyName::new("p"), async move {
+            let _call = call;
+            std::future::pending::<Outcome<()>>().await
+        });
+        tokio::task::yield_now().await;
+        drop(fetch);
+        // Closed when the call is dropped.
+        let mut here = here;
+        here.closed().await;
     }
 }

@@ -96,7 +96,7 @@ const ARRIVAL: Family = Family {
 const HEALTHY: Family = Family {
     name: "etcd_encryption_proxy_kms_healthy",
     kind: Kind::Gauge,
-    help: "Whether a KMS plugin passed the last check, 0 or 1.",
+    help: "Whether a KMS plugin passed the last check, 0 or 1; NaN once no configuration has it.",
     labels: &["provider_name"],
 };
 const KEY_ID_CHANGES: Family = Family {
@@ -175,9 +175,10 @@ pub(super) fn arrival(transformation_type: &'static str, since: Duration) {
     histogram!(ARRIVAL.name, "transformation_type" => transformation_type).record(since);
 }
 
-/// A plugin passed a check or did not.
-pub(super) fn health(provider: &KeyName, is_healthy: bool) {
-    gauge!(HEALTHY.name, "provider_name" => provider.as_str().to_owned()).set(f64::from(u8::from(is_healthy)));
+/// A plugin passed a check or did not; `None` if there is no such plugin any more.
+pub(super) fn health(provider: &KeyName, is_healthy: Option<bool>) {
+    let value = is_healthy.map_or(f64::NAN, |is_healthy| f64::from(u8::from(is_healthy)));
+    gauge!(HEALTHY.name, "provider_name" => provider.as_str().to_owned()).set(value);
 }
 
 /// A plugin named another key.

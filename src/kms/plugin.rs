@@ -153,6 +153,11 @@ impl Plugin {
         }
     }
 
+    /// Has metrics tell of its health: a configuration that is in use from now on has it.
+    pub fn put_in_use(&self) {
+        self.pulse().put_in_use();
+    }
+
     fn pulse(&self) -> &Pulse {
         match &self.0 {
             Kind::V1(v1) => v1.pulse(),

@@ -1,7 +1,9 @@
 //! Whether one plugin is well: checks that are never made twice at once nor more often than is of use, and what the last
 //! one found. Knows no protocol.
 
-use std::sync::{Arc, Weak};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -12,6 +14,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{Config, metrics};
 use crate::types::KeyName;
+
+/// How many plugins in use have a name: two, while one takes the place of another.
+static IN_USE: LazyLock<std::sync::Mutex<HashMap<KeyName, usize>>> = LazyLock::new(std::sync::Mutex::default);
 
 /// Why a plugin is not well, fit to be shown.
 pub(super) type Ailment = Arc<str>;
@@ -32,6 +37,9 @@ pub(super) struct Pulse {
     last: Mutex<Option<(Instant, Result<(), Ailment>)>>,
     state: ArcSwap<State>,
     examined: watch::Sender<bool>,
+    /// Whether a configuration in use has it. Until then metrics say nothing of it: nobody's values depend on it, and it may
+    /// have the name of one on which they do.
+    is_in_use: AtomicBool,
 }
 
 /// The last finding, and since when it is so.
@@ -52,6 +60,17 @@ impl Pulse {
                 since: SystemTime::now(),
             }),
             examined: watch::Sender::new(false),
+            is_in_use: AtomicBool::new(false),
+        }
+    }
+
+    /// Has metrics tell of it from now on, until it is dropped.
+    pub(super) fn put_in_use(&self) {
+        if !self.is_in_use.swap(true, Ordering::Relaxed) {
+            *in_use().entry(self.provider.clone()).or_default() += 1;
+            if *self.examined.borrow() {
+                metrics::health(&self.provider, Some(self.state().ailment.is_none()));
+            }
         }
     }
 
@@ -87,9 +106,33 @@ impl Pulse {
             since: if is_turn { SystemTime::now() } else { before.since },
             ailment,
         }));
-        metrics::health(&self.provider, outcome.is_ok());
         self.examined.send_replace(true);
+        if self.is_in_use.load(Ordering::Relaxed) {
+            metrics::health(&self.provider, Some(outcome.is_ok()));
+        }
     }
+}
+
+/// A plugin that no configuration has any more is neither well nor ill, and must not go on to raise an alarm.
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        if !*self.is_in_use.get_mut() {
+            return;
+        }
+        let mut in_use = in_use();
+        let Some(count) = in_use.get_mut(&self.provider) else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            in_use.remove(&self.provider);
+            metrics::health(&self.provider, None);
+        }
+    }
+}
+
+fn in_use() -> std::sync::MutexGuard<'static, HashMap<KeyName, usize>> {
+    IN_USE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Checks `patient`, unless that was done so short a time ago that its outcome still holds.
@@ -128,5 +171,46 @@ async fn rounds<P: Patient>(weak: Weak<P>) {
             }
         };
         sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[test]
+    fn metrics_tell_of_plugins_in_use_alone() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let name = "a plugin of this test alone";
+        let told = || {
+            let text = recorder.handle().render();
+            let line = text.lines().find(|line| line.contains(name))?;
+            line.rsplit(' ').next().map(str::to_owned)
+        };
+        let pulse = || Pulse::new(KeyName::new(name), Config::default());
+        let ill = || Err(Ailment::from("ill"));
+        ::metrics::with_local_recorder(&recorder, || {
+            let first = pulse();
+            first.conclude(&ill());
+            assert_eq!(told(), None);
+            first.put_in_use();
+            assert_eq!(told().as_deref(), Some("0"));
+            first.conclude(&Ok(()));
+            let refused = pulse();
+            refused.conclude(&ill());
+            drop(refused);
+            assert_eq!(told().as_deref(), Some("1"));
+            let second = pulse();
+            second.conclude(&Ok(()));
+            second.put_in_use();
+            second.put_in_use();
+            drop(first);
+            assert_eq!(told().as_deref(), Some("1"));
+            second.conclude(&ill());
+            drop(second);
+            assert_eq!(told().as_deref(), Some("NaN"));
+        });
     }
 }

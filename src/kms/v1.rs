@@ -16,7 +16,7 @@ use super::failure::CallError;
 use super::flights::{Flights, alone};
 use super::gate::Gate;
 use super::pulse::{Ailment, Patient, Pulse};
-use super::{Config, metrics};
+use super::{Config, metrics, wrapping};
 use crate::types::{KeyName, SecretBytes};
 use crate::value::{DekV1, Fetch, FreshDek, KmsFailure, KmsV1Keys};
 
@@ -34,7 +34,9 @@ pub(super) struct V1<A> {
     name: KeyName,
     api: A,
     runtime: Handle,
-    gate: Gate,
+    /// Apart, so that values which make the plugin take long to say no do not keep others from being written.
+    sealing: Gate,
+    opening: Gate,
     /// By what they are wrapped in. `None`: the configuration wants no cache.
     cache: Option<Cache<Box<[u8]>, Arc<DekV1>>>,
     flights: Flights<Box<[u8]>, Arc<DekV1>>,
@@ -60,7 +62,8 @@ impl<A: ApiV1> V1<A> {
         Self {
             api,
             runtime,
-            gate: Gate::new(config.concurrency),
+            sealing: Gate::new(config.concurrency),
+            opening: Gate::new(config.concurrency),
             cache,
             flights: Flights::new(),
             pulse: Pulse::new(name.clone(), config.clone()),
@@ -97,7 +100,7 @@ impl<A: ApiV1> V1<A> {
             let key = self.api.decrypt(wrapped).await?;
             DekV1::new(&key).ok_or_else(|| unusable(&key))
         };
-        let dek = Arc::new(self.gate.pass(unwrap).await.map_err(|error| error.of(&self.name))?);
+        let dek = Arc::new(self.opening.pass(unwrap).await.map_err(|error| error.of(&self.name))?);
         self.keep(wrapped, &dek);
         Ok(dek)
     }
@@ -110,10 +113,11 @@ impl<A: ApiV1> V1<A> {
         let key = SecretBytes::new(key);
         let wrap = async {
             let wrapped = self.api.encrypt(&key).await?;
+            wrapping::check(&key, [wrapped.as_slice()])?;
             let dek = DekV1::new(&key).ok_or_else(|| unusable(&key))?;
             Ok((dek, wrapped))
         };
-        let made = self.gate.pass(wrap).await;
+        let made = self.sealing.pass(wrap).await;
         metrics::generated(began.elapsed(), made.is_ok());
         let (dek, wrapped) = made.map_err(|error: CallError| error.of(&self.name))?;
         let dek = Arc::new(dek);

@@ -1,6 +1,7 @@
 //! Opens the values of one answer without keeping the runtime from its other calls, and tells of those that do not open.
 
 use super::fault::Fault;
+use super::responder::Responder;
 use super::worker::Worker;
 use crate::rewrite::{EscapedKey, OpenFailure, OpenJob, Progress, Undecryptable, Unopened};
 use crate::value::{Deks, OpenError, SealedBy};
@@ -9,8 +10,9 @@ use crate::wire::Spliced;
 /// Stored bytes that are opened before other calls get their turn: some 50 µs of work.
 const SLICE: usize = 256 * 1024;
 
-/// Runs `job` to its end.
-pub(super) async fn run(worker: &Worker, mut job: OpenJob) -> Result<Spliced, Fault> {
+/// Runs `job` to its end, or until the client is gone: a KMS may take its time, and what nobody waits for must not pile up
+/// meanwhile.
+pub(super) async fn run(worker: &Worker, mut job: OpenJob, respond: &mut Responder) -> Result<Spliced, Fault> {
     // One keyring for the whole answer, kept over the pauses.
     let keyring = worker.keyring.snapshot();
     let mut deks = Deks::default();
@@ -19,7 +21,11 @@ pub(super) async fn run(worker: &Worker, mut job: OpenJob) -> Result<Spliced, Fa
             Ok(Progress::More(rest)) => job = rest,
             Ok(Progress::Waiting(rest)) => {
                 job = rest;
-                deks.fetch().await;
+                let fetch = async {
+                    deks.fetch().await;
+                    Ok(())
+                };
+                respond.unless_gone(fetch).await?;
                 continue;
             }
             Ok(Progress::Done(opened)) => {

@@ -62,7 +62,7 @@ pub(super) async fn serve(
             .responses
             .open(frame.into_message())
             .map_err(|failure| Fault::refused_answer(&failure))?;
-        let message = open::run(worker, job).await?;
+        let message = open::run(worker, job, respond).await?;
         respond.message(message).await?;
     }
     let trailers = frames

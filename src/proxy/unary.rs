@@ -50,7 +50,7 @@ pub(super) async fn serve(
         .response
         .open(received.message)
         .map_err(|failure| Fault::refused_answer(&failure))?;
-    let message = open::run(worker, job).await?;
+    let message = open::run(worker, job, respond).await?;
     respond.clock.answer_ready();
     finish(received.head, message, received.trailers, respond).await
 }

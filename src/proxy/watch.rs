@@ -169,7 +169,8 @@ async fn coming_down(
         open_watches.set(session.borrow().open_watches());
         // None: all its events were the proxy's own, and without them it would read as a progress notification.
         let Some(job) = job else { continue };
-        let message = open::run(worker, job).await?;
+        // Nothing of it is out yet: a stream that is to end need not wait for a KMS.
+        let message = unless_told(&mut told, open::run(worker, job, respond)).await?;
         respond.message(message).await?;
     }
     let trailers = frames

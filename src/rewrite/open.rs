@@ -224,7 +224,7 @@ impl OpenJob {
                     kv.map(|kv| (kv, Policy::EVENT)),
                     prev_kv.map(|kv| (kv, Policy::PREV_KV)),
                 ];
-                // Before either is opened: an event is opened as a whole or not yet.
+                // Before either is opened: an event is opened as a whole or not yet. What is at hand for it now stays so.
                 if both.iter().flatten().any(|(kv, _)| self.is_pending(kv, ctx)) {
                     return Ok(Outcome::Pending);
                 }

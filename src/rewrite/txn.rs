@@ -49,6 +49,7 @@ struct Op<'a> {
 pub(super) fn request(message: &[u8], script: &mut Script, ctx: &Context<'_>) -> Result<Txns, Refusal> {
     let mut txns = vec![TxnPlan::default()];
     let mut ops = 0;
+    let mut pending = None;
     let mut levels = vec![Level {
         fields: Fields::new(message),
         frame: Frame::TOP,
@@ -89,7 +90,15 @@ pub(super) fn request(message: &[u8], script: &mut Script, ctx: &Context<'_>) ->
             }
             Some(member) => {
                 let op = Op { field, request, member };
-                operation(op, frame, script, ctx)?
+                match operation(op, frame, script, ctx) {
+                    Ok(plan) => plan,
+                    // Nothing comes of this pass. What the other puts lack is noted all the same, to be fetched along with it.
+                    Err(refusal) if refusal.is_pending() && !ctx.deks.is_full() => {
+                        pending = Some(refusal);
+                        OpPlan::Empty
+                    }
+                    Err(refusal) => return Err(refusal),
+                }
             }
         };
         if let Some(txn) = txns.get_mut(txn) {
@@ -101,7 +110,7 @@ pub(super) fn request(message: &[u8], script: &mut Script, ctx: &Context<'_>) ->
             branch.push(plan);
         }
     }
-    Ok(Txns(txns))
+    pending.map_or(Ok(Txns(txns)), Err)
 }
 
 /// An operation of the `TxnRequest` `txn` that is no transaction itself.

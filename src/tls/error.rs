@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::files::MAX_FILE_BYTES;
 use super::validity::Warning;
-use crate::files::Exposure;
+use crate::files::{self, Exposure};
 
 /// What is wrong with the TLS files or flags.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +150,9 @@ pub enum Error {
     /// A new certificate of ours that no peer would accept.
     #[error("{0}; no peer would accept it")]
     NotValidNow(Warning),
+    /// Something that is no file has taken a file's place.
+    #[error(transparent)]
+    Kind(files::Error),
     /// The files were replaced again each time they were read.
     #[error("the TLS files change faster than they can be loaded")]
     Restless,

@@ -167,8 +167,11 @@ impl<S: Side> Subject for Reloader<S> {
 
 /// What the files hold, if all of them can be used as they are now.
 fn find<S: Side>(files: &S, permissions: &Permissions, seen: Option<Fingerprint>) -> Result<Found<S::Tls>, Error> {
-    files.admit(permissions)?;
     let paths = files.paths();
+    for path in &paths {
+        files::check_kind(path).map_err(Error::Kind)?;
+    }
+    files.admit(permissions)?;
     let fingerprint = || files::fingerprint(&paths, MAX_FILE_BYTES);
     for _ in 0..MAX_ROUNDS {
         let before = fingerprint();

@@ -11,7 +11,8 @@ use futures_util::future::join_all;
 use super::{DekV1, DekV2, FreshDek, KmsFailure, KmsV1Keys, KmsV2Keys, OpenError, SealError, WrappedDek};
 
 /// How many DEKs are fetched for one message at a time. One that needs more (a list of values that KMS v1 has sealed, each
-/// with its own) is opened so many at a time: this bounds what its DEKs take here, some 500 KiB.
+/// with its own) is opened so many at a time: this bounds what its DEKs take here, some 500 KiB, and as much again for those
+/// that it was opened with just before.
 const MAX_MISSING: usize = 512;
 
 /// Whether a value can be opened with what is at hand.
@@ -40,8 +41,8 @@ struct Inner {
     fresh: Vec<(usize, Result<FreshDek, KmsFailure>)>,
     /// How many of them have been taken since the message was begun anew.
     taken: usize,
-    /// Who is to make the next one.
-    wanted: Option<Arc<dyn KmsV1Keys>>,
+    /// Who is to make the next ones, in that order.
+    wanted: Vec<Arc<dyn KmsV1Keys>>,
 }
 
 type Id = (usize, [u8; 32]);
@@ -51,7 +52,18 @@ type Id = (usize, [u8; 32]);
 enum Slot<M, D> {
     /// To be fetched.
     Missing(M),
-    Fetched(Result<Arc<D>, KmsFailure>),
+    /// Here until the message is done with it.
+    Held {
+        dek: Result<Arc<D>, KmsFailure>,
+        /// Whether it was asked for since the last fetch: a value that is not open yet may want it.
+        is_wanted: bool,
+    },
+}
+
+impl<M, D> Slot<M, D> {
+    fn held(dek: Result<Arc<D>, KmsFailure>) -> Self {
+        Self::Held { dek, is_wanted: true }
+    }
 }
 
 /// Who is to unwrap what.
@@ -61,39 +73,27 @@ type V2 = (Arc<dyn KmsV2Keys>, WrappedDek<'static>);
 impl Deks {
     /// Whether nothing more should be noted before what is missing has been fetched.
     pub fn is_full(&self) -> bool {
-        self.lock().missing >= MAX_MISSING
+        let inner = self.lock();
+        inner.missing + inner.wanted.len() >= MAX_MISSING
     }
 
-    /// Asks the plugins for all that is missing, and forgets what was fetched before for values that are open by now. What
-    /// fails is noted as well: whoever needed it learns why.
+    /// Asks the plugins for all that is missing, and forgets what has not been of use since the last time: its values are open
+    /// by now. What fails is noted as well: whoever needed it learns why.
     ///
-    /// Returns within the plugins' timeouts.
+    /// Returns within the plugins' timeouts, unless others are in line before it.
     pub async fn fetch(&mut self) {
         let inner = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
         inner.missing = 0;
         inner.taken = 0;
-        let v1 = inner.v1.drain().filter_map(|(id, slot)| match slot {
-            Slot::Missing((keys, wrapped)) => Some(async move { (id, keys.unwrap(wrapped).await) }),
-            Slot::Fetched(_) => None,
-        });
-        let v1 = join_all(v1.collect::<Vec<_>>());
-        let v2 = inner.v2.drain().filter_map(|(id, slot)| match slot {
-            Slot::Missing((keys, wrapped)) => Some(async move { (id, keys.unwrap(wrapped).await) }),
-            Slot::Fetched(_) => None,
-        });
-        let v2 = join_all(v2.collect::<Vec<_>>());
-        let fresh = inner.wanted.take().map(|keys| {
-            let id = address(&keys);
-            async move { (id, keys.generate().await) }
-        });
-        let fresh = join_all(fresh);
+        let v1 = missing(&mut inner.v1).into_iter();
+        let v1 = join_all(v1.map(|(id, (keys, wrapped))| async move { (id, keys.unwrap(wrapped).await) }));
+        let v2 = missing(&mut inner.v2).into_iter();
+        let v2 = join_all(v2.map(|(id, (keys, wrapped))| async move { (id, keys.unwrap(wrapped).await) }));
+        let wanted = std::mem::take(&mut inner.wanted).into_iter();
+        let fresh = join_all(wanted.map(|keys| async move { (address(&keys), keys.generate().await) }));
         let (v1, v2, fresh) = futures_util::join!(v1, v2, fresh);
-        inner
-            .v1
-            .extend(v1.into_iter().map(|(id, dek)| (id, Slot::Fetched(dek))));
-        inner
-            .v2
-            .extend(v2.into_iter().map(|(id, dek)| (id, Slot::Fetched(dek))));
+        inner.v1.extend(v1.into_iter().map(|(id, dek)| (id, Slot::held(dek))));
+        inner.v2.extend(v2.into_iter().map(|(id, dek)| (id, Slot::held(dek))));
         inner.fresh.extend(fresh);
     }
 
@@ -108,34 +108,64 @@ impl Deks {
         match inner.fresh.get(inner.taken) {
             // Each pass over a message takes them in the same order; were it another, a DEK of another plugin must not be
             // taken for one of this.
-            Some((id, fresh)) if *id == address(keys) => {
+            Some((id, fresh)) if *id == address(keys) && inner.wanted.is_empty() => {
                 inner.taken += 1;
                 fresh.clone().map_err(SealError::Kms)
             }
             _ => {
                 inner.fresh.truncate(inner.taken);
-                inner.wanted = Some(Arc::clone(keys));
+                inner.wanted.push(Arc::clone(keys));
                 Err(SealError::Pending)
             }
         }
     }
 
-    /// The DEK in `wrapped`, if it has been fetched.
+    /// The DEK in `wrapped`, if it has been fetched or is held.
     pub(super) fn v1(&self, keys: &Arc<dyn KmsV1Keys>, wrapped: &[u8]) -> Result<Arc<DekV1>, OpenError> {
-        let mut sum = [0; 32];
-        sum.copy_from_slice(digest(&SHA256, wrapped).as_ref());
         let inner = &mut *self.lock();
         let missing = || Slot::Missing((Arc::clone(keys), wrapped.to_vec()));
-        lookup(inner.v1.entry((address(keys), sum)), missing, &mut inner.missing)
+        lookup(inner.v1.entry(id_v1(keys, wrapped)), missing, &mut inner.missing)
     }
 
-    /// What is in `wrapped`, if it has been fetched.
+    /// Has the DEK in `wrapped`, which is at hand now, be so until the message is done with it.
+    pub(super) fn hold_v1(&self, keys: &Arc<dyn KmsV1Keys>, wrapped: &[u8], dek: Arc<DekV1>) {
+        self.lock().v1.insert(id_v1(keys, wrapped), Slot::held(Ok(dek)));
+    }
+
+    /// What is in `wrapped`, if it has been fetched or is held.
     pub(super) fn v2(&self, keys: &Arc<dyn KmsV2Keys>, wrapped: &WrappedDek<'_>) -> Result<Arc<DekV2>, OpenError> {
         let inner = &mut *self.lock();
         let missing = || Slot::Missing((Arc::clone(keys), wrapped.clone().into_owned()));
         let id = (address(keys), wrapped.digest());
         lookup(inner.v2.entry(id), missing, &mut inner.missing)
     }
+
+    /// Has what is in `wrapped`, which is at hand now, be so until the message is done with it.
+    pub(super) fn hold_v2(&self, keys: &Arc<dyn KmsV2Keys>, wrapped: &WrappedDek<'_>, dek: Arc<DekV2>) {
+        let id = (address(keys), wrapped.digest());
+        self.lock().v2.insert(id, Slot::held(Ok(dek)));
+    }
+}
+
+/// Takes out what is to be fetched, and leaves of the rest what is still of use.
+fn missing<M, D>(slots: &mut HashMap<Id, Slot<M, D>>) -> Vec<(Id, M)> {
+    let mut missing = Vec::new();
+    for (id, slot) in std::mem::take(slots) {
+        match slot {
+            Slot::Missing(from) => missing.push((id, from)),
+            Slot::Held { dek, is_wanted: true } => {
+                slots.insert(id, Slot::Held { dek, is_wanted: false });
+            }
+            Slot::Held { is_wanted: false, .. } => {}
+        }
+    }
+    missing
+}
+
+fn id_v1(keys: &Arc<dyn KmsV1Keys>, wrapped: &[u8]) -> Id {
+    let mut sum = [0; 32];
+    sum.copy_from_slice(digest(&SHA256, wrapped).as_ref());
+    (address(keys), sum)
 }
 
 fn lookup<M, D>(
@@ -144,8 +174,11 @@ fn lookup<M, D>(
     count: &mut usize,
 ) -> Result<Arc<D>, OpenError> {
     match entry {
-        Entry::Occupied(slot) => match slot.get() {
-            Slot::Fetched(dek) => dek.clone().map_err(OpenError::Kms),
+        Entry::Occupied(mut slot) => match slot.get_mut() {
+            Slot::Held { dek, is_wanted } => {
+                *is_wanted = true;
+                dek.clone().map_err(OpenError::Kms)
+            }
             Slot::Missing(_) => Err(OpenError::Pending),
         },
         Entry::Vacant(slot) => {

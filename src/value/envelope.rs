@@ -10,8 +10,8 @@ use std::sync::Arc;
 use super::{DekV1, DekV2, SeedWriter, WrappedDek};
 use crate::types::KeyName;
 
-/// An answer of a plugin that is yet to come. The call behind it goes on if this is dropped, since others may wait for
-/// the same.
+/// An answer of a plugin that is yet to come. If this is dropped, the call behind it goes on where others may wait for the
+/// same.
 pub type Fetch<T> = Pin<Box<dyn Future<Output = Result<T, KmsFailure>> + Send>>;
 
 /// A plugin gave no key. The text is made for clients and for the log; it holds no key and no plaintext.

@@ -95,8 +95,16 @@ impl Transformer for KmsV1 {
     }
 
     fn survey(&self, body: &[u8], deks: &Deks) -> Need {
-        match split(body).map(|(wrapped, _)| self.dek(wrapped, deks)) {
-            Some(Err(OpenError::Pending)) => Need::Pending,
+        let Some((wrapped, _)) = split(body) else {
+            return Need::Nothing;
+        };
+        if let Some(dek) = self.0.cached(wrapped) {
+            // The cache may have forgotten it by the time that the value is opened.
+            deks.hold_v1(&self.0, wrapped, dek);
+            return Need::Nothing;
+        }
+        match deks.v1(&self.0, wrapped) {
+            Err(OpenError::Pending) => Need::Pending,
             _ => Need::Nothing,
         }
     }

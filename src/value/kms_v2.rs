@@ -147,8 +147,16 @@ impl Transformer for KmsV2 {
     }
 
     fn survey(&self, body: &[u8], deks: &Deks) -> Need {
-        match EncryptedObject::parse(body).map(|object| self.dek(&object.dek, deks)) {
-            Ok(Err(OpenError::Pending)) => Need::Pending,
+        let Ok(EncryptedObject { dek: wrapped, .. }) = EncryptedObject::parse(body) else {
+            return Need::Nothing;
+        };
+        if let Some(dek) = self.0.cached(&wrapped) {
+            // The cache may have forgotten it by the time that the value is opened.
+            deks.hold_v2(&self.0, &wrapped, dek);
+            return Need::Nothing;
+        }
+        match deks.v2(&self.0, &wrapped) {
+            Err(OpenError::Pending) => Need::Pending,
             _ => Need::Nothing,
         }
     }

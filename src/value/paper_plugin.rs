@@ -15,6 +15,8 @@ pub(crate) struct PaperPlugin {
     cache_v2: Mutex<HashMap<[u8; 32], Arc<DekV2>>>,
     /// It keeps no key: every value must ask.
     pub(crate) forgets: AtomicBool,
+    /// It forgets a key as soon as it has given it, as a small cache does that others use as well.
+    pub(crate) gives_once: AtomicBool,
     /// It answers nothing but errors.
     pub(crate) is_down: AtomicBool,
     /// The errors are its last word, not an outage.
@@ -35,6 +37,12 @@ impl PaperPlugin {
         *self.key_id.lock().unwrap() = key_id.to_owned();
     }
 
+    /// It keeps nothing of what it has kept so far.
+    pub(crate) fn forget(&self) {
+        self.cache_v1.lock().unwrap().clear();
+        self.cache_v2.lock().unwrap().clear();
+    }
+
     fn check(&self) -> Result<(), KmsFailure> {
         if self.is_down.load(Relaxed) {
             return Err(KmsFailure {
@@ -50,7 +58,11 @@ impl PaperPlugin {
 
 impl KmsV1Keys for PaperPlugin {
     fn cached(&self, wrapped: &[u8]) -> Option<Arc<DekV1>> {
-        self.cache_v1.lock().unwrap().get(wrapped).cloned()
+        let mut cache = self.cache_v1.lock().unwrap();
+        if self.gives_once.load(Relaxed) {
+            return cache.remove(wrapped);
+        }
+        cache.get(wrapped).cloned()
     }
 
     fn unwrap(self: Arc<Self>, wrapped: Vec<u8>) -> Fetch<Arc<DekV1>> {
@@ -95,7 +107,11 @@ impl KmsV2Keys for PaperPlugin {
     }
 
     fn cached(&self, wrapped: &WrappedDek<'_>) -> Option<Arc<DekV2>> {
-        self.cache_v2.lock().unwrap().get(&wrapped.digest()).cloned()
+        let mut cache = self.cache_v2.lock().unwrap();
+        if self.gives_once.load(Relaxed) {
+            return cache.remove(&wrapped.digest());
+        }
+        cache.get(&wrapped.digest()).cloned()
     }
 
     fn unwrap(self: Arc<Self>, wrapped: WrappedDek<'static>) -> Fetch<Arc<DekV2>> {

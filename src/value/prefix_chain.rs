@@ -91,7 +91,8 @@ pub(super) trait Transformer {
         out: &mut Vec<u8>,
     ) -> Result<Opened, OpenError>;
 
-    /// Notes in `deks` what opening `body` would lack, without opening it. Most transformers lack nothing.
+    /// Notes in `deks` what opening `body` would lack, without opening it, and has it hold what is at hand. Most transformers
+    /// need nothing.
     fn survey(&self, _body: &[u8], _deks: &Deks) -> Need {
         Need::Nothing
     }

@@ -63,6 +63,8 @@ pub struct Behaviour {
     pub plaintext: Option<Vec<u8>>,
     /// What Encrypt answers instead of the wrapped key.
     pub ciphertext: Option<Vec<u8>>,
+    /// Encrypt answers what it was given.
+    pub in_clear: bool,
 }
 
 /// How often the plugin was asked.

@@ -1,5 +1,7 @@
 //! The proxy with KMS plugins: what clients are told and what lies in etcd while a plugin is well, away, and back.
 
+use std::time::Duration;
+
 use tonic::Code;
 
 use crate::common::client::Client;
@@ -36,7 +38,7 @@ async fn get(client: &Client, key: &str) -> Result<Vec<u8>, tonic::Status> {
 async fn put_in_the_end(client: &Client, key: &str) {
     let work = async {
         while put(client, key).await.is_err() {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     tokio::time::timeout(PATIENCE, work).await.expect("the plugin is back");
@@ -161,4 +163,30 @@ async fn a_list_that_needs_every_key_asked_for_comes_whole() {
     assert!(all.kvs.iter().all(|kv| kv.value == PLAIN_TEXT));
     let asked = plugin.counts().decrypts() - before;
     assert!((590..660).contains(&asked), "{asked} calls for 600 keys");
+}
+
+/// A client that asks and gives up, again and again, must not have the proxy hold every one of its answers.
+#[tokio::test]
+async fn an_answer_that_waits_for_a_plugin_goes_with_its_client() {
+    let etcd = Etcd::start(Version::V3_5).await;
+    let plugin = Plugin::start();
+    let document = plugin.document_with("secrets", "v2", "timeout: 600s");
+    let [writer, reader] = [(); 2].map(|()| Proxy::before(&etcd, document.as_str()));
+    put_in_the_end(&writer.client().await, SECRET).await;
+    let client = reader.client().await;
+    let before = plugin.counts().decrypts();
+    plugin.behaviour().delay = Duration::from_secs(600);
+    let waiting = tokio::spawn(async move { get(&client, SECRET).await });
+    let wait = async |what: &str, is_so: &dyn Fn(&str) -> bool| {
+        let work = async {
+            while !is_so(&reader.metrics().await) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, work).await.expect(what);
+    };
+    wait("the plugin is asked", &|_| plugin.counts().decrypts() > before).await;
+    waiting.abort();
+    let idle = "etcd_encryption_proxy_inflight_requests{rpc=\"Range\"} 0\n";
+    wait("the call ends", &|metrics| metrics.contains(idle)).await;
 }

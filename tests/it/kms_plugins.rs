@@ -243,6 +243,12 @@ async fn answers_that_are_none_are_refused_and_told_without_the_key() {
             Box::new(|plugin| plugin.ciphertext = Some(Vec::new())),
         ),
         (
+            "returned nothing",
+            vec![KmsApiVersion::V1],
+            Box::new(|plugin| plugin.ciphertext = Some(Vec::new())),
+        ),
+        ("not encrypted", BOTH.into(), Box::new(|plugin| plugin.in_clear = true)),
+        (
             "it is 1025 bytes",
             vec![KmsApiVersion::V2],
             Box::new(|plugin| plugin.ciphertext = Some(vec![1; 1025])),

@@ -116,6 +116,12 @@ async fn what_is_wrong_is_told_with_every_place_and_the_keyring_stays() {
     fs::remove_file(world.path()).unwrap();
     assert!(!world.reloader.look().await);
     assert!(world.failure().unwrap().contains("cannot be read"));
+    // A pipe, to which nobody ever writes.
+    let mode = rustix::fs::Mode::RUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, world.path(), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    assert!(!world.reloader.look().await);
+    assert!(world.failure().unwrap().contains("not a regular file"));
+    fs::remove_file(world.path()).unwrap();
     assert!(!world.write_and_look("").await);
     assert!(!world.write_and_look(&"#".repeat(MAX_DOCUMENT_BYTES + 1)).await);
     assert!(world.failure().unwrap().contains("longer"));

@@ -14,7 +14,7 @@ use super::{Checked, Current, MAX_OWN, V2};
 use crate::kms::client_v2::ApiV2;
 use crate::kms::key_ids::{MAX_KEY_IDS, OTHER, hash_of};
 use crate::kms::pulse::{Ailment, Patient, Pulse};
-use crate::kms::{metrics, text};
+use crate::kms::{metrics, text, wrapping};
 use crate::pb::v2::{EncryptResponse, StatusResponse};
 use crate::types::SecretBytes;
 use crate::value::{DekKind, DekV2, LengthError, SeedWriter, WrappedDek, check_key_id};
@@ -139,6 +139,11 @@ impl<A: ApiV2> V2<A> {
         let wrapped = wrapped.map_err(|error| error.to_string())?;
         let named = wrapped.key_id.clone();
         let writer = SeedWriter::new(&seed, wrapped).map_err(|error| error.to_string())?;
+        let WrappedDek {
+            source, annotations, ..
+        } = writer.wrapped();
+        let annotations = annotations.iter().map(|(_, value)| value.as_ref());
+        wrapping::check(&seed, annotations.chain([source.as_ref()])).map_err(|error| error.to_string())?;
         if named != key_id {
             return Err(format!(
                 "Encrypt used another key, encryptKeyIDHash={:?}",

@@ -21,7 +21,7 @@ struct Plugin {
     decrypts: AtomicUsize,
 }
 
-/// Wraps by writing the key down.
+/// Wraps by turning every bit.
 impl ApiV2 for Arc<Plugin> {
     async fn status(&self) -> Result<StatusResponse, CallError> {
         self.statuses.fetch_add(1, Ordering::Relaxed);
@@ -32,7 +32,7 @@ impl ApiV2 for Arc<Plugin> {
         self.encrypts.fetch_add(1, Ordering::Relaxed);
         let (key_id, annotation) = self.encrypt.lock().unwrap().clone();
         Ok(EncryptResponse {
-            ciphertext: seed.expose().to_vec(),
+            ciphertext: seed.expose().iter().map(|byte| !byte).collect(),
             key_id,
             annotations: [("version.example.com".to_owned(), annotation.into_bytes())].into(),
         })
@@ -41,7 +41,7 @@ impl ApiV2 for Arc<Plugin> {
     async fn decrypt(&self, wrapped: &WrappedDek<'static>) -> Result<SecretBytes, CallError> {
         self.decrypts.fetch_add(1, Ordering::Relaxed);
         sleep(Duration::from_millis(10)).await;
-        Ok(SecretBytes::new(wrapped.source.to_vec()))
+        Ok(SecretBytes::new(wrapped.source.iter().map(|byte| !byte).collect()))
     }
 }
 

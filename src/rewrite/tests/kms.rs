@@ -7,7 +7,9 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use prost::Message;
 
-use super::pb::{Event, KeyValue, PutRequest, RangeRequest, RangeResponse, WatchResponse};
+use super::pb::{
+    Event, KeyValue, PutRequest, RangeRequest, RangeResponse, Request, RequestOp, TxnRequest, WatchResponse,
+};
 use crate::{
     config::ResourceSelector,
     keyring::Keyring,
@@ -173,6 +175,36 @@ fn an_event_whose_previous_value_waits_is_opened_once_and_whole() {
     }
 }
 
+/// Whether an event waits is found out before any of it is opened: what was at hand then must be so until it is open.
+#[test]
+fn an_event_is_opened_whole_however_soon_a_cache_forgets() {
+    let world = World::new();
+    let [kv, prev_kv] = [1, 2].map(|number| world.stored(number));
+    let event = Event {
+        kv: Some(kv.clone()),
+        prev_kv: Some(prev_kv.clone()),
+        ..Event::default()
+    };
+    for at_hand in [vec![], vec![kv.clone()], vec![prev_kv.clone()], vec![kv, prev_kv]] {
+        world.plugin.gives_once.store(false, Relaxed);
+        world.plugin.forget();
+        let warm = RangeResponse {
+            kvs: at_hand,
+            ..RangeResponse::default()
+        };
+        world.read(&warm).0.unwrap();
+        world.plugin.gives_once.store(true, Relaxed);
+        let (seen, waited, passed_on) = world.watched(vec![event.clone()]);
+        assert_eq!((seen.events.len(), passed_on), (1, 0));
+        let seen = &seen.events[0];
+        assert_eq!(
+            (seen.kv.clone(), seen.prev_kv.clone()),
+            (Some(plain(1)), Some(plain(2)))
+        );
+        assert_eq!(waited, usize::from(warm.kvs.len() < 2));
+    }
+}
+
 #[test]
 fn an_outage_fails_a_read_but_ends_no_watch() {
     let world = World::new();
@@ -211,4 +243,43 @@ fn a_put_waits_for_its_key_and_is_refused_while_there_is_none() {
     deks.fetch().now_or_never().unwrap();
     let refusal = unary_request(UnaryRpc::Put, message, &world.ctx(&deks)).unwrap_err();
     assert!(!refusal.is_pending(), "{refusal}");
+}
+
+#[test]
+fn a_transaction_of_many_puts_waits_for_all_their_keys_at_once() {
+    let world = World::new();
+    let put = |number| {
+        let KeyValue { key, value, .. } = plain(number);
+        let put = PutRequest {
+            key,
+            value,
+            ..PutRequest::default()
+        };
+        RequestOp::from(Request::Put(put))
+    };
+    let txn = TxnRequest {
+        success: (0..100).map(put).collect(),
+        failure: (100..600).map(put).collect(),
+        ..TxnRequest::default()
+    };
+    let message = Bytes::from(txn.encode_to_vec());
+    let (mut deks, mut waited) = (Deks::default(), 0);
+    let sealed = loop {
+        match unary_request(UnaryRpc::Txn, message.clone(), &world.ctx(&deks)) {
+            Ok(sealed) => break sealed,
+            Err(refusal) => assert!(refusal.is_pending(), "{refusal}"),
+        }
+        waited += 1;
+        deks.fetch().now_or_never().unwrap();
+    };
+    // As many as are fetched at a time, then the rest.
+    assert_eq!((waited, world.plugin.generated.load(Relaxed)), (2, 600));
+    let sealed = TxnRequest::decode(sealed.message.into_bytes()).unwrap();
+    let values: Vec<_> = sealed.success.iter().chain(&sealed.failure).collect();
+    let wrapped = |op: &&RequestOp| match &op.request {
+        Some(Request::Put(put)) => put.value[..64].to_vec(),
+        other => panic!("{other:?}"),
+    };
+    let distinct: std::collections::HashSet<_> = values.iter().map(wrapped).collect();
+    assert_eq!(distinct.len(), 600, "no two values under one key");
 }

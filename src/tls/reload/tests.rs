@@ -107,6 +107,28 @@ async fn what_cannot_be_used_is_told_and_the_old_one_stays() {
     assert!(world.failure().unwrap().contains("cannot be read"));
 }
 
+/// Neither could ever be looked at again if the pipe were opened: nobody writes to it.
+#[tokio::test]
+async fn a_pipe_in_a_files_place_is_not_waited_for() {
+    let mut world = World::new(false).await;
+    for name in ["server.key", "ca.crt"] {
+        let path = world.folder.path(name);
+        let kept = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(!world.takes().await);
+        let failure = world.failure().unwrap();
+        assert!(
+            failure.contains(name) && failure.contains("not a regular file"),
+            "{failure}"
+        );
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, kept).unwrap();
+        assert!(!world.takes().await && world.failure().is_none());
+    }
+}
+
 #[tokio::test]
 async fn a_certificate_whose_key_is_still_to_come_is_no_fault_yet() {
     let mut world = World::new(false).await;

@@ -77,6 +77,9 @@ impl Shared {
 
 impl Behaviour {
     fn wrapped(&self, plaintext: &[u8]) -> Vec<u8> {
+        if self.in_clear {
+            return plaintext.to_vec();
+        }
         self.ciphertext.clone().unwrap_or_else(|| wrap(self.key, plaintext))
     }
 
