@@ -119,10 +119,9 @@ impl Trouble {
             "etcdserver: server stopped" | "etcdserver: rpc not supported for learner" => Self::Unavailable,
             "etcdserver: requested lease not found" => Self::LeaseNotFound,
             "etcdserver: request is too large" => Self::TooLarge,
-            "etcdserver: permission denied"
-            | "etcdserver: user name is empty"
-            | "etcdserver: invalid auth token"
-            | "etcdserver: authentication is not enabled" => Self::PermissionDenied,
+            "etcdserver: permission denied" | "etcdserver: user name is empty" | "etcdserver: invalid auth token" => {
+                Self::PermissionDenied
+            }
             _ => match code {
                 1 | 4 => Self::TimedOut,
                 7 | 16 => Self::PermissionDenied,
