@@ -85,7 +85,7 @@ pub(super) fn decide(
     deks: &Deks,
     plaintext: &mut Vec<u8>,
 ) -> Result<Verdict, NotYet> {
-    let Some(chain) = scope.chain(key) else {
+    let Some(chain) = scope.sealer(key).map(|sealer| sealer.chain()) else {
         return Ok(Verdict::NotOurs);
     };
     match chain.from_storage(StorageKey(key), stored, deks, plaintext) {

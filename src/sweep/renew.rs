@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::decide::{NotYet, Verdict, decide};
 use super::scope::Scope;
 use crate::etcd::KeyValue;
+use crate::keyring::Sealer;
 use crate::types::StorageKey;
 use crate::value::{Chain, Deks, SealError};
 
@@ -43,8 +44,8 @@ pub(super) async fn renew(scope: &Scope, batch: Vec<KeyValue>, seals: bool) -> R
     let opened = open(scope, &batch).await?;
     let sealed = join_all(batch.iter().zip(opened).map(async |(kv, (verdict, plaintext))| {
         let is_due = seals && matches!(verdict, Verdict::Stale(_) | Verdict::Plaintext);
-        let step = match scope.chain(&kv.key).filter(|_| is_due) {
-            Some(chain) => seal(chain, StorageKey(&kv.key), &plaintext).await?,
+        let step = match scope.sealer(&kv.key).filter(|_| is_due) {
+            Some(sealer) => seal(sealer, StorageKey(&kv.key), &plaintext).await?,
             None => Step::Keep,
         };
         Ok((verdict, step))
@@ -89,12 +90,12 @@ async fn open(scope: &Scope, batch: &[KeyValue]) -> Result<Vec<Opened>, Fault> {
 
 /// What is to be stored for `plaintext`. It is opened again before anybody trusts it: a value that would not come back
 /// must never take the place of one that does.
-async fn seal(chain: &Chain, key: StorageKey<'_>, plaintext: &[u8]) -> Result<Step, Fault> {
+async fn seal(sealer: Sealer<'_>, key: StorageKey<'_>, plaintext: &[u8]) -> Result<Step, Fault> {
     // DEKs for writing are handed out in order, so values that wait for one do not share them.
     let mut deks = Deks::default();
     let mut sealed = Vec::new();
     loop {
-        match chain.to_storage(key, plaintext, &deks, &mut sealed) {
+        match sealer.to_storage(key, plaintext, &deks, &mut sealed) {
             Ok(()) => break,
             Err(SealError::Pending) => deks.fetch().await,
             Err(SealError::Kms(failure)) if failure.is_transient => return Err(Fault::Kms(failure.to_string())),
@@ -104,7 +105,7 @@ async fn seal(chain: &Chain, key: StorageKey<'_>, plaintext: &[u8]) -> Result<St
     }
     loop {
         let mut again = Zeroizing::new(Vec::new());
-        match decide_again(chain, key, &sealed, &deks, &mut again) {
+        match decide_again(sealer.chain(), key, &sealed, &deks, &mut again) {
             Ok(true) if *again == plaintext => return Ok(Step::Write(sealed)),
             Ok(false) => deks.fetch().await,
             // Such as a plaintext that looks encrypted, where identity writes: it would be read as what it is not.

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use super::ranges::Ranges;
 use crate::config::ResourceSelector;
-use crate::keyring::Keyring;
+use crate::keyring::{Keyring, Sealer};
 use crate::keyspace::{Place, Scope as Reach, Span};
 use crate::types::{Fingerprint, StatePrefix};
-use crate::value::Chain;
 
 /// The values that are looked at, and the rules for them.
 #[derive(Clone, Debug)]
@@ -23,8 +22,8 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// The chain for the value under `key`, or `None` where it is not the sweep's to touch.
-    pub(super) fn chain(&self, key: &[u8]) -> Option<&Chain> {
+    /// What covers the value under `key`, or `None` where it is not the sweep's to touch.
+    pub(super) fn sealer(&self, key: &[u8]) -> Option<Sealer<'_>> {
         if self.state.contains(key) || !self.is_selected(key) {
             return None;
         }

@@ -6,6 +6,7 @@ use crate::config::{Options, parse};
 use crate::etcd::KeyValue;
 use crate::keyring::Keyring;
 use crate::keyspace::{EtcdPrefix, KeySpace};
+use crate::kms::Plugins;
 use crate::sweep::Scope;
 use crate::types::{StatePrefix, StorageKey};
 use crate::value::Deks;
@@ -35,7 +36,7 @@ pub(in crate::sweep) fn scope(providers: &[&str]) -> Scope {
     let config = parse(document.as_bytes(), Options { reload: false }).unwrap();
     let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
     Scope {
-        keyring: Arc::new(Keyring::compile(&config, keyspace).unwrap()),
+        keyring: Arc::new(Keyring::compile(&config, keyspace, &Plugins::none()).unwrap()),
         state: StatePrefix::new(StatePrefix::DEFAULT).unwrap(),
         resources: Vec::new(),
         prefixes: Vec::new(),
