@@ -13,4 +13,4 @@ pub use error::Error;
 pub use families::families;
 pub use memory::{MemoryLock, Unlockable, forbid_dumps};
 pub use run::serve;
-pub use settings::Settings;
+pub use settings::{Common, Settings};

@@ -1,5 +1,6 @@
 //! The command line: flags and environment to settings, and the exit code. Nobody else reads either.
 
+mod common;
 mod config;
 mod serve;
 

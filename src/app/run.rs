@@ -193,10 +193,10 @@ fn log_what_is_served(settings: &Settings, keyring: &crate::keyring::KeyringHand
     let keyring = keyring.snapshot();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        members = %list(&settings.members),
-        prefixes = %list(&settings.prefixes),
-        state_prefix = %settings.state_prefix.as_bytes().escape_ascii(),
-        config = %settings.encryption_config.display(),
+        members = %list(&settings.common.members),
+        prefixes = %list(&settings.common.prefixes),
+        state_prefix = %settings.common.state_prefix.as_bytes().escape_ascii(),
+        config = %settings.common.encryption_config.display(),
         fingerprint = %keyring.fingerprint(),
         threads = settings.threads,
         "starting"
