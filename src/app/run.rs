@@ -150,7 +150,7 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
 
 /// Waits for the first look at each KMS plugin, but no longer than `FIRST_LOOK`: one that is down is no reason not to
 /// start, as values without it and those whose keys are at hand can be served.
-async fn examine(plugins: &[kms::Plugin]) {
+pub(super) async fn examine(plugins: &[kms::Plugin]) {
     join_all(plugins.iter().map(|plugin| plugin.examined(FIRST_LOOK))).await;
     for plugin in plugins {
         tracing::info!("{}", plugin.report());
@@ -209,15 +209,15 @@ fn list(items: &[impl ToString]) -> String {
 }
 
 /// The two signals that end the proxy.
-struct Signals(Signal, Signal);
+pub(super) struct Signals(Signal, Signal);
 
 impl Signals {
-    fn new() -> Result<Self, Error> {
+    pub(super) fn new() -> Result<Self, Error> {
         let on = |kind| signal(kind).map_err(Error::Start);
         Ok(Self(on(SignalKind::terminate())?, on(SignalKind::interrupt())?))
     }
 
-    async fn next(&mut self) -> &'static str {
+    pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             Some(()) = self.0.recv() => "SIGTERM",
             Some(()) = self.1.recv() => "SIGINT",

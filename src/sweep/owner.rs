@@ -74,7 +74,8 @@ fn here() -> Option<(String, String)> {
     Some((boot.trim().to_owned(), namespace.to_string_lossy().into_owned()))
 }
 
-/// When `pid` began, in ticks since the boot: field 22 of its stat, counted behind the name, which may hold spaces.
+/// When `pid` began, in ticks since the boot: field 22 of its stat, counted behind the name, which may hold spaces. `None`
+/// also where the system hides it.
 fn start_of(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, behind_name) = stat.rsplit_once(')')?;
@@ -105,8 +106,17 @@ impl Holder {
         };
         identity.boot == boot
             && identity.pid_namespace == pid_namespace
-            && Identity::of(self.pid).is_none_or(|found| found != *identity)
+            && match Identity::of(self.pid) {
+                Some(found) => found != *identity,
+                None => is_no_process(self.pid),
+            }
     }
+}
+
+/// Whether no process has this PID. `/proc` can hide those of other users; a signal that is not sent cannot be fooled.
+fn is_no_process(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
 }
 
 /// How long this process may write.

@@ -2,7 +2,7 @@
 //! answers every read.
 
 use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -21,7 +21,7 @@ const NOTICE_EVERY: Duration = Duration::from_secs(30);
 pub(super) struct Patience {
     max_wait: Duration,
     what: &'static str,
-    observer: Rc<dyn Observer>,
+    observer: Arc<dyn Observer>,
     /// Since when.
     since: Cell<Option<Instant>>,
     noticed: Cell<Option<Instant>>,
@@ -32,7 +32,7 @@ pub(super) struct Patience {
 pub(super) struct Attempts(u32);
 
 impl Patience {
-    pub(super) fn new(what: &'static str, max_wait: Duration, observer: Rc<dyn Observer>) -> Self {
+    pub(super) fn new(what: &'static str, max_wait: Duration, observer: Arc<dyn Observer>) -> Self {
         Self {
             max_wait,
             what,

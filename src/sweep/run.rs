@@ -1,6 +1,6 @@
 //! A sweep from its start to its report: becomes the owner, takes up the checkpoint, rewrites, proves.
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
@@ -33,7 +33,7 @@ pub struct Options {
 }
 
 /// Told how it goes.
-pub trait Observer {
+pub trait Observer: Send + Sync {
     /// Something that an operator should read.
     fn notice(&self, text: &str);
     /// How far it is; often.
@@ -70,7 +70,7 @@ pub async fn sweep<S: Store>(
     store: &S,
     scope: &Scope,
     options: &Options,
-    observer: Rc<dyn Observer>,
+    observer: Arc<dyn Observer>,
     stop: watch::Receiver<bool>,
 ) -> Result<Report, Error> {
     let job = Job {
@@ -78,8 +78,8 @@ pub async fn sweep<S: Store>(
         scope,
         options,
         pace: Pace::new(options.limits),
-        reads: Patience::new("reading", options.max_wait, Rc::clone(&observer)),
-        writes: Patience::new("writing", options.max_wait, Rc::clone(&observer)),
+        reads: Patience::new("reading", options.max_wait, Arc::clone(&observer)),
+        writes: Patience::new("writing", options.max_wait, Arc::clone(&observer)),
         observer,
         stop,
     };
@@ -104,7 +104,7 @@ struct Job<'a, S> {
     pace: Pace,
     reads: Patience,
     writes: Patience,
-    observer: Rc<dyn Observer>,
+    observer: Arc<dyn Observer>,
     stop: watch::Receiver<bool>,
 }
 

@@ -4,7 +4,7 @@ use super::ranges::{Ranges, successor};
 use crate::etcd::{KeyValue, Page, PageAsk};
 
 /// Keys of the first page, before it is known how large the values are.
-const FIRST_LIMIT: i64 = 64;
+pub(super) const FIRST_LIMIT: i64 = 64;
 /// Keys of a page at most: what kube-apiserver's own clients ask for.
 pub(super) const MAX_LIMIT: i64 = 500;
 /// Bytes that a page should have. etcd holds a page several times over while it answers.
