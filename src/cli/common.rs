@@ -12,7 +12,7 @@ use crate::types::StatePrefix;
 
 /// The flags.
 #[derive(Debug, Args)]
-pub(super) struct Flags {
+pub(super) struct CommonFlags {
     /// Members of the etcd cluster, as kube-apiserver takes them; separated by commas
     #[arg(
         long,
@@ -79,7 +79,7 @@ pub(super) struct Flags {
     state_prefix: StatePrefix,
 }
 
-impl Flags {
+impl CommonFlags {
     /// What they say.
     pub(super) fn settings(self) -> Common {
         Common {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::common;
+use super::common::CommonFlags;
 use crate::app::{MemoryLock, Settings};
 use crate::rewrite::OnUndecryptable;
 use crate::telemetry::Format;
@@ -25,7 +25,7 @@ const MAX_REQUEST_BYTES: usize = 1_572_864;
 )]
 pub(super) struct Flags {
     #[command(flatten)]
-    common: common::Flags,
+    common: CommonFlags,
 
     /// Take the EncryptionConfiguration into use anew when its file changes; what is wrong with a new one is logged, and the
     /// one in use stays

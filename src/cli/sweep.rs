@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::common;
+use super::common::CommonFlags;
 use super::serve::LogFormat;
 use crate::app::{SweepError, SweepSettings, sweep};
 use crate::config::ResourceSelector;
@@ -45,7 +45,7 @@ another sweep is at work; 6 if it was stopped, or waited longer than --max-wait,
 #[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub(super) struct Flags {
     #[command(flatten)]
-    common: common::Flags,
+    common: CommonFlags,
 
     /// Look and count, and write nothing: an inventory of what is encrypted with which key
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_DRY_RUN", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
