@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::Error;
 use super::patience::{Attempts, Patience};
 use super::store::Store;
-use crate::etcd::Guard;
+use crate::etcd::{Guard, Trouble};
 
 /// How long after its last sign of life a sweep is taken for dead.
 const TTL: Duration = Duration::from_secs(15);
@@ -140,7 +140,30 @@ impl Fence {
     }
 
     fn extend(&self, sent: Instant, ttl: Duration) {
-        self.0.set(Some(sent + ttl.saturating_sub(MARGIN.min(ttl / 4))));
+        self.0.set(Some(end_of(sent, ttl)));
+    }
+}
+
+/// Until when may be written under a lease that was asked for at `sent`.
+fn end_of(sent: Instant, ttl: Duration) -> Instant {
+    sent + ttl.saturating_sub(MARGIN.min(ttl / 4))
+}
+
+/// A new lease, and until when may be written under it.
+async fn granted<S: Store>(store: &S, patience: &Patience, attempts: &mut Attempts) -> Result<(i64, Instant), Error> {
+    loop {
+        let sent = Instant::now();
+        match store.grant(TTL).await {
+            Ok((lease, ttl)) => return Ok((lease, end_of(sent, ttl))),
+            Err(error) => patience.after(error, attempts).await?,
+        }
+    }
+}
+
+/// Ends a lease. Where that fails it ends by itself.
+async fn give_back<S: Store>(store: &S, lease: i64) {
+    if let Err(error) = store.revoke(lease).await {
+        tracing::debug!(%error, "a lease was not given back");
     }
 }
 
@@ -162,19 +185,15 @@ impl Owner {
     pub(super) async fn acquire<S: Store>(store: &S, key: Vec<u8>, patience: &Patience) -> Result<Self, Error> {
         let mut attempts = Attempts::default();
         for _ in 0..MAX_TAKEOVERS {
-            let sent = Instant::now();
-            let (lease, ttl) = loop {
-                match store.grant(TTL).await {
-                    Ok(granted) => break granted,
-                    Err(error) => patience.after(error, &mut attempts).await?,
-                }
-            };
+            let (lease, until) = granted(store, patience, &mut attempts).await?;
             let holder = Holder::this_process(lease);
             let record = serde_json::to_vec(&holder).unwrap_or_default();
             let free = [Guard::mod_revision(&key, 0)];
-            let mut revision = loop {
+            let put = loop {
                 match store.put_if(&free, &key, &record, lease).await {
                     Ok(revision) => break revision,
+                    // It took so long that the lease has ended meanwhile.
+                    Err(error) if error.trouble() == Trouble::LeaseNotFound => break None,
                     // If it happened all the same, the key is found below.
                     Err(error) => patience.after(error, &mut attempts).await?,
                 }
@@ -185,35 +204,38 @@ impl Owner {
                     Err(error) => patience.after(error, &mut attempts).await?,
                 }
             };
+            patience.worked();
             let held = found
                 .as_ref()
                 .and_then(|kv| serde_json::from_slice::<Holder>(&kv.value).ok());
-            if held.as_ref() == Some(&holder) {
-                revision = revision.or(found.as_ref().map(|kv| kv.create_revision));
-            }
-            patience.worked();
-            if let Some(revision) = revision {
-                let fence = Fence::open();
-                fence.extend(sent, ttl);
-                return Ok(Self {
-                    key,
-                    lease,
-                    revision,
-                    fence,
-                });
-            }
-            // It ends by itself where this fails.
-            let _ = store.revoke(lease).await;
             match (found, held) {
-                // It has just ended.
-                (None, _) => {}
-                (Some(kv), Some(held)) if kv.lease != 0 && held.is_certainly_dead() => {
-                    store.revoke(kv.lease).await.map_err(Error::Call)?;
+                (Some(kv), Some(held))
+                    if held == holder && put.is_none_or(|revision| revision == kv.create_revision) =>
+                {
+                    let fence = Fence::open();
+                    fence.0.set(Some(until));
+                    return Ok(Self {
+                        key,
+                        lease,
+                        revision: kv.create_revision,
+                        fence,
+                    });
                 }
-                (Some(_), held) => return Err(Error::Held(Box::new(held.unwrap_or_else(Holder::unknown)))),
+                // Somebody's lease has just ended, or this one's.
+                (None, _) => give_back(store, lease).await,
+                (Some(kv), Some(held)) if kv.lease != 0 && held.is_certainly_dead() => {
+                    give_back(store, lease).await;
+                    give_back(store, kv.lease).await;
+                }
+                (Some(_), held) => {
+                    give_back(store, lease).await;
+                    return Err(Error::Held(Box::new(held.unwrap_or_else(Holder::unknown))));
+                }
             }
         }
-        Err(Error::Held(Box::new(Holder::unknown())))
+        Err(Error::LostOwnership {
+            why: "it ended again and again before the first write".to_owned(),
+        })
     }
 
     /// Gives signs of life. Returns only when they are no longer heard.
@@ -249,11 +271,9 @@ impl Owner {
         Guard::create_revision(&self.key, self.revision)
     }
 
-    /// Lets go, so that the next sweep need not wait. Where that fails the lease ends by itself.
+    /// Lets go, so that the next sweep need not wait.
     pub(super) async fn release<S: Store>(self, store: &S) {
-        if let Err(error) = store.revoke(self.lease).await {
-            tracing::debug!(%error, "the sweep's lease was not given back");
-        }
+        give_back(store, self.lease).await;
     }
 }
 

@@ -45,7 +45,11 @@ pub(in crate::sweep) fn scope(providers: &[&str]) -> Scope {
 
 /// What etcd holds under `key` for `plaintext` where `providers` are the rule.
 pub(in crate::sweep) fn sealed(providers: &[&str], key: &[u8], plaintext: &[u8]) -> Vec<u8> {
-    let scope = scope(providers);
+    sealed_by(&scope(providers), key, plaintext)
+}
+
+/// The same, for what is written often: a scope takes a while to make.
+pub(in crate::sweep) fn sealed_by(scope: &Scope, key: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let mut stored = Vec::new();
     let chain = scope.keyring.chain(key).expect("a rule for the key");
     chain
@@ -62,4 +66,13 @@ pub(in crate::sweep) fn kv(key: &[u8], value: &[u8], mod_revision: i64, lease: i
         mod_revision,
         lease,
     }
+}
+
+/// The plaintext of a value that `scope` reads.
+pub(in crate::sweep) fn opened(scope: &Scope, key: &[u8], stored: &[u8]) -> Vec<u8> {
+    let mut plaintext = Vec::new();
+    let sealer = scope.keyring.chain(key).expect("a rule for the key");
+    let outcome = sealer.from_storage(StorageKey(key), stored, &Deks::default(), &mut plaintext);
+    outcome.unwrap_or_else(|error| panic!("{}: {error}", key.escape_ascii()));
+    plaintext
 }
