@@ -6,7 +6,7 @@
 //! anywhere and taken up again. The store is a trait, so that a model in memory can stand in for etcd.
 //!
 //! Invariant: a sweep never creates, revives or re-leases a key. Each write is one transaction for one key, compared on the
-//! mod_revision that its plaintext was read at, with the lease that was read along with it. A lost race is read anew and
+//! revision that its plaintext was read at, with the lease that was read along with it. A lost race is read anew and
 //! decided anew, never counted as done. No two keys share a transaction, because watches resume by revision.
 //! There is no plaintext in a record, an error or a log line, and nothing is deleted but the sweep's own lease.
 

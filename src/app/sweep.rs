@@ -62,7 +62,7 @@ pub enum SweepError {
 /// Sweeps, or looks, and blocks the calling thread meanwhile.
 ///
 /// The first SIGTERM or SIGINT lets what is under way end and keeps the checkpoint; a second one ends at once.
-pub fn sweep(settings: &SweepSettings, observer: Arc<dyn Observer>) -> Result<Report, SweepError> {
+pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<Report, SweepError> {
     forbid_dumps()?;
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -84,7 +84,7 @@ pub fn sweep(settings: &SweepSettings, observer: Arc<dyn Observer>) -> Result<Re
             settings: settings.clone(),
             keyring: Arc::clone(&keyring),
             members,
-            observer: Arc::clone(&observer),
+            observer: Arc::clone(observer),
             stopped,
         };
         // A thread of its own: connections live on one, and KMS plugins are asked on the other.

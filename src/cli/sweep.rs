@@ -5,6 +5,7 @@ mod progress;
 use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,7 +15,7 @@ use super::common::CommonFlags;
 use super::serve::LogFormat;
 use crate::app::{SweepError, SweepSettings, sweep};
 use crate::config::ResourceSelector;
-use crate::sweep::{Error, Finding, Limits, Options, Report};
+use crate::sweep::{Error, Finding, Limits, Observer, Options, Report};
 use crate::telemetry::init_logging;
 
 /// Writes under way at once where nothing is said: more than etcd can be kept busy with.
@@ -182,9 +183,10 @@ pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         compact: flags.compact,
         defragment: flags.defrag,
     };
-    let observer = progress::observer();
-    let outcome = sweep(&settings, observer.clone());
-    observer.finish();
+    let display = progress::display();
+    let observer: Arc<dyn Observer> = Arc::<progress::Display>::clone(&display);
+    let outcome = sweep(&settings, &observer);
+    display.finish();
     match outcome {
         Ok(report) => {
             print(&report, output)?;

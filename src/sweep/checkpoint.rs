@@ -84,7 +84,7 @@ pub(super) struct Keeper<'a, S> {
     owner: &'a Owner,
     patience: &'a Patience,
     key: Vec<u8>,
-    /// The record's mod_revision; 0 where there is none.
+    /// At which revision the record was written; 0 where there is none.
     revision: Cell<i64>,
 }
 

@@ -23,7 +23,7 @@ use super::patience::Attempts;
 use super::ranges::successor;
 use super::renew::{Renewed, Step};
 use super::run::Progress;
-use super::scan::{MAX_LIMIT, Scan};
+use super::scan::Scan;
 use super::store::Store;
 use super::tally::{Outcome, Record};
 use crate::etcd::{KeyValue, Trouble};
@@ -35,6 +35,8 @@ const SAVE_KEYS: usize = PAGE_KEYS / 4;
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of stored values that are under way at once, at most; one value may be larger.
 const MAX_BYTES_UNDER_WAY: usize = 16 * 1024 * 1024;
+/// Keys in hand that are enough for the next page to wait.
+const MAX_QUEUE: usize = 500;
 /// Values that are opened and sealed together.
 const BATCH_KEYS: usize = 32;
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -47,9 +49,10 @@ struct Job {
     value: Vec<u8>,
 }
 
-type Slot<'f, T> = Option<Pin<Box<dyn Future<Output = Result<T, Error>> + 'f>>>;
+type Under<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + 'a>>;
+type Slot<'a, T> = Option<Under<'a, T>>;
 
-/// The state of a pass.
+/// A pass, before it begins.
 pub(super) struct Pass<'a, S> {
     pub(super) tools: &'a Tools<'a, S>,
     /// Whether stale values are written again, or only counted.
@@ -65,140 +68,199 @@ pub(super) struct Pass<'a, S> {
 
 impl<S: Store> Pass<'_, S> {
     /// From the record's position to the end. The record says how far it came, also after an error.
-    pub(super) async fn run(mut self, mut scan: Scan, record: &mut Checkpoint) -> Result<(), Error> {
-        let mut under_way: Ledger<Record> = Ledger::new();
-        let mut queue: VecDeque<KeyValue> = VecDeque::new();
-        let mut ready: VecDeque<Job> = VecDeque::new();
-        let mut page: Slot<'_, (Scan, Vec<KeyValue>, bool)> = None;
-        let mut batch: Slot<'_, (Vec<Ticket>, Vec<Renewed>)> = None;
-        let mut saving: Slot<'_, usize> = None;
-        let mut writes = FuturesUnordered::new();
-        // Keys that are done and not behind the checkpoint, the part of them that is being saved included.
-        let mut unsaved = 0;
-        let mut being_saved = 0;
-        let mut saved_at = Instant::now();
-        let (tools, keeper) = (self.tools, self.keeper);
+    pub(super) async fn run(self, scan: Scan, record: &mut Checkpoint) -> Result<(), Error> {
+        let mut flow = Flow {
+            pass: self,
+            scan,
+            under_way: Ledger::new(),
+            queue: VecDeque::new(),
+            ready: VecDeque::new(),
+            page: None,
+            batch: None,
+            saving: None,
+            writing: FuturesUnordered::new(),
+            unsaved: 0,
+            being_saved: 0,
+            saved_at: Instant::now(),
+        };
+        flow.run(record).await
+    }
+}
+
+/// A pass on its way: what waits between its steps, and the steps under way.
+struct Flow<'a, S> {
+    pass: Pass<'a, S>,
+    scan: Scan,
+    under_way: Ledger<Record>,
+    /// Read and not yet opened.
+    queue: VecDeque<KeyValue>,
+    /// Sealed and not yet written.
+    ready: VecDeque<Job>,
+    page: Slot<'a, NextPage>,
+    batch: Slot<'a, (Vec<Ticket>, Vec<Renewed>)>,
+    saving: Slot<'a, ()>,
+    writing: FuturesUnordered<Under<'a, (Ticket, Record)>>,
+    /// Keys that are done and not behind the checkpoint, those that are being saved included.
+    unsaved: usize,
+    being_saved: usize,
+    saved_at: Instant,
+}
+
+impl<S: Store> Flow<'_, S> {
+    async fn run(&mut self, record: &mut Checkpoint) -> Result<(), Error> {
         loop {
-            let stops = *self.stop.borrow_and_update();
-            while let Some(done) = under_way.next_done() {
-                record.position = hex(&successor(&done.key));
-                tally(record, self.writes).add(&done.key, done.bytes, done.record);
-                unsaved += usize::from(keeper.is_some());
-            }
-            self.report(record);
-            if let Some(keeper) = keeper
-                && saving.is_none()
-                && (unsaved >= SAVE_KEYS || (unsaved > 0 && saved_at.elapsed() >= SAVE_EVERY))
-            {
-                record.spent_ms = self.spent_ms();
-                let copy = record.clone();
-                being_saved = unsaved;
-                saved_at = Instant::now();
-                saving = Some(Box::pin(async move { keeper.save(&copy).await.map(|()| 0) }));
-            }
-            if !stops
-                && page.is_none()
-                && queue.len() < usize::try_from(MAX_LIMIT).unwrap_or(usize::MAX)
-                && scan.ask().is_some()
-            {
-                page = Some(Box::pin(next_page(tools, scan.clone())));
-            }
+            let stops = *self.pass.stop.borrow_and_update();
+            self.count_done(record);
+            self.save(record);
             let mut due = None;
-            let has_room = unsaved + under_way.len() + BATCH_KEYS <= PAGE_KEYS
-                && (under_way.len() == 0 || under_way.bytes() < MAX_BYTES_UNDER_WAY)
-                && ready.len() < BATCH_KEYS;
-            if !stops && batch.is_none() && has_room && !queue.is_empty() {
-                match take_batch(tools, &mut queue) {
-                    Err(instant) => due = Some(instant),
-                    Ok(values) => {
-                        let tickets = values
-                            .iter()
-                            .map(|kv| under_way.issue(Bytes::copy_from_slice(&kv.key), size(kv)));
-                        let tickets: Vec<_> = tickets.collect();
-                        let seals = self.writes;
-                        batch = Some(Box::pin(
-                            async move { Ok((tickets, tools.renew(values, seals).await?)) },
-                        ));
-                    }
-                }
+            if !stops {
+                self.read();
+                due = self.open();
+                self.write();
             }
-            while !stops && writes.len() < tools.pace.writes() {
-                let Some(job) = ready.pop_front() else { break };
-                writes.push(async move {
-                    let record = tools.settle(job.kv, job.verdict, job.value).await?;
-                    Ok::<_, Error>((job.ticket, record))
-                });
-            }
-            if page.is_none() && batch.is_none() && saving.is_none() && writes.is_empty() && due.is_none() {
-                let is_at_end = queue.is_empty() && ready.is_empty() && scan.ask().is_none();
+            if self.is_idle() && due.is_none() {
+                let is_at_end = self.queue.is_empty() && self.ready.is_empty() && self.scan.ask().is_none();
                 if stops || is_at_end {
-                    record.spent_ms = self.spent_ms();
-                    return if is_at_end && under_way.len() == 0 {
+                    record.spent_ms = self.pass.spent_ms();
+                    return if is_at_end {
                         Ok(())
                     } else {
-                        self.stopped(record).await
+                        self.pass.stopped(record).await
                     };
                 }
             }
             tokio::select! {
-                read = filled(&mut page) => {
-                    let (after, kvs, is_overtaken) = read?;
-                    record.overtaken += u32::from(is_overtaken);
-                    note_revisions(record, self.writes, &after);
-                    scan = after;
-                    queue.extend(kvs);
-                }
-                renewed = filled(&mut batch) => {
-                    let (tickets, renewed) = renewed?;
-                    for (ticket, renewed) in tickets.into_iter().zip(renewed) {
-                        match self.sorted(ticket, renewed) {
-                            Ok(job) => ready.push_back(job),
-                            Err(record) => under_way.settle(ticket, record),
-                        }
-                    }
-                }
-                Some(written) = writes.next() => {
+                read = filled(&mut self.page) => self.take_page(read?, record),
+                renewed = filled(&mut self.batch) => self.take_batch(renewed?),
+                Some(written) = self.writing.next() => {
                     let (ticket, settled) = written?;
-                    under_way.settle(ticket, settled);
+                    self.under_way.settle(ticket, settled);
                     // Those that are answered too are taken along: one round for each would cost more than they do.
-                    while let Some(Some(written)) = writes.next().now_or_never() {
+                    while let Some(Some(written)) = self.writing.next().now_or_never() {
                         let (ticket, settled) = written?;
-                        under_way.settle(ticket, settled);
+                        self.under_way.settle(ticket, settled);
                     }
                 }
-                saved = filled(&mut saving) => {
+                saved = filled(&mut self.saving) => {
                     saved?;
-                    unsaved -= being_saved;
+                    self.unsaved -= self.being_saved;
                 }
                 () = at(due) => {}
-                _ = self.stop.changed(), if !stops => {}
+                _ = self.pass.stop.changed(), if !stops => {}
             }
         }
     }
 
-    /// A value to be written, or what there is to say of one that is not.
-    fn sorted(&self, ticket: Ticket, renewed: Renewed) -> Result<Job, Record> {
-        let Renewed { kv, verdict, step } = renewed;
-        let outcome = match step {
-            Step::Write(value) => {
-                return Ok(Job {
-                    ticket,
-                    kv,
-                    verdict,
-                    value,
-                });
-            }
-            Step::Keep => Outcome::Kept,
-            Step::Refuse(why) => Outcome::Refused(why),
-        };
-        Err(Record {
-            resource: self.tools.scope.resource(&kv.key),
-            verdict,
-            outcome,
-            races: 0,
-        })
+    fn is_idle(&self) -> bool {
+        self.page.is_none() && self.batch.is_none() && self.saving.is_none() && self.writing.is_empty()
     }
 
+    /// Moves the record's position behind what is done.
+    fn count_done(&mut self, record: &mut Checkpoint) {
+        let mut last = None;
+        while let Some(done) = self.under_way.next_done() {
+            tally(record, self.pass.writes).add(&done.key, done.bytes, done.record);
+            self.unsaved += usize::from(self.pass.keeper.is_some());
+            last = Some(done.key);
+        }
+        if let Some(key) = last {
+            record.position = hex(&successor(&key));
+            self.pass.report(record);
+        }
+    }
+
+    /// Starts to save the record, if there is enough to save.
+    fn save(&mut self, record: &mut Checkpoint) {
+        let is_due = self.unsaved >= SAVE_KEYS || (self.unsaved > 0 && self.saved_at.elapsed() >= SAVE_EVERY);
+        if let Some(keeper) = self.pass.keeper
+            && self.saving.is_none()
+            && is_due
+        {
+            record.spent_ms = self.pass.spent_ms();
+            let copy = record.clone();
+            self.being_saved = self.unsaved;
+            self.saved_at = Instant::now();
+            self.saving = Some(Box::pin(async move { keeper.save(&copy).await }));
+        }
+    }
+
+    /// Starts to read the next page, while there is still something in hand.
+    fn read(&mut self) {
+        if self.page.is_none() && self.queue.len() < MAX_QUEUE && self.scan.ask().is_some() {
+            self.page = Some(Box::pin(next_page(self.pass.tools, self.scan.clone())));
+        }
+    }
+
+    /// Starts to open the next batch, if there is room for it; when to come back where the rates allow none yet.
+    fn open(&mut self) -> Option<Instant> {
+        let has_room = self.unsaved + self.under_way.len() + BATCH_KEYS <= PAGE_KEYS
+            && (self.under_way.len() == 0 || self.under_way.bytes() < MAX_BYTES_UNDER_WAY)
+            && self.ready.len() < BATCH_KEYS;
+        if self.batch.is_some() || self.queue.is_empty() || !has_room {
+            return None;
+        }
+        let tools = self.pass.tools;
+        let values = match next_batch(tools, &mut self.queue) {
+            Ok(values) => values,
+            Err(due) => return Some(due),
+        };
+        // Copied, so that a key does not hold on to the page that it came in.
+        let ticket = |kv: &KeyValue| self.under_way.issue(Bytes::copy_from_slice(&kv.key), size(kv));
+        let tickets = values.iter().map(ticket).collect();
+        let seals = self.pass.writes;
+        self.batch = Some(Box::pin(
+            async move { Ok((tickets, tools.renew(values, seals).await?)) },
+        ));
+        None
+    }
+
+    /// Starts as many writes as may be under way.
+    fn write(&mut self) {
+        let tools = self.pass.tools;
+        while self.writing.len() < tools.pace.writes() {
+            let Some(job) = self.ready.pop_front() else { break };
+            self.writing.push(Box::pin(async move {
+                let record = tools.settle(job.kv, job.verdict, job.value).await?;
+                Ok((job.ticket, record))
+            }));
+        }
+    }
+
+    fn take_page(&mut self, read: NextPage, record: &mut Checkpoint) {
+        record.overtaken += u32::from(read.is_overtaken);
+        note_revisions(record, self.pass.writes, &read.scan);
+        self.scan = read.scan;
+        self.queue.extend(read.kvs);
+    }
+
+    /// What is to be written waits for its turn; the rest is done.
+    fn take_batch(&mut self, (tickets, renewed): (Vec<Ticket>, Vec<Renewed>)) {
+        for (ticket, Renewed { kv, verdict, step }) in tickets.into_iter().zip(renewed) {
+            let outcome = match step {
+                Step::Write(value) => {
+                    self.ready.push_back(Job {
+                        ticket,
+                        kv,
+                        verdict,
+                        value,
+                    });
+                    continue;
+                }
+                Step::Keep => Outcome::Kept,
+                Step::Refuse(why) => Outcome::Refused(why),
+            };
+            let record = Record {
+                resource: self.pass.tools.scope.resource(&kv.key),
+                verdict,
+                outcome,
+                races: 0,
+            };
+            self.under_way.settle(ticket, record);
+        }
+    }
+}
+
+impl<S: Store> Pass<'_, S> {
     /// Leaves the record where the next process takes it up.
     async fn stopped(&self, record: &Checkpoint) -> Result<(), Error> {
         if let Some(keeper) = self.keeper {
@@ -208,13 +270,13 @@ impl<S: Store> Pass<'_, S> {
     }
 
     fn report(&self, record: &Checkpoint) {
-        let tally = if self.writes { &record.before } else { &record.after };
+        let (stage, tally) = if self.writes {
+            (super::run::Stage::Rewrite, &record.before)
+        } else {
+            (super::run::Stage::Look, &record.after)
+        };
         self.tools.observer.progress(&Progress {
-            stage: if self.writes {
-                super::run::Stage::Rewrite
-            } else {
-                super::run::Stage::Look
-            },
+            stage,
             done: tally.scanned,
             total: self.total.max(tally.scanned),
             rewritten: record.before.rewritten,
@@ -245,19 +307,34 @@ fn note_revisions(record: &mut Checkpoint, writes: bool, scan: &Scan) {
     }
 }
 
-/// The next page and the scan behind it; whether compaction overtook the revision that it was being read at.
-async fn next_page<S: Store>(tools: &Tools<'_, S>, mut scan: Scan) -> Result<(Scan, Vec<KeyValue>, bool), Error> {
+/// A page, and the scan behind it.
+struct NextPage {
+    scan: Scan,
+    kvs: Vec<KeyValue>,
+    /// Compaction overtook the revision that the scan was at.
+    is_overtaken: bool,
+}
+
+async fn next_page<S: Store>(tools: &Tools<'_, S>, mut scan: Scan) -> Result<NextPage, Error> {
     let mut attempts = Attempts::default();
     let mut is_overtaken = false;
     loop {
         let Some(ask) = scan.ask() else {
-            return Ok((scan, Vec::new(), is_overtaken));
+            return Ok(NextPage {
+                scan,
+                kvs: Vec::new(),
+                is_overtaken,
+            });
         };
         match tools.store.page(ask).await {
             Ok(page) => {
                 tools.reads.worked();
                 let kvs = scan.take(page);
-                return Ok((scan, kvs, is_overtaken));
+                return Ok(NextPage {
+                    scan,
+                    kvs,
+                    is_overtaken,
+                });
             }
             Err(error) if error.trouble() == Trouble::Compacted && scan.revision() != 0 => {
                 let text = format!(
@@ -277,7 +354,7 @@ async fn next_page<S: Store>(tools: &Tools<'_, S>, mut scan: Scan) -> Result<(Sc
 }
 
 /// The next values that go together, or when the rates allow some.
-fn take_batch<S>(tools: &Tools<'_, S>, queue: &mut VecDeque<KeyValue>) -> Result<Vec<KeyValue>, Instant> {
+fn next_batch<S>(tools: &Tools<'_, S>, queue: &mut VecDeque<KeyValue>) -> Result<Vec<KeyValue>, Instant> {
     let most = tools.pace.batch(BATCH_KEYS);
     let mut bytes = 0;
     let fitting = queue.iter().take(most).take_while(|kv| {

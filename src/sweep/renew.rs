@@ -9,7 +9,7 @@ use super::scope::Scope;
 use crate::etcd::KeyValue;
 use crate::keyring::Sealer;
 use crate::types::StorageKey;
-use crate::value::{Chain, Deks, SealError};
+use crate::value::{Chain, Deks, OpenError, SealError};
 
 /// A stored value, what it is, and what is to be done about it.
 #[derive(Debug)]
@@ -93,9 +93,9 @@ async fn open(scope: &Scope, batch: &[KeyValue]) -> Result<Vec<Opened>, Fault> {
 async fn seal(sealer: Sealer<'_>, key: StorageKey<'_>, plaintext: &[u8]) -> Result<Step, Fault> {
     // DEKs for writing are handed out in order, so values that wait for one do not share them.
     let mut deks = Deks::default();
-    let mut sealed = Vec::new();
+    let mut stored = Vec::new();
     loop {
-        match sealer.to_storage(key, plaintext, &deks, &mut sealed) {
+        match sealer.to_storage(key, plaintext, &deks, &mut stored) {
             Ok(()) => break,
             Err(SealError::Pending) => deks.fetch().await,
             Err(SealError::Kms(failure)) if failure.is_transient => return Err(Fault::Kms(failure.to_string())),
@@ -105,8 +105,8 @@ async fn seal(sealer: Sealer<'_>, key: StorageKey<'_>, plaintext: &[u8]) -> Resu
     }
     loop {
         let mut again = Zeroizing::new(Vec::new());
-        match decide_again(sealer.chain(), key, &sealed, &deks, &mut again) {
-            Ok(true) if *again == plaintext => return Ok(Step::Write(sealed)),
+        match reopen(sealer.chain(), key, &stored, &deks, &mut again) {
+            Ok(true) if *again == plaintext => return Ok(Step::Write(stored)),
             Ok(false) => deks.fetch().await,
             // Such as a plaintext that looks encrypted, where identity writes: it would be read as what it is not.
             Ok(true) => {
@@ -120,16 +120,15 @@ async fn seal(sealer: Sealer<'_>, key: StorageKey<'_>, plaintext: &[u8]) -> Resu
     }
 }
 
-/// Whether `sealed` has been opened; false while DEKs are missing.
-fn decide_again(
+/// Whether `stored` has been opened; false while DEKs are missing.
+fn reopen(
     chain: &Chain,
     key: StorageKey<'_>,
-    sealed: &[u8],
+    stored: &[u8],
     deks: &Deks,
     plaintext: &mut Vec<u8>,
 ) -> Result<bool, Fault> {
-    use crate::value::OpenError;
-    match chain.from_storage(key, sealed, deks, plaintext) {
+    match chain.from_storage(key, stored, deks, plaintext) {
         Ok(_) => Ok(true),
         Err(OpenError::Pending) => Ok(false),
         Err(error) if error.is_transient() => Err(Fault::Kms(error.to_string())),

@@ -117,7 +117,7 @@ pub struct Revisions {
 
 impl Report {
     /// Of a pass that only looked.
-    pub(super) fn inventory(record: Checkpoint, scope: &Scope) -> Self {
+    pub(super) fn inventory(record: &Checkpoint, scope: &Scope) -> Self {
         let revisions = Revisions {
             rewrite_from: None,
             first_write: None,
@@ -139,13 +139,13 @@ impl Report {
             inventory: inventory.collect(),
             left: record.after.left.clone(),
             revisions,
-            ..Self::of(&record, scope)
+            ..Self::of(record, scope)
         }
     }
 
     /// Of a sweep whose proof is complete.
-    pub(super) fn sweep(record: Checkpoint, scope: &Scope, is_compacted: bool) -> Self {
-        let report = Self::of(&record, scope);
+    pub(super) fn sweep(record: &Checkpoint, scope: &Scope, is_compacted: bool) -> Self {
+        let report = Self::of(record, scope);
         let is_clean = report.finding == Finding::Clean;
         let written = |revision: i64| (revision != 0).then_some(revision);
         let revisions = Revisions {

@@ -118,7 +118,7 @@ impl<S: Store> Job<'_, S> {
         let mut record = self.new_record();
         let fence = Fence::open();
         self.pass(&fence, None, false, &mut record, Instant::now()).await?;
-        Ok(Report::inventory(record, self.scope))
+        Ok(Report::inventory(&record, self.scope))
     }
 
     /// Rewrites and proves.
@@ -141,7 +141,7 @@ impl<S: Store> Job<'_, S> {
         record.stage = checkpoint::Stage::Done;
         keeper.save(&record).await?;
         let is_compacted = self.is_compacted_before(record.prove_to).await?;
-        Ok(Report::sweep(record, self.scope, is_compacted))
+        Ok(Report::sweep(&record, self.scope, is_compacted))
     }
 
     async fn pass(

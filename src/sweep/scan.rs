@@ -59,14 +59,13 @@ impl Scan {
             (Some(last), _) if page.more => Some(successor(&last.key)),
             // More, but not one key was whole: the first of them is asked for alone, and then it is.
             (None, _) if page.more => None,
-            (_, Some(range)) => match &range.end {
-                Some(end) => Some(end.clone()),
-                None => {
+            (_, range) => {
+                let end = range.and_then(|range| range.end.clone());
+                if end.is_none() {
                     self.rest = Ranges::of([]);
-                    None
                 }
-            },
-            (_, None) => None,
+                end
+            }
         };
         if let Some(next) = next {
             self.rest = self.rest.from(&next);
@@ -93,7 +92,7 @@ impl Scan {
     /// How many keys the next page should have, by the mean size of those that came.
     fn adapt(&mut self, keys: usize, bytes: usize) {
         if keys == 0 {
-            if bytes > 0 && bytes >= MAX_BYTES {
+            if bytes >= MAX_BYTES {
                 self.limit = 1;
             }
             return;
@@ -113,7 +112,7 @@ mod tests {
     fn page(keys: &[&str], more: bool, bytes: usize) -> Page {
         let kv = |key: &&str| KeyValue {
             key: format!("/registry/secrets/{key}").into_bytes().into(),
-            value: Default::default(),
+            value: bytes::Bytes::default(),
             create_revision: 1,
             mod_revision: 1,
             lease: 0,

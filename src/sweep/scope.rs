@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::ranges::Ranges;
 use crate::config::ResourceSelector;
-use crate::keyring::{Keyring, Sealer};
+use crate::keyring::{Keyring, Rule, Sealer};
 use crate::keyspace::{Place, Scope as Reach, Span};
 use crate::types::{Fingerprint, StatePrefix};
 
@@ -58,7 +58,7 @@ impl Scope {
 
     /// Every key that has a chain here lies in one of these; not every key in them has one.
     pub(super) fn ranges(&self) -> Ranges {
-        let mut ranges = Ranges::of(self.keyring.rules().iter().flat_map(|rule| rule.spans()));
+        let mut ranges = Ranges::of(self.keyring.rules().iter().flat_map(Rule::spans));
         if !self.resources.is_empty() {
             let spans: Vec<Span> = self
                 .resources

@@ -187,11 +187,8 @@ async fn killed_again_and_again_it_finishes_and_nothing_is_lost() {
         secrets.clone().all(|kv| kv.version == 2),
         "each was written exactly once"
     );
-    assert!(outcome.number("/counts/scanned") >= KEYS as u64, "{outcome:#?}");
-    assert!(
-        outcome.number("/counts/scanned") + 1 <= (KEYS + 1_000 * (kills + 1)) as u64,
-        "no more than a page was looked at again for each kill"
-    );
+    // Counts go with the checkpoint's position, so what was looked at again is counted once.
+    assert_eq!(outcome.number("/counts/scanned"), KEYS as u64);
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ struct State {
 }
 
 /// For this process's standard error.
-pub(super) fn observer() -> Arc<Display> {
+pub(super) fn display() -> Arc<Display> {
     let now = Instant::now();
     Arc::new(Display {
         bar: io::stderr().is_terminal().then(bar),

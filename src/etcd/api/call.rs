@@ -204,15 +204,12 @@ fn percent_decoded(text: &[u8]) -> String {
             [b'%', high, low, ..] => hex(*high).zip(hex(*low)),
             _ => None,
         };
-        rest = match escaped {
-            Some((high, low)) => {
-                out.push(high << 4 | low);
-                tail.get(2..).unwrap_or_default()
-            }
-            None => {
-                out.push(*first);
-                tail
-            }
+        rest = if let Some((high, low)) = escaped {
+            out.push(high << 4 | low);
+            tail.get(2..).unwrap_or_default()
+        } else {
+            out.push(*first);
+            tail
         };
     }
     String::from_utf8_lossy(&out).into_owned()

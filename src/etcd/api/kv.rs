@@ -255,7 +255,9 @@ impl Client {
 
     async fn write_if(&self, guards: &[Guard<'_>], member: u32, request: &[u8]) -> Result<Option<i64>, CallError> {
         let frame = framed(|out| {
-            guards.iter().for_each(|guard| guard.encode(out));
+            for guard in guards {
+                guard.encode(out);
+            }
             put_op(out, txn_request::SUCCESS, member, request);
         });
         let message = self.unary(TXN, frame).await?;

@@ -70,7 +70,7 @@ async fn disturb(model: &Model, expected: &Expected, writers: &[Scope; 2], is_ov
                     0
                 };
                 let writer = &writers[model.random(2) as usize];
-                model.put(&key, sealed_by(writer, &key, &plaintext), lease);
+                model.put(&key, &sealed_by(writer, &key, &plaintext), lease);
                 expected.borrow_mut().insert(key, (plaintext, lease));
             }
             60..80 => {
@@ -126,7 +126,7 @@ async fn history(seed: u64, is_adaptive: bool, deaths: u32) {
     let expected = Expected::default();
     for index in 0..40 {
         let key = format!("/registry/secrets/default/{index:02}").into_bytes();
-        model.put(&key, sealed_by(&former, &key, b"first"), 0);
+        model.put(&key, &sealed_by(&former, &key, b"first"), 0);
         expected.borrow_mut().insert(key, (b"first".to_vec(), 0));
     }
     model.latency.set(200);

@@ -76,7 +76,7 @@ impl Model {
     }
 
     /// What a client other than a sweep writes: at once, whatever was there.
-    pub(super) fn put(&self, key: &[u8], value: Vec<u8>, lease: i64) {
+    pub(super) fn put(&self, key: &[u8], value: &[u8], lease: i64) {
         self.state.borrow_mut().put(key, value, lease);
     }
 
@@ -171,7 +171,7 @@ impl Model {
     async fn die(&self) {
         self.dies_after.set(0);
         self.death.notify_one();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn pause(&self) {
@@ -206,12 +206,12 @@ impl State {
         }
     }
 
-    fn put(&mut self, key: &[u8], value: Vec<u8>, lease: i64) {
+    fn put(&mut self, key: &[u8], value: &[u8], lease: i64) {
         let before = self.now.get(key).map(|kv| kv.create_revision);
         self.change(&[key.to_vec()], |revision| {
             Some(KeyValue {
                 key: key.to_vec().into(),
-                value: value.clone().into(),
+                value: value.to_vec().into(),
                 create_revision: before.unwrap_or(revision),
                 mod_revision: revision,
                 lease,
@@ -248,7 +248,9 @@ impl State {
             .iter()
             .filter(|(_, ends)| ends.is_some_and(|ends| ends <= Instant::now()));
         let ended: Vec<i64> = ended.map(|(lease, _)| *lease).collect();
-        ended.into_iter().for_each(|lease| self.end_lease(lease));
+        for lease in ended {
+            self.end_lease(lease);
+        }
     }
 }
 
@@ -323,7 +325,7 @@ impl Store for &Model {
                         lease == 0 || state.leases.contains_key(&lease),
                         "keys end with their lease"
                     );
-                    state.put(key, value.to_vec(), lease);
+                    state.put(key, value, lease);
                     self.rewrites.set(self.rewrites.get() + 1);
                     Replaced::Done(state.revision)
                 }
@@ -361,7 +363,7 @@ impl Store for &Model {
                     text: "etcdserver: requested lease not found".to_owned(),
                 })
             } else {
-                state.put(key, value.to_vec(), lease);
+                state.put(key, value, lease);
                 Ok(Some(state.revision))
             }
         }?;
