@@ -89,7 +89,7 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
     let audit = &parts.proxy.audit;
     audit.started(env!("CARGO_PKG_VERSION"));
     let keyring = parts.keyring.snapshot();
-    audit.configuration_loaded(&settings.encryption_config, &keyring.fingerprint(), || {
+    audit.configuration_loaded(&settings.common.encryption_config, &keyring.fingerprint(), || {
         keyring.rules().iter().map(Rule::for_audit).collect()
     });
     drop(keyring);
