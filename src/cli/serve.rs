@@ -19,6 +19,10 @@ const MAX_REQUEST_BYTES: usize = 1_572_864;
 
 /// Flags of `serve`.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags are what they are: kube-apiserver's, etcd's and ours"
+)]
 pub(super) struct Flags {
     #[command(flatten)]
     common: CommonFlags,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::client::Client;
 use crate::common::etcd::Etcd;
+use crate::common::kms::Plugin;
 use crate::common::pb::etcdserverpb::{CompactionRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest};
 use crate::common::pb::mvccpb::KeyValue;
 use crate::common::proxy::Proxy;
@@ -105,6 +106,44 @@ async fn a_store_goes_through_every_change_and_back() {
         let left = client.lease().lease_time_to_live(left).await.unwrap().into_inner();
         assert_eq!(left.keys.len(), 40);
     }
+}
+
+#[tokio::test]
+async fn values_go_to_a_kms_follow_its_key_and_come_back() {
+    const KEYS: usize = 200;
+    let etcd = Etcd::start(Version::V3_5).await;
+    let client = etcd.client().await;
+    fill(&client, KEYS, 100).await;
+    let plugin = Plugin::start();
+    let kms = |version: &str| {
+        let endpoint = plugin.endpoint();
+        format!("{{kms: {{apiVersion: {version}, name: plugin-{version}, endpoint: '{endpoint}', timeout: 1s}}}}")
+    };
+    let (v1, v2) = (kms("v1"), kms("v2"));
+    let outcome = Sweep::of(&etcd, &[&v2, K1]).run().await;
+    outcome.expect_clean();
+    assert_eq!(outcome.objects("current", "kms v2", "plugin-v2"), KEYS as u64);
+    let again = Sweep::of(&etcd, &[&v2, K1]).run().await;
+    again.expect_clean();
+    assert_eq!(again.number("/counts/rewritten"), 0);
+
+    // What the old key ID is on is stale now, by the configuration that it is read with as before.
+    plugin.behaviour().key = 1;
+    let look = Sweep::of(&etcd, &[&v2, K1]).flag("--dry-run").run().await;
+    assert_eq!(
+        (look.code, look.objects("stale", "kms v2", "plugin-v2")),
+        (Some(3), KEYS as u64),
+        "{look:#?}"
+    );
+    let rotated = Sweep::of(&etcd, &[&v2]).run().await;
+    rotated.expect_clean();
+    assert_eq!(rotated.number("/counts/rewritten"), KEYS as u64);
+
+    let outcome = Sweep::of(&etcd, &[&v1, &v2]).run().await;
+    outcome.expect_clean();
+    assert_eq!(outcome.objects("current", "kms v1", "plugin-v1"), KEYS as u64);
+    Sweep::of(&etcd, &[K1, &v1]).run().await.expect_clean();
+    expect_filled(&client, KEYS, 100, CBC_1).await;
 }
 
 #[tokio::test]
