@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::common::client::Client;
-use crate::common::etcd::Etcd;
+use crate::common::etcd::{Etcd, Setup};
 use crate::common::kms::Plugin;
 use crate::common::pb::etcdserverpb::{CompactionRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest};
 use crate::common::pb::mvccpb::KeyValue;
@@ -327,6 +327,40 @@ async fn one_sweep_at_a_time_and_one_that_is_stopped_is_taken_up() {
     let fifth = Sweep::of(&etcd, &[GCM, K1, K2]).run().await;
     fifth.expect_clean();
     assert!(fifth.stderr.contains("beginning anew"), "{fifth:#?}");
+}
+
+#[tokio::test]
+async fn an_etcd_that_dies_is_waited_for_and_one_without_space_only_so_long() {
+    const KEYS: usize = 3_000;
+    // Soon filled, and room enough for the first rewrite.
+    let mut etcd = Setup::new(Version::V3_5)
+        .flag("--quota-backend-bytes=16777216")
+        .start()
+        .await;
+    fill(&etcd.client().await, KEYS, 100).await;
+    let (mut process, _folder) = Sweep::of(&etcd, &[K2, K1]).flag("--rate=2000").start();
+    process.wait_for("the rewrite", |output| output.contains("rewriting").then_some(()));
+    etcd.kill();
+    etcd.spawn();
+    etcd.ready().await;
+    let status = process.wait();
+    assert_eq!(status.code(), Some(0), "{}", process.output());
+    let client = etcd.client().await;
+    expect_filled(&client, KEYS, 100, CBC_2).await;
+
+    let mut filler = 0;
+    let put = |index: usize| PutRequest {
+        key: format!("/filler/{index}").into_bytes(),
+        value: vec![0; 1_000_000],
+        ..PutRequest::default()
+    };
+    while client.kv().put(put(filler)).await.is_ok() {
+        filler += 1;
+    }
+    let full = Sweep::of(&etcd, &[K1, K2]).flag("--max-wait=1s").run().await;
+    assert_eq!(full.code, Some(6), "{full:#?}");
+    assert!(full.stderr.contains("database space exceeded"), "{full:#?}");
+    expect_filled(&client, KEYS, 100, CBC_2).await;
 }
 
 #[tokio::test]
