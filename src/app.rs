@@ -8,9 +8,11 @@ mod memory;
 mod reload;
 mod run;
 mod settings;
+mod sweep;
 
 pub use error::Error;
 pub use families::families;
 pub use memory::{MemoryLock, Unlockable, forbid_dumps};
 pub use run::serve;
-pub use settings::Settings;
+pub use settings::{Common, Settings};
+pub use sweep::{SweepError, SweepSettings, sweep};

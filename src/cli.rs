@@ -1,7 +1,9 @@
 //! The command line: flags and environment to settings, and the exit code. Nobody else reads either.
 
+mod common;
 mod config;
 mod serve;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -31,6 +33,9 @@ struct Cli {
 enum Verb {
     /// Serve kube-apiserver in front of etcd
     Serve(Box<serve::Flags>),
+    /// Rewrite what etcd holds so that every value is encrypted as its rule says, and prove it
+    #[command(after_long_help = sweep::AFTER_HELP)]
+    Sweep(Box<sweep::Flags>),
     /// Check an EncryptionConfiguration, or make a key for one
     #[command(subcommand)]
     Config(config::Verb),
@@ -56,6 +61,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             app::serve(&settings)?;
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Sweep(flags) => sweep::run(*flags),
         Verb::Config(verb) => config::run(verb),
     }
 }
@@ -83,8 +89,12 @@ mod tests {
     #[test]
     fn every_flag_can_be_given_by_environment_under_its_own_name() {
         let command = Cli::command();
-        let serve = command.find_subcommand("serve").unwrap();
-        for flag in serve.get_arguments().filter(|arg| arg.get_id() != "help") {
+        let verbs = ["serve", "sweep"].map(|verb| command.find_subcommand(verb).unwrap());
+        for flag in verbs
+            .iter()
+            .flat_map(|verb| verb.get_arguments())
+            .filter(|arg| arg.get_id() != "help")
+        {
             let name = flag.get_long().unwrap();
             let variable = format!("ETCD_ENCRYPTION_PROXY_{}", name.to_uppercase().replace('-', "_"));
             assert_eq!(

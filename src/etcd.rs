@@ -1,7 +1,8 @@
 //! Upstream: the etcd members, connections to them, and which member the next request goes to.
 //!
-//! Carries requests and answers as HTTP/2 streams; never looks into a client's message.
+//! Carries requests and answers as HTTP/2 streams; never looks into a client's message. `api` makes the proxy's own calls.
 
+mod api;
 mod backoff;
 mod connection;
 mod families;
@@ -10,6 +11,7 @@ mod meters;
 mod pool;
 mod probe;
 
+pub use api::{CallError, Client, Guard, KeyValue, Member, Page, PageAsk, Replaced, Status, Trouble};
 pub use connection::{Call, Connection, OpenCall, OpenError};
 pub use families::FAMILIES;
 pub use http::{HttpError, get};

@@ -16,6 +16,7 @@ pub mod pb;
 pub mod proxy;
 pub mod review;
 pub mod rewrite;
+pub mod sweep;
 pub mod telemetry;
 pub mod tls;
 pub mod traces;

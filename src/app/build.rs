@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Error, Settings};
+use super::{Common, Error, Settings};
 use crate::audit::Audit;
 use crate::config::{self, Options};
 use crate::etcd::Reachability;
@@ -46,15 +46,16 @@ pub(super) fn build(
     traces: &Traces,
 ) -> Result<Parts, Error> {
     check_listeners(settings)?;
-    check_prefixes(settings)?;
-    let permissions = Arc::new(Permissions::new(settings.strict_permissions));
-    let keyring = load_keyring(settings, &permissions, &plugins)?;
-    let client_tls = client_tls(settings, &permissions)?;
-    let (members, http_members) = dialers(settings, client_tls.as_ref())?;
+    let common = &settings.common;
+    check_prefixes(common)?;
+    let permissions = Arc::new(Permissions::new(common.strict_permissions));
+    let keyring = load_keyring(common, &permissions, &plugins, settings.reload_encryption_config)?;
+    let client_tls = client_tls(common, &permissions)?;
+    let (members, http_members) = dialers(common, client_tls.as_ref())?;
     let server_tls = settings.server_files.as_ref();
     let server_tls = server_tls.map(|files| load_side(files, &permissions)).transpose()?;
     let proxy = proxy::Config {
-        state_prefix: settings.state_prefix.clone(),
+        state_prefix: common.state_prefix.clone(),
         on_undecryptable: settings.on_undecryptable,
         max_request_bytes: settings.max_request_bytes,
         max_concurrent_streams: settings.max_concurrent_streams,
@@ -102,7 +103,7 @@ fn check_listeners(settings: &Settings) -> Result<(), Error> {
 }
 
 /// The state prefix may lie below a Kubernetes prefix (that is so for `/`), never the other way round.
-fn check_prefixes(settings: &Settings) -> Result<(), Error> {
+pub(super) fn check_prefixes(settings: &Common) -> Result<(), Error> {
     let state = settings.state_prefix.as_bytes();
     match settings
         .prefixes
@@ -117,12 +118,17 @@ fn check_prefixes(settings: &Settings) -> Result<(), Error> {
     }
 }
 
-fn load_keyring(settings: &Settings, permissions: &Permissions, plugins: &Plugins) -> Result<Keyring, Error> {
+pub(super) fn load_keyring(
+    settings: &Common,
+    permissions: &Permissions,
+    plugins: &Plugins,
+    is_followed: bool,
+) -> Result<Keyring, Error> {
     let path = &settings.encryption_config;
     let file = files::read(path, config::MAX_DOCUMENT_BYTES)?;
     permissions.admit(file.exposure).map_err(Error::Exposed)?;
     let keyspace = KeySpace::new(settings.prefixes.clone())?;
-    compile(&file.bytes, keyspace, plugins, settings.reload_encryption_config).map_err(|error| match error {
+    compile(&file.bytes, keyspace, plugins, is_followed).map_err(|error| match error {
         LoadError::Config(source) => Error::Config {
             path: path.clone(),
             source,
@@ -160,16 +166,16 @@ fn load_side<S: Side>(files: &S, permissions: &Permissions) -> Result<Renewed<S:
 }
 
 /// TLS towards the members, where any of them is reached that way.
-fn client_tls(settings: &Settings, permissions: &Permissions) -> Result<Option<Renewed<ClientTls>>, Error> {
+pub(super) fn client_tls(settings: &Common, permissions: &Permissions) -> Result<Option<Renewed<ClientTls>>, Error> {
     let files = &settings.client_files;
     let is_wanted = files.is_any_given() || settings.members.iter().any(|member| member.is_tls(false));
     is_wanted.then(|| load_side(files, permissions)).transpose()
 }
 
-type Dialers = Arc<[Dialer]>;
+pub(super) type Dialers = Arc<[Dialer]>;
 
 /// Dialers for gRPC and for plain HTTP.
-fn dialers(settings: &Settings, tls: Option<&Renewed<ClientTls>>) -> Result<(Dialers, Dialers), Error> {
+pub(super) fn dialers(settings: &Common, tls: Option<&Renewed<ClientTls>>) -> Result<(Dialers, Dialers), Error> {
     if settings.members.is_empty() {
         return Err(Error::NoMember);
     }

@@ -39,14 +39,20 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, settings: &Settings, parts: &Parts)
     // Its metrics say what is in use, whether that can change or not.
     let reloader = keyring_reloader(settings, parts);
     if settings.reload_encryption_config {
-        let watcher = Watcher::new(vec![settings.encryption_config.clone()], POLL);
+        let watcher = Watcher::new(vec![settings.common.encryption_config.clone()], POLL);
         tasks.spawn(follow(watcher, nudged.clone(), reloader));
     }
     if let (Some(files), Some(tls)) = (&settings.server_files, &parts.server_tls) {
         follow_side(tasks, files.clone(), tls, &parts.permissions, nudged.clone());
     }
     if let Some(tls) = &parts.client_tls {
-        follow_side(tasks, settings.client_files.clone(), tls, &parts.permissions, nudged);
+        follow_side(
+            tasks,
+            settings.common.client_files.clone(),
+            tls,
+            &parts.permissions,
+            nudged,
+        );
     }
     Ok(())
 }
@@ -68,7 +74,7 @@ fn keyring_reloader(settings: &Settings, parts: &Parts) -> keyring::Reloader {
     let keyspace = parts.keyring.load().keyspace().clone();
     let (plugins, in_use) = (Arc::clone(&parts.plugins), Arc::clone(&parts.keyring));
     keyring::Reloader::new(ReloadConfig {
-        path: settings.encryption_config.clone(),
+        path: settings.common.encryption_config.clone(),
         keyring: Arc::clone(&parts.keyring),
         status: Arc::clone(&parts.config_status),
         permissions: Arc::clone(&parts.permissions),

@@ -89,7 +89,7 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
     let audit = &parts.proxy.audit;
     audit.started(env!("CARGO_PKG_VERSION"));
     let keyring = parts.keyring.snapshot();
-    audit.configuration_loaded(&settings.encryption_config, &keyring.fingerprint(), || {
+    audit.configuration_loaded(&settings.common.encryption_config, &keyring.fingerprint(), || {
         keyring.rules().iter().map(Rule::for_audit).collect()
     });
     drop(keyring);
@@ -150,7 +150,7 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
 
 /// Waits for the first look at each KMS plugin, but no longer than `FIRST_LOOK`: one that is down is no reason not to
 /// start, as values without it and those whose keys are at hand can be served.
-async fn examine(plugins: &[kms::Plugin]) {
+pub(super) async fn examine(plugins: &[kms::Plugin]) {
     join_all(plugins.iter().map(|plugin| plugin.examined(FIRST_LOOK))).await;
     for plugin in plugins {
         tracing::info!("{}", plugin.report());
@@ -193,10 +193,10 @@ fn log_what_is_served(settings: &Settings, keyring: &crate::keyring::KeyringHand
     let keyring = keyring.snapshot();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        members = %list(&settings.members),
-        prefixes = %list(&settings.prefixes),
-        state_prefix = %settings.state_prefix.as_bytes().escape_ascii(),
-        config = %settings.encryption_config.display(),
+        members = %list(&settings.common.members),
+        prefixes = %list(&settings.common.prefixes),
+        state_prefix = %settings.common.state_prefix.as_bytes().escape_ascii(),
+        config = %settings.common.encryption_config.display(),
         fingerprint = %keyring.fingerprint(),
         threads = settings.threads,
         "starting"
@@ -209,15 +209,15 @@ fn list(items: &[impl ToString]) -> String {
 }
 
 /// The two signals that end the proxy.
-struct Signals(Signal, Signal);
+pub(super) struct Signals(Signal, Signal);
 
 impl Signals {
-    fn new() -> Result<Self, Error> {
+    pub(super) fn new() -> Result<Self, Error> {
         let on = |kind| signal(kind).map_err(Error::Start);
         Ok(Self(on(SignalKind::terminate())?, on(SignalKind::interrupt())?))
     }
 
-    async fn next(&mut self) -> &'static str {
+    pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             Some(()) = self.0.recv() => "SIGTERM",
             Some(()) = self.1.recv() => "SIGINT",

@@ -1,4 +1,4 @@
-//! Everything that `serve` is told, resolved: no flag, no environment and no default is looked at after this.
+//! Everything that a verb is told, resolved: no flag, no environment and no default is looked at after this.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +11,23 @@ use crate::traces;
 use crate::transport::{Endpoint, ListenUrl};
 use crate::types::StatePrefix;
 
+/// What every verb is told that works on what a cluster stores.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// The members of the etcd cluster.
+    pub members: Vec<Endpoint>,
+    /// CA and client certificate towards etcd.
+    pub client_files: ClientFiles,
+    /// Where Kubernetes' keys begin.
+    pub prefixes: Vec<EtcdPrefix>,
+    /// The EncryptionConfiguration.
+    pub encryption_config: PathBuf,
+    /// Whether files with keys that others can read are refused.
+    pub strict_permissions: bool,
+    /// Keys of the proxy's own.
+    pub state_prefix: StatePrefix,
+}
+
 /// Settings of `serve`.
 #[derive(Debug)]
 pub struct Settings {
@@ -22,20 +39,10 @@ pub struct Settings {
     pub server_files: Option<ServerFiles>,
     /// A listener that anybody on the network can read along with is accepted.
     pub allow_plaintext_on_network: bool,
-    /// The members of the etcd cluster.
-    pub members: Vec<Endpoint>,
-    /// CA and client certificate towards etcd.
-    pub client_files: ClientFiles,
-    /// Where Kubernetes' keys begin.
-    pub prefixes: Vec<EtcdPrefix>,
-    /// The EncryptionConfiguration.
-    pub encryption_config: PathBuf,
-    /// Whether it is taken into use anew when it changes.
+    /// The cluster, and what is encrypted in it.
+    pub common: Common,
+    /// Whether the EncryptionConfiguration is taken into use anew when it changes.
     pub reload_encryption_config: bool,
-    /// Whether files with keys that others can read are refused.
-    pub strict_permissions: bool,
-    /// Keys of the proxy's own.
-    pub state_prefix: StatePrefix,
     /// What a reader gets for a sealed value that no key opens.
     pub on_undecryptable: OnUndecryptable,
     /// etcd's limit on a request, bytes.

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::common::CommonFlags;
 use crate::app::{MemoryLock, Settings};
-use crate::keyspace::EtcdPrefix;
 use crate::rewrite::OnUndecryptable;
 use crate::telemetry::Format;
-use crate::tls::{Allowed, ClientAuth, ClientFiles, ServerFiles};
+use crate::tls::{Allowed, ClientAuth, ServerFiles};
 use crate::traces;
-use crate::transport::{Endpoint, ListenUrl};
-use crate::types::StatePrefix;
+use crate::transport::ListenUrl;
 
 /// etcd's default for its flag of the same name: 1.5 MiB.
 const MAX_REQUEST_BYTES: usize = 1_572_864;
@@ -25,72 +24,15 @@ const MAX_REQUEST_BYTES: usize = 1_572_864;
     reason = "flags are what they are: kube-apiserver's, etcd's and ours"
 )]
 pub(super) struct Flags {
-    /// Members of the etcd cluster, as kube-apiserver takes them; separated by commas
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_ETCD_SERVERS",
-        value_name = "URL,…",
-        value_delimiter = ',',
-        default_value = "http://127.0.0.1:2379",
-        help_heading = "etcd"
-    )]
-    etcd_servers: Vec<Endpoint>,
-    /// CA that signs etcd's certificates
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_ETCD_CAFILE",
-        value_name = "FILE",
-        help_heading = "etcd"
-    )]
-    etcd_cafile: Option<PathBuf>,
-    /// Client certificate to show to etcd
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_ETCD_CERTFILE",
-        value_name = "FILE",
-        requires = "etcd_keyfile",
-        help_heading = "etcd"
-    )]
-    etcd_certfile: Option<PathBuf>,
-    /// Private key of --etcd-certfile
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_ETCD_KEYFILE",
-        value_name = "FILE",
-        requires = "etcd_certfile",
-        help_heading = "etcd"
-    )]
-    etcd_keyfile: Option<PathBuf>,
-    /// Where Kubernetes' keys begin in etcd, as given to kube-apiserver; several separated by commas
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_ETCD_PREFIX",
-        value_name = "PREFIX,…",
-        value_delimiter = ',',
-        default_value = "/registry",
-        help_heading = "etcd"
-    )]
-    etcd_prefix: Vec<EtcdPrefix>,
+    #[command(flatten)]
+    common: CommonFlags,
 
-    /// The EncryptionConfiguration, the same file that kube-apiserver would be given
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_ENCRYPTION_PROVIDER_CONFIG",
-        value_name = "FILE",
-        help_heading = "Encryption"
-    )]
-    encryption_provider_config: PathBuf,
     /// Take the EncryptionConfiguration into use anew when its file changes; what is wrong with a new one is logged, and the
     /// one in use stays
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_ENCRYPTION_PROVIDER_CONFIG_AUTOMATIC_RELOAD", action = ArgAction::Set,
           num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true",
           value_name = "BOOL", help_heading = "Encryption")]
     encryption_provider_config_automatic_reload: bool,
-    /// Refuse an EncryptionConfiguration or a private key that others than its user can read, instead of warning of it
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_STRICT_PERMISSIONS", action = ArgAction::Set, num_args = 0..=1,
-          require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL",
-          help_heading = "Encryption")]
-    strict_permissions: bool,
     /// What a client gets for a value under a rule that is sealed and that no key opens: the stored bytes, which
     /// kube-apiserver reports as an error of that one object, or an error for the whole request
     #[arg(
@@ -101,10 +43,6 @@ pub(super) struct Flags {
         help_heading = "Encryption"
     )]
     on_undecryptable: OnUndecryptableFlag,
-    /// Keys of the proxy's own in etcd; clients can neither see nor change them
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_STATE_PREFIX", value_name = "PREFIX",
-          default_value = StatePrefix::DEFAULT, value_parser = state_prefix, help_heading = "Encryption")]
-    state_prefix: StatePrefix,
 
     /// Where clients connect: http, https, unix and unixs URLs, separated by commas
     #[arg(
@@ -275,15 +213,6 @@ pub(super) struct Flags {
     pub(super) log_format: LogFormat,
 }
 
-/// A state prefix is a folder of its own: without the slash at its end it would take in neighbours.
-fn state_prefix(given: &str) -> Result<StatePrefix, String> {
-    let is_folder = given.starts_with('/') && given.ends_with('/') && given.len() > 1;
-    is_folder
-        .then(|| StatePrefix::new(given))
-        .flatten()
-        .ok_or_else(|| "expected /NAME/, with both slashes".to_owned())
-}
-
 /// `--on-undecryptable`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum OnUndecryptableFlag {
@@ -355,17 +284,8 @@ impl Flags {
             listen_metrics: self.listen_metrics_urls,
             server_files,
             allow_plaintext_on_network: self.allow_plaintext_on_network,
-            members: self.etcd_servers,
-            client_files: ClientFiles {
-                ca_file: self.etcd_cafile,
-                cert_file: self.etcd_certfile,
-                key_file: self.etcd_keyfile,
-            },
-            prefixes: self.etcd_prefix,
-            encryption_config: self.encryption_provider_config,
+            common: self.common.settings(),
             reload_encryption_config: self.encryption_provider_config_automatic_reload,
-            strict_permissions: self.strict_permissions,
-            state_prefix: self.state_prefix,
             on_undecryptable: match self.on_undecryptable {
                 OnUndecryptableFlag::ReturnCiphertext => OnUndecryptable::ReturnCiphertext,
                 OnUndecryptableFlag::Fail => OnUndecryptable::Fail,

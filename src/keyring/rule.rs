@@ -41,6 +41,11 @@ impl Rule {
         audit::Rule::new(&self.selector, self.chain.readers().map(names))
     }
 
+    /// Where keys of the rule's resources lie. A more specific rule, or none at all, may hold for some keys there.
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
     /// Whether no key can ever be the rule's: its resource is neither built in nor of a group with a dot, a misspelt
     /// `secret` for instance. Such a rule protects nothing.
     pub fn is_idle(&self) -> bool {

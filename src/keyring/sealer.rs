@@ -47,6 +47,11 @@ impl<'a> Sealer<'a> {
         outcome
     }
 
+    /// The chain itself, for looking at values that no client has asked for: nothing is counted.
+    pub fn chain(&self) -> &'a Chain {
+        self.chain
+    }
+
     /// As [`Chain::is_pending`].
     pub fn is_pending(&self, stored: &[u8], deks: &Deks) -> bool {
         self.chain.is_pending(stored, deks)

@@ -11,7 +11,7 @@ pub struct Span {
 
 impl Span {
     /// Every key that begins with `prefix`.
-    pub(super) fn of_prefix(prefix: &[u8]) -> Self {
+    pub fn of_prefix(prefix: &[u8]) -> Self {
         Self {
             start: prefix.to_vec(),
             end: prefix_end(prefix),
@@ -26,6 +26,16 @@ impl Span {
             end: Some(next),
         };
         [itself, Self::of_prefix(&[path, b"/"].concat())]
+    }
+
+    /// The first key that could lie here.
+    pub fn start(&self) -> &[u8] {
+        &self.start
+    }
+
+    /// The first key behind; `None` for no end.
+    pub fn end(&self) -> Option<&[u8]> {
+        self.end.as_deref()
     }
 
     /// Whether some key lies both here and in `range`. Exact.

@@ -38,6 +38,7 @@ mod reload;
 mod rules;
 mod state_prefix;
 mod storm;
+mod sweep;
 mod tls;
 mod traces;
 mod transcript;

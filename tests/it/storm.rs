@@ -215,7 +215,10 @@ async fn a_thousand_configurations_under_load() {
         .expect("a count of reloads");
     assert!(successes.ends_with(&format!(" {count}")), "{successes}");
     assert!(!metrics.contains("status=\"failure\""), "{metrics}");
-    assert!(metrics.contains("\netcd_encryption_proxy_undecryptable_values_total 0\n"), "{metrics}");
+    assert!(
+        metrics.contains("\netcd_encryption_proxy_undecryptable_values_total 0\n"),
+        "{metrics}"
+    );
     each_revision_has_one_key(&etcd, seen, count).await;
 }
 

@@ -1,6 +1,7 @@
 //! The syntax of resources, and the rules within one list of them. What one entry does to another is not looked at here.
 
 use std::collections::{HashMap, HashSet};
+use std::str::FromStr;
 
 use crate::{
     config::{
@@ -21,6 +22,19 @@ pub(in crate::config) fn parse_resource(text: &str) -> ResourceSelector {
         ("*", "*") => ResourceSelector::All,
         ("*", group) if text != "*" => ResourceSelector::Group(group.to_owned()),
         (resource, group) => ResourceSelector::Exact(GroupResource::new(group, resource)),
+    }
+}
+
+/// As in the `resources` of a configuration, and refused for the same reasons.
+impl FromStr for ResourceSelector {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match problem_of(text) {
+            None if text.is_empty() => Err("a resource has a name"),
+            None => Ok(parse_resource(text)),
+            Some(problem) => Err(problem),
+        }
     }
 }
 

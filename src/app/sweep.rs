@@ -1,0 +1,199 @@
+//! Runs one sweep, straight on etcd, with no proxy and no kube-apiserver.
+
+use std::io;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{oneshot, watch};
+
+use super::build::{Dialers, check_prefixes, client_tls, dialers, load_keyring};
+use super::run::{Signals, examine};
+use super::{Common, Error, forbid_dumps};
+use crate::config::ResourceSelector;
+use crate::etcd::{self, CallError, Client, Pool, Reachability};
+use crate::files::Permissions;
+use crate::keyring::Keyring;
+use crate::kms::{self, Plugins};
+use crate::sweep::{self, Finding, Observer, Report, Scope, quota_warning};
+use crate::transport::Flusher;
+
+/// Flow-control window of each call, bytes: a page is read as fast as it comes.
+const WINDOW: u32 = 2 * 1024 * 1024;
+
+/// Settings of `sweep`.
+#[derive(Clone, Debug)]
+pub struct SweepSettings {
+    /// The cluster, and what is encrypted in it.
+    pub common: Common,
+    /// How the sweep goes.
+    pub options: sweep::Options,
+    /// Only these resources; empty for all that the rules cover.
+    pub resources: Vec<ResourceSelector>,
+    /// Only keys that begin with one of these; empty for all.
+    pub key_prefixes: Vec<Vec<u8>>,
+    /// Compact etcd's history to the proof's revision, if it is clean.
+    pub compact: bool,
+    /// And have each member give free space back.
+    pub defragment: bool,
+}
+
+/// Why there is no report.
+#[derive(Debug, Error)]
+pub enum SweepError {
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] Error),
+    /// It did not come to its proof.
+    #[error(transparent)]
+    Sweep(#[from] sweep::Error),
+    /// The proof is complete, but what was to come after it failed.
+    #[error("the sweep is complete, but etcd could not be {what}")]
+    Afterwards {
+        /// What was to be done.
+        what: &'static str,
+        /// The report all the same.
+        report: Box<Report>,
+        /// What etcd said.
+        source: CallError,
+    },
+}
+
+/// Sweeps, or looks, and blocks the calling thread meanwhile.
+///
+/// The first SIGTERM or SIGINT lets what is under way end and keeps the checkpoint; a second one ends at once.
+pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<Report, SweepError> {
+    forbid_dumps()?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Start)?;
+    let plugins = Plugins::new(runtime.handle().clone(), kms::Config::default());
+    let common = &settings.common;
+    check_prefixes(common)?;
+    let permissions = Permissions::new(common.strict_permissions);
+    let keyring = Arc::new(load_keyring(common, &permissions, &plugins, false)?);
+    let client_tls = client_tls(common, &permissions)?;
+    let (members, _) = dialers(common, client_tls.as_ref())?;
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        examine(keyring.plugins()).await;
+        let (stop, stopped) = watch::channel(false);
+        let (report_tx, mut report) = oneshot::channel();
+        let job = Job {
+            settings: settings.clone(),
+            keyring: Arc::clone(&keyring),
+            members,
+            observer: Arc::clone(observer),
+            stopped,
+        };
+        // A thread of its own: connections live on one, and KMS plugins are asked on the other.
+        let thread = std::thread::Builder::new().name("sweep".to_owned()).spawn(move || {
+            let _ = report_tx.send(job.run());
+        });
+        thread.map_err(Error::Start)?;
+        let lost = || Error::Start(io::Error::other("the sweep's thread ended"));
+        tokio::select! {
+            report = &mut report => return report.map_err(|_| lost())?,
+            signal = signals.next() => {
+                observer.notice(&format!("{signal}: stopping, what is under way ends first; a second signal stops at once"));
+                stop.send_replace(true);
+            }
+        }
+        tokio::select! {
+            report = &mut report => report.map_err(|_| lost())?,
+            _ = signals.next() => Err(SweepError::Sweep(sweep::Error::Stopped)),
+        }
+    })
+}
+
+struct Job {
+    settings: SweepSettings,
+    keyring: Arc<Keyring>,
+    members: Dialers,
+    observer: Arc<dyn Observer>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Job {
+    fn run(self) -> Result<Report, SweepError> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .map_err(Error::Start)?;
+        runtime.block_on(self.sweep())
+    }
+
+    async fn sweep(self) -> Result<Report, SweepError> {
+        let flusher = Flusher::default();
+        tokio::task::spawn_local(flusher.clone().run());
+        let client = client(Arc::clone(&self.members), &flusher);
+        let scope = Scope {
+            keyring: self.keyring,
+            state: self.settings.common.state_prefix.clone(),
+            resources: self.settings.resources.clone(),
+            prefixes: self.settings.key_prefixes.clone(),
+        };
+        if !self.settings.options.dry_run {
+            warn_of_quota(&client, &scope, &*self.observer).await;
+        }
+        let options = &self.settings.options;
+        let mut report = sweep::sweep(&client, &scope, options, Arc::clone(&self.observer), self.stopped).await?;
+        if report.finding != Finding::Clean || report.is_dry_run {
+            if self.settings.compact || self.settings.defragment {
+                self.observer
+                    .notice("history is kept: the proof is not clean, or nothing was to be written");
+            }
+            return Ok(report);
+        }
+        let afterwards = |what, report: &Report, source| SweepError::Afterwards {
+            what,
+            report: Box::new(report.clone()),
+            source,
+        };
+        if self.settings.compact {
+            self.observer
+                .notice(&format!("compacting to revision {}", report.revisions.proof_to));
+            match client.compact(report.revisions.proof_to, true).await {
+                Ok(()) => report.revisions.is_compacted = Some(true),
+                // Somebody else has compacted further.
+                Err(error) if error.trouble() == etcd::Trouble::Compacted => report.revisions.is_compacted = Some(true),
+                Err(error) => return Err(afterwards("compacted", &report, error)),
+            }
+        }
+        if self.settings.defragment {
+            for member in self.members.iter() {
+                self.observer.notice(&format!(
+                    "defragmenting {}, which serves nothing meanwhile",
+                    member.endpoint()
+                ));
+                let one = client_of_one(member, &flusher);
+                one.defragment()
+                    .await
+                    .map_err(|error| afterwards("defragmented", &report, error))?;
+            }
+        }
+        Ok(report)
+    }
+}
+
+/// Of no consequence where it fails: the sweep itself will say what is wrong.
+async fn warn_of_quota(client: &Client, scope: &Scope, observer: &dyn Observer) {
+    let Ok(status) = client.status().await else { return };
+    if let Ok(Some(warning)) = quota_warning(client, scope, &status).await {
+        observer.notice(&format!("warning: {warning}"));
+    }
+}
+
+fn client(members: Dialers, flusher: &Flusher) -> Client {
+    let config = etcd::Config {
+        members,
+        first: 0,
+        reachability: Arc::new(Reachability::default()),
+    };
+    Client::new(Pool::spawn(config, WINDOW, flusher.clone()))
+}
+
+fn client_of_one(member: &crate::transport::Dialer, flusher: &Flusher) -> Client {
+    client(std::iter::once(member.clone()).collect(), flusher)
+}

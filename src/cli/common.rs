@@ -1,0 +1,107 @@
+//! Flags that every verb has which works on what a cluster stores: the cluster, and what is encrypted in it.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
+
+use crate::app::Common;
+use crate::keyspace::EtcdPrefix;
+use crate::tls::ClientFiles;
+use crate::transport::Endpoint;
+use crate::types::StatePrefix;
+
+/// The flags.
+#[derive(Debug, Args)]
+pub(super) struct CommonFlags {
+    /// Members of the etcd cluster, as kube-apiserver takes them; separated by commas
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ETCD_SERVERS",
+        value_name = "URL,…",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:2379",
+        help_heading = "etcd"
+    )]
+    etcd_servers: Vec<Endpoint>,
+    /// CA that signs etcd's certificates
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ETCD_CAFILE",
+        value_name = "FILE",
+        help_heading = "etcd"
+    )]
+    etcd_cafile: Option<PathBuf>,
+    /// Client certificate to show to etcd
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ETCD_CERTFILE",
+        value_name = "FILE",
+        requires = "etcd_keyfile",
+        help_heading = "etcd"
+    )]
+    etcd_certfile: Option<PathBuf>,
+    /// Private key of --etcd-certfile
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ETCD_KEYFILE",
+        value_name = "FILE",
+        requires = "etcd_certfile",
+        help_heading = "etcd"
+    )]
+    etcd_keyfile: Option<PathBuf>,
+    /// Where Kubernetes' keys begin in etcd, as given to kube-apiserver; several separated by commas
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ETCD_PREFIX",
+        value_name = "PREFIX,…",
+        value_delimiter = ',',
+        default_value = "/registry",
+        help_heading = "etcd"
+    )]
+    etcd_prefix: Vec<EtcdPrefix>,
+
+    /// The EncryptionConfiguration, the same file that kube-apiserver would be given
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ENCRYPTION_PROVIDER_CONFIG",
+        value_name = "FILE",
+        help_heading = "Encryption"
+    )]
+    encryption_provider_config: PathBuf,
+    /// Refuse an EncryptionConfiguration or a private key that others than its user can read, instead of warning of it
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_STRICT_PERMISSIONS", action = ArgAction::Set, num_args = 0..=1,
+          require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL",
+          help_heading = "Encryption")]
+    strict_permissions: bool,
+    /// Keys of the proxy's own in etcd; clients can neither see nor change them
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_STATE_PREFIX", value_name = "PREFIX",
+          default_value = StatePrefix::DEFAULT, value_parser = state_prefix, help_heading = "Encryption")]
+    state_prefix: StatePrefix,
+}
+
+impl CommonFlags {
+    /// What they say.
+    pub(super) fn settings(self) -> Common {
+        Common {
+            members: self.etcd_servers,
+            client_files: ClientFiles {
+                ca_file: self.etcd_cafile,
+                cert_file: self.etcd_certfile,
+                key_file: self.etcd_keyfile,
+            },
+            prefixes: self.etcd_prefix,
+            encryption_config: self.encryption_provider_config,
+            strict_permissions: self.strict_permissions,
+            state_prefix: self.state_prefix,
+        }
+    }
+}
+
+/// A state prefix is a folder of its own: without the slash at its end it would take in neighbours.
+fn state_prefix(given: &str) -> Result<StatePrefix, String> {
+    let is_folder = given.starts_with('/') && given.ends_with('/') && given.len() > 1;
+    is_folder
+        .then(|| StatePrefix::new(given))
+        .flatten()
+        .ok_or_else(|| "expected /NAME/, with both slashes".to_owned())
+}

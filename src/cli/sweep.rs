@@ -1,0 +1,227 @@
+//! `sweep`: its flags, its progress on standard error, its report on standard output, its exit codes.
+
+mod progress;
+
+use std::io::{self, Write as _};
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{ArgAction, Args, ValueEnum};
+
+use super::common::CommonFlags;
+use super::serve::LogFormat;
+use crate::app::{SweepError, SweepSettings, sweep};
+use crate::config::ResourceSelector;
+use crate::sweep::{Error, Finding, Limits, Observer, Options, Report};
+use crate::telemetry::init_logging;
+
+/// Writes under way at once where nothing is said: more than etcd can be kept busy with.
+const CONCURRENCY: usize = 256;
+
+/// Exit codes beside 0, 1 and 2.
+const STALE: u8 = 3;
+const UNDECRYPTABLE: u8 = 4;
+const HELD: u8 = 5;
+const RESUMABLE: u8 = 6;
+
+/// What stands below the flags in `--help`.
+pub(super) const AFTER_HELP: &str = "\
+Each value that is not as its rule writes it is written again: sealed by the first provider with its first key, or in the \
+clear where the first provider is identity. Every write is a transaction of its own that changes the key only if nobody has \
+written it since it was read; keys are never created, and keep their lease. Then everything is read once more, and what is \
+found is the report. kube-apiserver, and proxies before it, may work meanwhile, but all of them should have loaded this \
+configuration before: what one with an older configuration writes is stale again.
+
+A sweep that is interrupted, or killed, goes on where it was when it is started again with the same configuration.
+
+Exit codes: 0 if every value is as its rule writes it; 1 if the sweep could not start, or failed; 2 for wrong usage; 3 if \
+stale or plaintext values were found at the end (or by --dry-run); 4 if all others are well, but some values do not open; 5 if \
+another sweep is at work; 6 if it was stopped, or waited longer than --max-wait, and goes on when started again.";
+
+/// Flags of `sweep`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
+pub(super) struct Flags {
+    #[command(flatten)]
+    common: CommonFlags,
+
+    /// Look and count, and write nothing: an inventory of what is encrypted with which key
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_DRY_RUN", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Sweep")]
+    dry_run: bool,
+    /// Only these resources, as an EncryptionConfiguration names them: secrets, deployments.apps, *.apps
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_RESOURCES",
+        value_name = "RESOURCE,…",
+        value_delimiter = ',',
+        help_heading = "Sweep"
+    )]
+    resources: Vec<ResourceSelector>,
+    /// Only keys of etcd that begin with one of these, such as /registry/secrets/default/
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_PREFIX",
+        value_name = "KEY,…",
+        value_delimiter = ',',
+        help_heading = "Sweep"
+    )]
+    prefix: Vec<String>,
+    /// Begin anew, whatever an earlier sweep left
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_RESTART", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Sweep")]
+    restart: bool,
+
+    /// So many writes under way at once. Unless given, as many as keep etcd busy without making its other clients wait, by
+    /// its latency
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_CONCURRENCY",
+        value_name = "N",
+        help_heading = "Pace"
+    )]
+    concurrency: Option<NonZeroUsize>,
+    /// At most so many keys a second, read or written
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_RATE",
+        value_name = "KEYS",
+        value_parser = positive,
+        help_heading = "Pace"
+    )]
+    rate: Option<f64>,
+    /// At most so many bytes of values a second, as they are stored
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_RATE_BYTES",
+        value_name = "BYTES",
+        value_parser = positive,
+        help_heading = "Pace"
+    )]
+    rate_bytes: Option<f64>,
+    /// How long etcd (or a KMS) may be unable to go on, for want of space, a leader or a connection, before the sweep gives
+    /// up
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_MAX_WAIT", value_name = "DURATION", default_value = "10m",
+          value_parser = humantime::parse_duration, help_heading = "Pace")]
+    max_wait: Duration,
+
+    /// After a clean proof, compact etcd to its revision. Until that is done, by this or by kube-apiserver's own compaction
+    /// every five minutes, old ciphertext can be read from etcd's history. Watches that are further behind have to start over
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_COMPACT", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "History")]
+    compact: bool,
+    /// After a clean proof, defragment each member of --etcd-servers in turn: until then old ciphertext is in free pages of
+    /// its file. A member serves nothing meanwhile, which can take minutes
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_DEFRAG", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "History")]
+    defrag: bool,
+
+    /// How the report is printed, to standard output
+    #[arg(
+        short,
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_OUTPUT",
+        value_enum,
+        default_value = "text",
+        help_heading = "Operation"
+    )]
+    output: Output,
+    /// error, warn, info, debug or trace, or a list of target=level
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "warn",
+        help_heading = "Operation"
+    )]
+    log_level: String,
+    /// How log lines on standard error look
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_LOG_FORMAT",
+        value_enum,
+        default_value = "text",
+        help_heading = "Operation"
+    )]
+    log_format: LogFormat,
+}
+
+/// `--output`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+fn positive(given: &str) -> Result<f64, String> {
+    let rate = given.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+/// Carries it out.
+pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
+    init_logging(flags.log_format.into(), &flags.log_level).context("--log-level")?;
+    let output = flags.output;
+    let settings = SweepSettings {
+        common: flags.common.settings(),
+        options: Options {
+            limits: Limits {
+                concurrency: flags.concurrency.map_or(CONCURRENCY, NonZeroUsize::get),
+                is_adaptive: flags.concurrency.is_none(),
+                keys_per_second: flags.rate,
+                bytes_per_second: flags.rate_bytes,
+            },
+            max_wait: flags.max_wait,
+            restart: flags.restart,
+            dry_run: flags.dry_run,
+        },
+        resources: flags.resources,
+        key_prefixes: flags.prefix.into_iter().map(String::into_bytes).collect(),
+        compact: flags.compact,
+        defragment: flags.defrag,
+    };
+    let display = progress::display();
+    let observer: Arc<dyn Observer> = Arc::<progress::Display>::clone(&display);
+    let outcome = sweep(&settings, &observer);
+    display.finish();
+    match outcome {
+        Ok(report) => {
+            print(&report, output)?;
+            Ok(code_of(report.finding))
+        }
+        Err(SweepError::Sweep(error)) => {
+            let code = match &error {
+                Error::Held(_) => HELD,
+                error if error.is_resumable() => RESUMABLE,
+                _ => return Err(error.into()),
+            };
+            super::report(&error.into());
+            Ok(ExitCode::from(code))
+        }
+        Err(error) => {
+            if let SweepError::Afterwards { report, .. } = &error {
+                print(report, output)?;
+            }
+            Err(error.into())
+        }
+    }
+}
+
+fn code_of(finding: Finding) -> ExitCode {
+    match finding {
+        Finding::Clean => ExitCode::SUCCESS,
+        Finding::Stale => ExitCode::from(STALE),
+        Finding::Undecryptable => ExitCode::from(UNDECRYPTABLE),
+    }
+}
+
+fn print(report: &Report, output: Output) -> anyhow::Result<()> {
+    let text = match output {
+        Output::Text => report.to_string(),
+        Output::Json => serde_json::to_string_pretty(report)? + "\n",
+    };
+    io::stdout().write_all(text.as_bytes()).context("standard output")
+}

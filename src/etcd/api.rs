@@ -1,0 +1,33 @@
+//! Calls of the proxy's own to etcd: its records, the sweep, what an operator is told about the store.
+//!
+//! Messages are written and read by hand through `wire`, as everywhere here: a few fields of a few messages. A call is
+//! made once; whether it is made again is decided by who knows what it was for. Never touches a client's message, and
+//! needs no token: where etcd's authentication is on, the client certificate is the user.
+
+mod call;
+mod error;
+mod kv;
+mod lease;
+mod maintenance;
+mod read;
+
+use std::rc::Rc;
+
+pub use error::{CallError, Trouble};
+pub use kv::{Guard, KeyValue, Page, PageAsk, Replaced};
+pub use maintenance::{Member, Status};
+
+use super::Pool;
+
+/// Calls to whichever member the pool is connected to.
+#[derive(Clone)]
+pub struct Client {
+    pool: Rc<Pool>,
+}
+
+impl Client {
+    /// Calls over `pool`'s connection.
+    pub fn new(pool: Rc<Pool>) -> Self {
+        Self { pool }
+    }
+}

@@ -1,0 +1,44 @@
+//! Re-encryption of what is stored: finds values that are not as the rules write them, writes them again, and proves by a
+//! second look that none is left.
+//!
+//! `decide`, `ranges`, `scan`, `ledger`, `tally` and `pace` are pure; `renew` opens and seals; `apply` writes one key;
+//! `pass` drives them over a whole store; `owner` and `checkpoint` make it one sweep at a time, that can be killed
+//! anywhere and taken up again. The store is a trait, so that a model in memory can stand in for etcd.
+//!
+//! Invariant: a sweep never creates, revives or re-leases a key. Each write is one transaction for one key, compared on the
+//! revision that its plaintext was read at, with the lease that was read along with it. A lost race is read anew and
+//! decided anew, never counted as done. No two keys share a transaction, because watches resume by revision.
+//! There is no plaintext in a record, an error or a log line, and nothing is deleted but the sweep's own lease.
+
+mod apply;
+mod checkpoint;
+mod decide;
+mod error;
+mod ledger;
+mod owner;
+mod pace;
+mod pass;
+mod patience;
+mod quota;
+mod ranges;
+mod renew;
+mod report;
+mod run;
+mod scan;
+mod scope;
+mod store;
+mod table;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+pub use decide::{Under, Verdict};
+pub use error::Error;
+pub use owner::Holder;
+pub use pace::Limits;
+pub use quota::quota_warning;
+pub use report::{Finding, Report};
+pub use run::{Observer, Options, Progress, Stage, sweep};
+pub use scope::Scope;
+pub use store::Store;
+pub use tally::{Left, Row, State, Tally};

@@ -1,0 +1,217 @@
+//! How far a sweep has come, as a record in etcd: JSON under the state prefix, replaced by compare-and-swap and only by
+//! the owner. Holds names and counts, never a value.
+
+use std::cell::Cell;
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::owner::Owner;
+use super::patience::{Attempts, Patience};
+use super::store::Store;
+use super::tally::Tally;
+use crate::etcd::Guard;
+
+/// The record's version. One of a newer version is not touched.
+pub(super) const SCHEMA: u32 = 1;
+
+/// Where a sweep is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Stage {
+    /// Values are read, and written again where they should be.
+    Rewrite,
+    /// Values are read once more and counted.
+    Prove,
+    /// The proof is complete.
+    Done,
+}
+
+/// The record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Checkpoint {
+    pub(super) schema: u32,
+    /// Which work this is: see `Scope::fingerprint`.
+    pub(super) work: String,
+    /// The configuration's fingerprint, for whoever looks at the record.
+    pub(super) configuration: String,
+    pub(super) stage: Stage,
+    /// Every key before this one is done in this stage. Hexadecimal, since keys are bytes.
+    pub(super) position: String,
+    /// When the sweep was first started, RFC 3339.
+    pub(super) started: String,
+    /// Milliseconds that were spent on it, by all processes that had it.
+    pub(super) spent_ms: u64,
+    /// Revisions at which the stages' first pages were read; 0 where a stage has not begun.
+    pub(super) rewrite_from: i64,
+    /// See `rewrite_from`.
+    pub(super) prove_from: i64,
+    /// The revision of the proof's latest page.
+    pub(super) prove_to: i64,
+    /// How often compaction overtook a scan.
+    pub(super) overtaken: u32,
+    /// What was found and done.
+    pub(super) before: Tally,
+    /// What the proof has found so far.
+    pub(super) after: Tally,
+}
+
+impl Checkpoint {
+    pub(super) fn key_position(&self) -> Option<Vec<u8>> {
+        let digits = self.position.as_bytes();
+        if !digits.len().is_multiple_of(2) {
+            return None;
+        }
+        let text = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+        digits.chunks_exact(2).map(text).collect()
+    }
+}
+
+/// A key as a [`Checkpoint::position`].
+pub(super) fn hex(key: &[u8]) -> String {
+    use std::fmt::Write as _;
+    key.iter().fold(String::with_capacity(2 * key.len()), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Reads and replaces the record.
+pub(super) struct Keeper<'a, S> {
+    store: &'a S,
+    owner: &'a Owner,
+    patience: &'a Patience,
+    key: Vec<u8>,
+    /// At which revision the record was written; 0 where there is none.
+    revision: Cell<i64>,
+}
+
+impl<'a, S: Store> Keeper<'a, S> {
+    /// The record under `key`, and what it holds.
+    ///
+    /// # Errors
+    /// It cannot be read, unless `restart` says that it does not matter.
+    pub(super) async fn load(
+        store: &'a S,
+        owner: &'a Owner,
+        patience: &'a Patience,
+        key: Vec<u8>,
+        restart: bool,
+    ) -> Result<(Self, Option<Checkpoint>), Error> {
+        let mut attempts = Attempts::default();
+        let found = loop {
+            match store.get(&key).await {
+                Ok((_, found)) => break found,
+                Err(error) => patience.after(error, &mut attempts).await?,
+            }
+        };
+        patience.worked();
+        let revision = Cell::new(found.as_ref().map_or(0, |kv| kv.mod_revision));
+        let checkpoint = match found {
+            Some(kv) if !restart => Some(parse(&kv.value).map_err(|why| Error::Checkpoint { why })?),
+            _ => None,
+        };
+        let keeper = Self {
+            store,
+            owner,
+            patience,
+            key,
+            revision,
+        };
+        Ok((keeper, checkpoint))
+    }
+
+    /// Replaces the record.
+    ///
+    /// # Errors
+    /// Somebody else is the owner, or wrote the record.
+    pub(super) async fn save(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let record = serde_json::to_vec(checkpoint).map_err(|error| Error::Checkpoint { why: error.to_string() })?;
+        let mut attempts = Attempts::default();
+        loop {
+            self.owner.fence.check()?;
+            let guards = [self.owner.guard(), Guard::mod_revision(&self.key, self.revision.get())];
+            match self.store.put_if(&guards, &self.key, &record, 0).await {
+                Ok(Some(revision)) => {
+                    self.patience.worked();
+                    self.revision.set(revision);
+                    return Ok(());
+                }
+                Ok(None) => return self.adopt(&record).await,
+                Err(error) => self.patience.after(error, &mut attempts).await?,
+            }
+        }
+    }
+
+    /// A guard did not hold. That is in order if an attempt whose answer was lost has written just this record.
+    async fn adopt(&self, record: &[u8]) -> Result<(), Error> {
+        let mut attempts = Attempts::default();
+        let found = loop {
+            match self.store.get(&self.key).await {
+                Ok((_, found)) => break found,
+                Err(error) => self.patience.after(error, &mut attempts).await?,
+            }
+        };
+        match found {
+            Some(kv) if kv.value == *record => {
+                self.revision.set(kv.mod_revision);
+                Ok(())
+            }
+            _ => Err(Error::LostOwnership {
+                why: "somebody else became the owner, or wrote the checkpoint".to_owned(),
+            }),
+        }
+    }
+}
+
+fn parse(record: &[u8]) -> Result<Checkpoint, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        schema: u32,
+    }
+    let version: Version = serde_json::from_slice(record).map_err(|error| error.to_string())?;
+    if version.schema != SCHEMA {
+        return Err(format!(
+            "its schema is {}, and this version knows {SCHEMA}",
+            version.schema
+        ));
+    }
+    let checkpoint: Checkpoint = serde_json::from_slice(record).map_err(|error| error.to_string())?;
+    match checkpoint.key_position() {
+        Some(_) => Ok(checkpoint),
+        None => Err("its position is no hexadecimal number".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_any_bytes() {
+        let mut checkpoint: Checkpoint = serde_json::from_str(
+            r#"{"schema":1,"work":"w","configuration":"c","stage":"prove","position":"00ff2f","started":"s","spentMs":1,
+                "rewriteFrom":1,"proveFrom":0,"proveTo":0,"overtaken":0,"before":{"scanned":0,"scannedBytes":0,
+                "rewritten":0,"raced":0,"overwritten":0,"vanished":0,"contended":0,"refused":0,"undecryptable":0,
+                "firstWrite":0,"lastWrite":0,"inventory":[],"left":[]},"after":{"scanned":0,"scannedBytes":0,
+                "rewritten":0,"raced":0,"overwritten":0,"vanished":0,"contended":0,"refused":0,"undecryptable":0,
+                "firstWrite":0,"lastWrite":0,"inventory":[],"left":[]}}"#,
+        )
+        .unwrap();
+        assert_eq!(checkpoint.key_position(), Some(vec![0x00, 0xff, 0x2f]));
+        assert_eq!(hex(&[0x00, 0xff, 0x2f]), checkpoint.position);
+        for broken in ["0", "0g", "\u{e9}"] {
+            checkpoint.position = broken.to_owned();
+            assert!(parse(&serde_json::to_vec(&checkpoint).unwrap()).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_version_is_named_as_such() {
+        let why = parse(br#"{"schema":2,"anything":"else"}"#).unwrap_err();
+        assert!(why.contains("schema is 2"), "{why}");
+        assert!(parse(b"\xff").is_err());
+    }
+}

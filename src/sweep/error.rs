@@ -1,0 +1,58 @@
+//! Why a sweep ended before its proof. No variant holds a byte of a value or a key of a cipher.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::owner::Holder;
+use crate::etcd::CallError;
+
+/// Why a sweep ended before its proof.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// etcd gave an answer that waiting does not change.
+    #[error("the sweep cannot go on")]
+    Call(#[source] CallError),
+    /// Trouble that should have passed did not.
+    #[error("gave up after {} s: {last}. What is done is kept: start it again to go on", after.as_secs())]
+    GaveUp {
+        /// How long nothing worked.
+        after: Duration,
+        /// What was wrong when it was given up.
+        last: String,
+    },
+    /// Another sweep is at work.
+    #[error("another sweep is at work: {0}")]
+    Held(Box<Holder>),
+    /// This sweep is no longer the one that may write.
+    #[error("this sweep lost its lease in etcd, so another may be at work: {why}. Start it again to go on")]
+    LostOwnership {
+        /// How that came to be known.
+        why: String,
+    },
+    /// It was told to stop.
+    #[error("stopped. What is done is kept: start it again to go on")]
+    Stopped,
+    /// The checkpoint is of a newer version, or not a checkpoint.
+    #[error("the checkpoint in etcd cannot be read ({why}); --restart begins anew")]
+    Checkpoint {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The rule's writer has no key to write with.
+    #[error("values cannot be encrypted: {why}")]
+    Seal {
+        /// What the provider said.
+        why: String,
+    },
+}
+
+impl Error {
+    /// Whether starting the sweep again would take it up where it was left.
+    pub fn is_resumable(&self) -> bool {
+        match self {
+            Self::GaveUp { .. } | Self::LostOwnership { .. } | Self::Stopped => true,
+            Self::Call(_) | Self::Held(_) | Self::Checkpoint { .. } | Self::Seal { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! How fast: how many writes are under way at once, and how many keys and bytes a second.
+//!
+//! By default the number of writes under way follows etcd's own latency, as TCP Vegas follows a path's. The latency of a
+//! write while next to nothing else of ours is under way is the base. What is measured above it is time that our writes
+//! spend queueing, and `writes × (1 - base / latency)` is how many of them queue. A few keep etcd busy; more only make
+//! its other clients wait. So the number grows while few queue, and shrinks when many do. The base is measured anew every
+//! so often, because etcd's other clients, its disk and its backend change. Knows no key and sends nothing.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Writes that may queue at etcd: below the first the number grows, above the second it shrinks.
+const QUEUE_LOW: f64 = 8.0;
+const QUEUE_HIGH: f64 = 16.0;
+/// Latency so far above the base that etcd has more to do than ours, or is in trouble: the number is halved.
+const OVERLOAD: f64 = 16.0;
+/// Samples that one decision is made of, at least: the median of fewer says little.
+const MIN_SAMPLES: usize = 16;
+/// Between two measurements of the base.
+const BASE_EVERY: Duration = Duration::from_secs(10);
+/// Writes under way while the base is measured.
+const BASE_WRITES: usize = 2;
+/// A rate's burst, as a part of a second.
+const BURST: f64 = 0.1;
+
+/// What the operator set.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Writes under way at once, at most.
+    pub concurrency: usize,
+    /// Whether their number follows etcd's latency below that.
+    pub is_adaptive: bool,
+    /// Keys a second, at most.
+    pub keys_per_second: Option<f64>,
+    /// Bytes of stored values a second, at most.
+    pub bytes_per_second: Option<f64>,
+}
+
+/// Shared by all that read and write; never across threads.
+#[derive(Debug)]
+pub(super) struct Pace {
+    limits: Limits,
+    window: RefCell<Window>,
+    keys: RefCell<Option<Bucket>>,
+    bytes: RefCell<Option<Bucket>>,
+}
+
+impl Pace {
+    pub(super) fn new(limits: Limits) -> Self {
+        let bucket = |rate: Option<f64>| RefCell::new(rate.map(|rate| Bucket::new(rate, Instant::now())));
+        Self {
+            window: RefCell::new(Window::new(limits.concurrency, Instant::now())),
+            keys: bucket(limits.keys_per_second),
+            bytes: bucket(limits.bytes_per_second),
+            limits,
+        }
+    }
+
+    /// How many writes may be under way now.
+    pub(super) fn writes(&self) -> usize {
+        if self.limits.is_adaptive {
+            self.window.borrow().size()
+        } else {
+            self.limits.concurrency.max(1)
+        }
+    }
+
+    /// A write was answered after `latency`.
+    pub(super) fn answered(&self, latency: Duration) {
+        self.window.borrow_mut().answered(latency.as_secs_f64(), Instant::now());
+    }
+
+    /// etcd said that it is in trouble.
+    pub(super) fn troubled(&self) {
+        self.window.borrow_mut().halve();
+    }
+
+    /// Takes `keys` and `bytes` from the rates, or says when it may be tried again.
+    pub(super) fn take(&self, keys: usize, bytes: usize) -> Result<(), Instant> {
+        let now = Instant::now();
+        let (mut of_keys, mut of_bytes) = (self.keys.borrow_mut(), self.bytes.borrow_mut());
+        let due = [of_keys.as_mut(), of_bytes.as_mut()]
+            .into_iter()
+            .flatten()
+            .filter_map(|bucket| bucket.due(now))
+            .max();
+        if let Some(due) = due {
+            return Err(due);
+        }
+        if let Some(bucket) = of_keys.as_mut() {
+            bucket.level -= as_f64(keys);
+        }
+        if let Some(bucket) = of_bytes.as_mut() {
+            bucket.level -= as_f64(bytes);
+        }
+        Ok(())
+    }
+
+    /// How many keys one batch may have, so that a rate is kept smoothly.
+    pub(super) fn batch(&self, most: usize) -> usize {
+        let keys = self.limits.keys_per_second.map_or(most, |rate| {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a part of a rate, and cut to a few keys anyway"
+            )]
+            let part = (rate * BURST) as usize;
+            part
+        });
+        keys.clamp(1, most)
+    }
+}
+
+/// A token bucket that may be overdrawn once: a value may be larger than a second's worth.
+#[derive(Debug)]
+struct Bucket {
+    rate: f64,
+    level: f64,
+    filled: Instant,
+}
+
+impl Bucket {
+    fn new(rate: f64, now: Instant) -> Self {
+        Self {
+            rate,
+            level: 0.0,
+            filled: now,
+        }
+    }
+
+    /// When something may be taken; `None` for now.
+    fn due(&mut self, now: Instant) -> Option<Instant> {
+        let filled = (now - self.filled).as_secs_f64() * self.rate;
+        self.level = (self.level + filled).min(self.rate * BURST);
+        self.filled = now;
+        (self.level < 0.0).then(|| now + Duration::from_secs_f64(-self.level / self.rate))
+    }
+}
+
+/// How many writes may be under way.
+#[derive(Debug)]
+struct Window {
+    size: f64,
+    most: f64,
+    /// Whether it still doubles.
+    is_starting: bool,
+    /// Seconds; `None` until it is measured.
+    base: Option<f64>,
+    /// When the base is to be measured anew.
+    base_due: Instant,
+    /// The size to return to when the base has been measured.
+    measuring: Option<f64>,
+    /// Answers still to come of writes that were sent before the measurement.
+    stale_answers: usize,
+    samples: Vec<f64>,
+}
+
+impl Window {
+    fn new(most: usize, now: Instant) -> Self {
+        let most = as_f64(most.max(1));
+        Self {
+            size: as_f64(BASE_WRITES).min(most),
+            most,
+            is_starting: true,
+            base: None,
+            base_due: now + BASE_EVERY,
+            measuring: Some(as_f64(2 * BASE_WRITES).min(most)),
+            stale_answers: 0,
+            samples: Vec::new(),
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at least one, and no more than the operator's limit"
+    )]
+    fn size(&self) -> usize {
+        self.size.max(1.0) as usize
+    }
+
+    fn halve(&mut self) {
+        self.is_starting = false;
+        self.size = (self.size / 2.0).max(1.0);
+        self.samples.clear();
+    }
+
+    fn answered(&mut self, latency: f64, now: Instant) {
+        if self.stale_answers > 0 {
+            self.stale_answers -= 1;
+            return;
+        }
+        self.samples.push(latency);
+        if self.samples.len() < self.size().max(MIN_SAMPLES) {
+            return;
+        }
+        self.samples.sort_unstable_by(f64::total_cmp);
+        let median = self.samples.get(self.samples.len() / 2).copied().unwrap_or(latency);
+        self.samples.clear();
+        match (self.measuring.take(), self.base) {
+            (Some(before), _) => {
+                self.base = Some(median.max(1e-6));
+                self.base_due = now + BASE_EVERY;
+                self.size = before;
+            }
+            (None, Some(_)) if now >= self.base_due => {
+                self.measuring = Some(self.size);
+                // What is under way still queues behind itself.
+                self.stale_answers = self.size().saturating_sub(BASE_WRITES);
+                self.size = as_f64(BASE_WRITES).min(self.size);
+            }
+            (None, base) => self.adjust(median, base.unwrap_or(median)),
+        }
+    }
+
+    fn adjust(&mut self, latency: f64, base: f64) {
+        let queued = self.size * (1.0 - base / latency.max(base));
+        if latency > base * OVERLOAD && self.size > QUEUE_HIGH {
+            self.halve();
+        } else if queued > QUEUE_HIGH {
+            self.is_starting = false;
+            self.size *= 0.9;
+        } else if queued < QUEUE_LOW {
+            self.size = if self.is_starting {
+                self.size * 2.0
+            } else {
+                self.size + 2.0
+            };
+        } else {
+            self.is_starting = false;
+        }
+        self.size = self.size.clamp(1.0, self.most);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+fn as_f64(count: usize) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An etcd that takes `base` seconds for a write and at most `rate` of them a second: where the window comes to rest.
+    fn rest(base: f64, rate: f64, most: usize) -> f64 {
+        let start = Instant::now();
+        let mut window = Window::new(most, start);
+        let mut clock = 0.0;
+        for _ in 0..200_000 {
+            let latency = base.max(as_f64(window.size()) / rate);
+            clock += latency / as_f64(window.size());
+            window.answered(latency, start + Duration::from_secs_f64(clock));
+        }
+        window.measuring.unwrap_or(window.size)
+    }
+
+    #[tokio::test]
+    async fn the_window_finds_what_keeps_etcd_busy_and_leaves_the_queue_short() {
+        // 5 ms of fsync, 20,000 a second: a hundred are under way before any queues.
+        let sized = rest(0.005, 20_000.0, 512);
+        assert!((100.0..130.0).contains(&sized), "{sized}");
+        // No fsync: a handful keeps it busy.
+        let sized = rest(0.0002, 20_000.0, 512);
+        assert!((8.0..32.0).contains(&sized), "{sized}");
+        assert!(rest(0.005, 20_000.0, 10) <= 10.0);
+        assert!(rest(0.0002, 20_000.0, 1) <= 1.0);
+    }
+
+    #[tokio::test]
+    async fn latency_that_rises_for_other_reasons_shrinks_the_window() {
+        let now = Instant::now();
+        let mut window = Window::new(256, now);
+        for _ in 0..10_000 {
+            window.answered(0.002, now);
+        }
+        let before = window.size;
+        for _ in 0..10_000 {
+            window.answered(0.2, now);
+        }
+        assert!(
+            window.size <= QUEUE_HIGH && window.size < before / 4.0,
+            "{}",
+            window.size
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rates_are_kept_on_average_and_a_large_value_is_paid_for_afterwards() {
+        let pace = Pace::new(Limits {
+            concurrency: 1,
+            is_adaptive: false,
+            keys_per_second: Some(100.0),
+            bytes_per_second: Some(1_000.0),
+        });
+        let start = Instant::now();
+        for _ in 0..50 {
+            while let Err(due) = pace.take(10, 1) {
+                tokio::time::sleep_until(due).await;
+            }
+        }
+        let taken = start.elapsed().as_secs_f64();
+        assert!((4.5..5.5).contains(&taken), "{taken}");
+        while let Err(due) = pace.take(1, 5_000) {
+            tokio::time::sleep_until(due).await;
+        }
+        while let Err(due) = pace.take(1, 1) {
+            tokio::time::sleep_until(due).await;
+        }
+        assert!(start.elapsed().as_secs_f64() > taken + 4.5);
+    }
+}

@@ -1,0 +1,186 @@
+//! Opens stored values, decides, and seals what is to be written again: several values at a time, in one place. Waits only
+//! for KMS plugins; sends nothing to etcd.
+
+use futures_util::future::join_all;
+use zeroize::Zeroizing;
+
+use super::decide::{NotYet, Verdict, decide};
+use super::scope::Scope;
+use crate::etcd::KeyValue;
+use crate::keyring::Sealer;
+use crate::types::StorageKey;
+use crate::value::{Chain, Deks, OpenError, SealError};
+
+/// A stored value, what it is, and what is to be done about it.
+#[derive(Debug)]
+pub(super) struct Renewed {
+    pub(super) kv: KeyValue,
+    pub(super) verdict: Verdict,
+    pub(super) step: Step,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing.
+    Keep,
+    /// This is to take the stored value's place.
+    Write(Vec<u8>),
+    /// It should be written again and can't be.
+    Refuse(String),
+}
+
+/// Why a batch could not be dealt with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A KMS could not be asked: the same may work later.
+    Kms(String),
+    /// The writer of a rule has no key, and no value of the rule can be written.
+    Seal(String),
+}
+
+/// Decides on `batch`, and seals what should be written again if `seals`. In the order of the batch.
+pub(super) async fn renew(scope: &Scope, batch: Vec<KeyValue>, seals: bool) -> Result<Vec<Renewed>, Fault> {
+    let opened = open(scope, &batch).await?;
+    let sealed = join_all(batch.iter().zip(opened).map(async |(kv, (verdict, plaintext))| {
+        let is_due = seals && matches!(verdict, Verdict::Stale(_) | Verdict::Plaintext);
+        let step = match scope.sealer(&kv.key).filter(|_| is_due) {
+            Some(sealer) => seal(sealer, StorageKey(&kv.key), &plaintext).await?,
+            None => Step::Keep,
+        };
+        Ok((verdict, step))
+    }))
+    .await;
+    batch
+        .into_iter()
+        .zip(sealed)
+        .map(|(kv, sealed)| sealed.map(|(verdict, step)| Renewed { kv, verdict, step }))
+        .collect()
+}
+
+/// A verdict with the plaintext that it was made on, empty where there is none.
+type Opened = (Verdict, Zeroizing<Vec<u8>>);
+
+/// Opens every value of `batch`, with one question to each KMS for all DEKs that it must unwrap.
+async fn open(scope: &Scope, batch: &[KeyValue]) -> Result<Vec<Opened>, Fault> {
+    let mut deks = Deks::default();
+    let mut opened: Vec<Option<Opened>> = batch.iter().map(|_| None).collect();
+    loop {
+        let mut is_pending = false;
+        for (kv, slot) in batch.iter().zip(&mut opened) {
+            if slot.is_some() {
+                continue;
+            }
+            let mut plaintext = Zeroizing::new(Vec::new());
+            match decide(scope, &kv.key, &kv.value, &deks, &mut plaintext) {
+                Ok(verdict) => *slot = Some((verdict, plaintext)),
+                Err(NotYet::Kms(why)) => return Err(Fault::Kms(why)),
+                Err(NotYet::Pending) => is_pending = true,
+            }
+            if deks.is_full() {
+                break;
+            }
+        }
+        if !is_pending {
+            return Ok(opened.into_iter().flatten().collect());
+        }
+        deks.fetch().await;
+    }
+}
+
+/// What is to be stored for `plaintext`. It is opened again before anybody trusts it: a value that would not come back
+/// must never take the place of one that does.
+async fn seal(sealer: Sealer<'_>, key: StorageKey<'_>, plaintext: &[u8]) -> Result<Step, Fault> {
+    // DEKs for writing are handed out in order, so values that wait for one do not share them.
+    let mut deks = Deks::default();
+    let mut stored = Vec::new();
+    loop {
+        match sealer.to_storage(key, plaintext, &deks, &mut stored) {
+            Ok(()) => break,
+            Err(SealError::Pending) => deks.fetch().await,
+            Err(SealError::Kms(failure)) if failure.is_transient => return Err(Fault::Kms(failure.to_string())),
+            Err(SealError::Kms(failure)) => return Err(Fault::Seal(failure.to_string())),
+            Err(error) => return Ok(Step::Refuse(error.to_string())),
+        }
+    }
+    loop {
+        let mut again = Zeroizing::new(Vec::new());
+        match reopen(sealer.chain(), key, &stored, &deks, &mut again) {
+            Ok(true) if *again == plaintext => return Ok(Step::Write(stored)),
+            Ok(false) => deks.fetch().await,
+            // Such as a plaintext that looks encrypted, where identity writes: it would be read as what it is not.
+            Ok(true) => {
+                return Ok(Step::Refuse(
+                    "what would be written would not be read as it was".to_owned(),
+                ));
+            }
+            Err(Fault::Kms(why)) => return Err(Fault::Kms(why)),
+            Err(Fault::Seal(why)) => return Ok(Step::Refuse(format!("what would be written would not open: {why}"))),
+        }
+    }
+}
+
+/// Whether `stored` has been opened; false while DEKs are missing.
+fn reopen(
+    chain: &Chain,
+    key: StorageKey<'_>,
+    stored: &[u8],
+    deks: &Deks,
+    plaintext: &mut Vec<u8>,
+) -> Result<bool, Fault> {
+    match chain.from_storage(key, stored, deks, plaintext) {
+        Ok(_) => Ok(true),
+        Err(OpenError::Pending) => Ok(false),
+        Err(error) if error.is_transient() => Err(Fault::Kms(error.to_string())),
+        Err(error) => Err(Fault::Seal(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sweep::tests::world::{KEY_NEW, KEY_OLD, aescbc, identity, kv, scope, sealed};
+
+    const KEY: &[u8] = b"/registry/secrets/default/a";
+
+    async fn steps(providers: &[&str], values: &[&[u8]]) -> Vec<Step> {
+        let batch = values.iter().map(|value| kv(KEY, value, 1, 0)).collect();
+        let renewed = renew(&scope(providers), batch, true).await.unwrap();
+        renewed.into_iter().map(|renewed| renewed.step).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_written_opens_to_what_was_stored() {
+        let (old, new) = (aescbc("old", KEY_OLD), aescbc("new", KEY_NEW));
+        let providers = [&new[..], &old, &identity()];
+        let values = [
+            sealed(&[&old], KEY, b"one"),
+            b"two".to_vec(),
+            sealed(&[&new], KEY, b"three"),
+        ];
+        let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        let steps = steps(&providers, &values).await;
+        let opened = |step: &Step| {
+            let Step::Write(stored) = step else { panic!("{step:?}") };
+            let mut plaintext = Vec::new();
+            let verdict = decide(&scope(&[&new]), KEY, stored, &Deks::default(), &mut plaintext).unwrap();
+            assert!(matches!(verdict, Verdict::Fresh(_)));
+            plaintext
+        };
+        assert_eq!(
+            (opened(&steps[0]), opened(&steps[1])),
+            (b"one".to_vec(), b"two".to_vec())
+        );
+        assert_eq!(steps[2], Step::Keep);
+    }
+
+    /// kube-apiserver with encryption of its own before this one: taken off here, its values would be read as this one's.
+    #[tokio::test]
+    async fn a_plaintext_that_would_be_read_as_encrypted_is_not_laid_bare() {
+        let old = aescbc("old", KEY_OLD);
+        let inner = sealed(&[&old], KEY, b"value");
+        let nested = sealed(&[&old], KEY, &inner);
+        let steps = steps(&[&identity(), &old], &[&nested]).await;
+        assert!(matches!(&steps[0], Step::Refuse(_)), "{steps:?}");
+    }
+}

@@ -1,0 +1,258 @@
+//! What a sweep found, did and proved. Its JSON is described in docs/sweep.md. Only names, counts and etcd keys.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::checkpoint::Checkpoint;
+use super::scope::Scope;
+use super::tally::{Left, Row, State, Tally};
+
+/// Version of the report's JSON. Fields may be added under the same one.
+const SCHEMA: u32 = 1;
+
+/// A finished sweep, or an inventory.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    schema: u32,
+    /// What the values at the end are.
+    pub finding: Finding,
+    /// Whether values were to be rewritten, or only looked at.
+    pub is_dry_run: bool,
+    /// SHA-256 of the configuration.
+    pub configuration: String,
+    /// When the sweep was first started, RFC 3339.
+    pub started: String,
+    /// When it ended.
+    pub finished: String,
+    /// Seconds spent on it, by all processes that had it.
+    pub seconds: f64,
+    /// Values that were rewritten in each of them.
+    pub rewritten_per_second: f64,
+    /// What was found, and what of it was done.
+    pub counts: Counts,
+    /// How many objects of which resource are under what.
+    pub inventory: Vec<Line>,
+    /// Values that were left: those that do not open, and those that cannot be written. At most a thousand.
+    pub left: Vec<Left>,
+    /// Where all this lies in etcd's history.
+    pub revisions: Revisions,
+}
+
+/// What the values at the end are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Finding {
+    /// Every value is as its rule writes it.
+    Clean,
+    /// Some should be written again.
+    Stale,
+    /// The others are as their rules write them, but some do not open.
+    Undecryptable,
+}
+
+/// Numbers of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    /// Looked at.
+    pub scanned: u64,
+    /// Written again.
+    pub rewritten: u64,
+    /// Writes that lost against somebody else's, and were decided anew.
+    pub raced: u64,
+    /// Made fresh by somebody else before they could be written.
+    pub overwritten: u64,
+    /// Deleted, or ended with their lease, before they could be written.
+    pub vanished: u64,
+    /// Given up after too many lost races.
+    pub contended: u64,
+    /// That cannot be written.
+    pub refused: u64,
+    /// That do not open.
+    pub undecryptable: u64,
+}
+
+/// One row of the inventory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// Of which resource, in which state, under which provider and key.
+    #[serde(flatten)]
+    pub row: Row,
+    /// How many when the sweep met them; absent in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// How many at the end.
+    pub objects: u64,
+}
+
+/// Revisions of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revisions {
+    /// The first page of the rewrite was read at this one; absent in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewrite_from: Option<i64>,
+    /// The first write made this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_write: Option<i64>,
+    /// The last write made this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_write: Option<i64>,
+    /// The proof's (or the inventory's) first page was read at this one.
+    pub proof_from: i64,
+    /// And its last page at this one. It is the same unless compaction overtook it, or it was interrupted.
+    pub proof_to: i64,
+    /// How often compaction overtook a scan.
+    pub overtaken: u32,
+    /// What was written from this revision on needs no key but the ones that are written with now. Present where the proof
+    /// is clean.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old_keys_needed_before: Option<i64>,
+    /// Whether all that is older has been compacted away; until then it can be read, and needs the old keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_compacted: Option<bool>,
+}
+
+impl Report {
+    /// Of a pass that only looked.
+    pub(super) fn inventory(record: &Checkpoint, scope: &Scope) -> Self {
+        let revisions = Revisions {
+            rewrite_from: None,
+            first_write: None,
+            last_write: None,
+            proof_from: record.prove_from,
+            proof_to: record.prove_from,
+            overtaken: record.overtaken,
+            old_keys_needed_before: None,
+            is_compacted: None,
+        };
+        let inventory = record.after.rows().map(|(row, objects)| Line {
+            row: row.clone(),
+            before: None,
+            objects,
+        });
+        Self {
+            is_dry_run: true,
+            counts: counts(&record.after),
+            inventory: inventory.collect(),
+            left: record.after.left.clone(),
+            revisions,
+            ..Self::of(record, scope)
+        }
+    }
+
+    /// Of a sweep whose proof is complete.
+    pub(super) fn sweep(record: &Checkpoint, scope: &Scope, is_compacted: bool) -> Self {
+        let report = Self::of(record, scope);
+        let is_clean = report.finding == Finding::Clean;
+        let written = |revision: i64| (revision != 0).then_some(revision);
+        let revisions = Revisions {
+            rewrite_from: Some(record.rewrite_from),
+            first_write: written(record.before.first_write),
+            last_write: written(record.before.last_write),
+            proof_from: record.prove_from,
+            proof_to: record.prove_to,
+            overtaken: record.overtaken,
+            old_keys_needed_before: is_clean.then_some(record.prove_to),
+            is_compacted: is_clean.then_some(is_compacted),
+        };
+        Self {
+            is_dry_run: false,
+            counts: Counts {
+                // The proof is what counts: some may have come or gone since they were met.
+                undecryptable: record.after.undecryptable,
+                ..counts(&record.before)
+            },
+            inventory: side_by_side(&record.before, &record.after),
+            left: all_left(&record.before, &record.after),
+            revisions,
+            ..report
+        }
+    }
+
+    fn of(record: &Checkpoint, scope: &Scope) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds and counts far below 2^52")]
+        let (seconds, rewritten) = (record.spent_ms as f64 / 1e3, record.before.rewritten as f64);
+        Self {
+            schema: SCHEMA,
+            finding: finding(&record.after),
+            is_dry_run: false,
+            configuration: scope.keyring.fingerprint().to_string(),
+            started: record.started.clone(),
+            finished: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            seconds,
+            rewritten_per_second: if seconds > 0.0 {
+                (rewritten / seconds).round()
+            } else {
+                0.0
+            },
+            counts: counts(&record.before),
+            inventory: Vec::new(),
+            left: Vec::new(),
+            revisions: Revisions {
+                rewrite_from: None,
+                first_write: None,
+                last_write: None,
+                proof_from: 0,
+                proof_to: 0,
+                overtaken: 0,
+                old_keys_needed_before: None,
+                is_compacted: None,
+            },
+        }
+    }
+}
+
+fn finding(tally: &Tally) -> Finding {
+    if tally.objects(State::Stale) + tally.objects(State::Plaintext) > 0 {
+        Finding::Stale
+    } else if tally.objects(State::Undecryptable) > 0 {
+        Finding::Undecryptable
+    } else {
+        Finding::Clean
+    }
+}
+
+fn counts(tally: &Tally) -> Counts {
+    Counts {
+        scanned: tally.scanned,
+        rewritten: tally.rewritten,
+        raced: tally.raced,
+        overwritten: tally.overwritten,
+        vanished: tally.vanished,
+        contended: tally.contended,
+        refused: tally.refused,
+        undecryptable: tally.undecryptable,
+    }
+}
+
+/// Every row that either has.
+fn side_by_side(before: &Tally, after: &Tally) -> Vec<Line> {
+    let mut lines: Vec<Line> = before
+        .rows()
+        .map(|(row, objects)| Line {
+            row: row.clone(),
+            before: Some(objects),
+            objects: after.inventory.get(row).copied().unwrap_or(0),
+        })
+        .collect();
+    let new = after.rows().filter(|(row, _)| !before.inventory.contains_key(row));
+    lines.extend(new.map(|(row, objects)| Line {
+        row: row.clone(),
+        before: Some(0),
+        objects,
+    }));
+    lines.sort_by(|a, b| a.row.cmp(&b.row));
+    lines
+}
+
+/// What does not open at the end, and what could not be written.
+fn all_left(before: &Tally, after: &Tally) -> Vec<Left> {
+    let mut left = after.left.clone();
+    let is_new = |one: &&Left| !after.left.iter().any(|other| other.etcd_key == one.etcd_key);
+    let refused = before.left.iter().filter(is_new).filter(|_| before.refused > 0);
+    left.extend(refused.cloned());
+    left
+}

@@ -1,0 +1,246 @@
+//! A sweep from its start to its report: becomes the owner, takes up the checkpoint, rewrites, proves.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Error;
+use super::apply::Tools;
+use super::checkpoint::{self, Checkpoint, Keeper, SCHEMA};
+use super::owner::{Fence, Owner};
+use super::pace::{Limits, Pace};
+use super::pass::Pass;
+use super::patience::{Attempts, Patience};
+use super::report::Report;
+use super::scan::Scan;
+use super::scope::Scope;
+use super::store::Store;
+use super::tally::Tally;
+
+/// What the operator asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How fast.
+    pub limits: Limits,
+    /// How long trouble may last before the sweep is given up.
+    pub max_wait: Duration,
+    /// Forget how far an earlier sweep came.
+    pub restart: bool,
+    /// Look and count only. Writes nothing at all.
+    pub dry_run: bool,
+}
+
+/// Told how it goes.
+pub trait Observer: Send + Sync {
+    /// Something that an operator should read.
+    fn notice(&self, text: &str);
+    /// How far it is; often.
+    fn progress(&self, progress: &Progress);
+}
+
+/// What is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Values are read, and written again where they should be.
+    Rewrite,
+    /// Values are read and counted.
+    Look,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub stage: Stage,
+    /// Values that are done in this stage.
+    pub done: u64,
+    /// Values that the stage is expected to have.
+    pub total: u64,
+    /// Values that were written.
+    pub rewritten: u64,
+}
+
+/// Sweeps everything in `scope`, or looks at it. Ends early, and resumably, once `stop` is true.
+///
+/// # Errors
+/// It did not come to its proof; the [`Error`] says whether starting it again would take it up.
+pub async fn sweep<S: Store>(
+    store: &S,
+    scope: &Scope,
+    options: &Options,
+    observer: Arc<dyn Observer>,
+    stop: watch::Receiver<bool>,
+) -> Result<Report, Error> {
+    let job = Job {
+        store,
+        scope,
+        options,
+        pace: Pace::new(options.limits),
+        reads: Patience::new("reading", options.max_wait, Arc::clone(&observer)),
+        writes: Patience::new("writing", options.max_wait, Arc::clone(&observer)),
+        observer,
+        stop,
+    };
+    if options.dry_run {
+        return job.look().await;
+    }
+    let owner = Owner::acquire(store, job.state_key("sweep/owner"), &job.writes).await?;
+    let outcome = tokio::select! {
+        // Looked at first, so that a process that slept through its lease writes nothing when it wakes.
+        biased;
+        lost = owner.keep(store) => Err(lost),
+        outcome = job.work(&owner) => outcome,
+    };
+    owner.release(store).await;
+    outcome
+}
+
+struct Job<'a, S> {
+    store: &'a S,
+    scope: &'a Scope,
+    options: &'a Options,
+    pace: Pace,
+    reads: Patience,
+    writes: Patience,
+    observer: Arc<dyn Observer>,
+    stop: watch::Receiver<bool>,
+}
+
+impl<S: Store> Job<'_, S> {
+    fn state_key(&self, name: &str) -> Vec<u8> {
+        [self.scope.state.as_bytes(), name.as_bytes()].concat()
+    }
+
+    /// Counts what there is.
+    async fn look(self) -> Result<Report, Error> {
+        let mut record = self.new_record();
+        let fence = Fence::open();
+        self.pass(&fence, None, false, &mut record, Instant::now()).await?;
+        Ok(Report::inventory(&record, self.scope))
+    }
+
+    /// Rewrites and proves.
+    async fn work(&self, owner: &Owner) -> Result<Report, Error> {
+        let began = Instant::now();
+        let key = self.state_key("sweep/checkpoint");
+        let (keeper, found) = Keeper::load(self.store, owner, &self.writes, key, self.options.restart).await?;
+        let mut record = self.taken_up(found);
+        let began = began
+            .checked_sub(Duration::from_millis(record.spent_ms))
+            .unwrap_or(began);
+        if record.stage == checkpoint::Stage::Rewrite {
+            self.pass(&owner.fence, Some(&keeper), true, &mut record, began).await?;
+            record.stage = checkpoint::Stage::Prove;
+            record.position = String::new();
+            keeper.save(&record).await?;
+        }
+        self.pass(&owner.fence, Some(&keeper), false, &mut record, began)
+            .await?;
+        record.stage = checkpoint::Stage::Done;
+        keeper.save(&record).await?;
+        let is_compacted = self.is_compacted_before(record.prove_to).await?;
+        Ok(Report::sweep(&record, self.scope, is_compacted))
+    }
+
+    async fn pass(
+        &self,
+        fence: &Fence,
+        keeper: Option<&Keeper<'_, S>>,
+        writes: bool,
+        record: &mut Checkpoint,
+        began: Instant,
+    ) -> Result<(), Error> {
+        let tools = Tools {
+            store: self.store,
+            scope: self.scope,
+            pace: &self.pace,
+            reads: &self.reads,
+            writes: &self.writes,
+            fence,
+            observer: &*self.observer,
+        };
+        let total = self.total().await?;
+        let position = record.key_position().unwrap_or_default();
+        let scan = Scan::new(&self.scope.ranges(), &position);
+        let pass = Pass {
+            tools: &tools,
+            writes,
+            keeper,
+            total,
+            stop: self.stop.clone(),
+            began,
+        };
+        pass.run(scan, record).await
+    }
+
+    /// Keys in the ranges of the scope, as a goal for the progress.
+    async fn total(&self) -> Result<u64, Error> {
+        let mut total = 0;
+        for range in self.scope.ranges().iter() {
+            let mut attempts = Attempts::default();
+            total += loop {
+                match self.store.count(&range.start, range.end.as_deref()).await {
+                    Ok((_, keys)) => break keys,
+                    Err(error) => self.reads.after(error, &mut attempts).await?,
+                }
+            };
+        }
+        self.reads.worked();
+        Ok(total)
+    }
+
+    async fn is_compacted_before(&self, revision: i64) -> Result<bool, Error> {
+        let mut attempts = Attempts::default();
+        loop {
+            match self.store.is_compacted_before(revision).await {
+                Ok(is_compacted) => return Ok(is_compacted),
+                Err(error) => self.reads.after(error, &mut attempts).await?,
+            }
+        }
+    }
+
+    /// Where to go on: at the checkpoint if it is of the same work and not at its end, else at the beginning.
+    fn taken_up(&self, found: Option<Checkpoint>) -> Checkpoint {
+        let new = self.new_record();
+        match found {
+            Some(found) if found.stage == checkpoint::Stage::Done => new,
+            Some(found) if found.work == new.work => {
+                let text = format!(
+                    "going on with the sweep of {}, which has looked at {} values so far",
+                    found.started, found.before.scanned
+                );
+                self.observer.notice(&text);
+                found
+            }
+            Some(found) => {
+                let text = format!(
+                    "an unfinished sweep of {} was for another configuration or other resources ({}): beginning anew",
+                    found.started, found.configuration
+                );
+                self.observer.notice(&text);
+                new
+            }
+            None => new,
+        }
+    }
+
+    fn new_record(&self) -> Checkpoint {
+        Checkpoint {
+            schema: SCHEMA,
+            work: self.scope.fingerprint(),
+            configuration: self.scope.keyring.fingerprint().to_string(),
+            stage: checkpoint::Stage::Rewrite,
+            position: String::new(),
+            started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            spent_ms: 0,
+            rewrite_from: 0,
+            prove_from: 0,
+            prove_to: 0,
+            overtaken: 0,
+            before: Tally::default(),
+            after: Tally::default(),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What a sweep is about: the rules, narrowed by what the operator asked for, without the proxy's own keys. Pure.
+
+use std::sync::Arc;
+
+use super::ranges::Ranges;
+use crate::config::ResourceSelector;
+use crate::keyring::{Keyring, Rule, Sealer};
+use crate::keyspace::{Place, Scope as Reach, Span};
+use crate::types::{Fingerprint, StatePrefix};
+
+/// The values that are looked at, and the rules for them.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// The rules.
+    pub keyring: Arc<Keyring>,
+    /// The proxy's own keys, which are never touched.
+    pub state: StatePrefix,
+    /// Only these resources; empty for all that the rules cover.
+    pub resources: Vec<ResourceSelector>,
+    /// Only keys that begin with one of these; empty for all.
+    pub prefixes: Vec<Vec<u8>>,
+}
+
+impl Scope {
+    /// What covers the value under `key`, or `None` where it is not the sweep's to touch.
+    pub(super) fn sealer(&self, key: &[u8]) -> Option<Sealer<'_>> {
+        if self.state.contains(key) || !self.is_selected(key) {
+            return None;
+        }
+        self.keyring.chain(key)
+    }
+
+    fn is_selected(&self, key: &[u8]) -> bool {
+        let by_prefix = self.prefixes.is_empty() || self.prefixes.iter().any(|prefix| key.starts_with(prefix));
+        by_prefix && (self.resources.is_empty() || self.resources.iter().any(|wanted| self.is_of(key, wanted)))
+    }
+
+    fn is_of(&self, key: &[u8], wanted: &ResourceSelector) -> bool {
+        match (self.keyring.keyspace().classify(key), wanted) {
+            (Place::Resource { .. } | Place::Unlisted, ResourceSelector::All) => true,
+            (Place::Resource { group, .. }, ResourceSelector::Group(wanted)) => group == wanted,
+            (Place::Resource { group, resource }, ResourceSelector::Exact(wanted)) => {
+                group == wanted.group && resource == wanted.resource
+            }
+            _ => false,
+        }
+    }
+
+    /// What `key` belongs to, as Kubernetes writes it: `secrets`, `deployments.apps`; `(unlisted)` for keys of no resource
+    /// that could be named, which only a rule for everything covers.
+    pub(super) fn resource(&self, key: &[u8]) -> String {
+        match self.keyring.keyspace().classify(key) {
+            Place::Resource { group: "", resource } => resource.to_owned(),
+            Place::Resource { group, resource } => format!("{resource}.{group}"),
+            Place::Unlisted | Place::NeverEncrypted | Place::Outside => "(unlisted)".to_owned(),
+        }
+    }
+
+    /// Every key that has a chain here lies in one of these; not every key in them has one.
+    pub(super) fn ranges(&self) -> Ranges {
+        let mut ranges = Ranges::of(self.keyring.rules().iter().flat_map(Rule::spans));
+        if !self.resources.is_empty() {
+            let spans: Vec<Span> = self
+                .resources
+                .iter()
+                .flat_map(|wanted| self.keyring.keyspace().spans_of(reach(wanted)))
+                .collect();
+            ranges = ranges.and(&Ranges::of(&spans));
+        }
+        if !self.prefixes.is_empty() {
+            let spans: Vec<Span> = self.prefixes.iter().map(|prefix| Span::of_prefix(prefix)).collect();
+            ranges = ranges.and(&Ranges::of(&spans));
+        }
+        ranges
+    }
+
+    /// Tells one piece of work from another, so that none is taken up where another was left: the configuration, where
+    /// Kubernetes' keys lie, and what was asked for.
+    pub(super) fn fingerprint(&self) -> String {
+        let mut text = self.keyring.fingerprint().to_string().into_bytes();
+        let mut add = |kind: u8, part: &[u8]| {
+            text.push(kind);
+            text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            text.extend_from_slice(part);
+        };
+        for prefix in self.keyring.keyspace().prefixes() {
+            add(b'e', prefix.as_bytes());
+        }
+        for resource in &self.resources {
+            add(b'r', resource.to_string().as_bytes());
+        }
+        for prefix in &self.prefixes {
+            add(b'p', prefix);
+        }
+        Fingerprint::of(&text).to_string()
+    }
+}
+
+fn reach(selector: &ResourceSelector) -> Reach<'_> {
+    match selector {
+        ResourceSelector::Exact(resource) => Reach::Resource(resource),
+        ResourceSelector::Group(group) => Reach::Group(group),
+        ResourceSelector::All => Reach::Everything,
+    }
+}

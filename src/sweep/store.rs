@@ -1,0 +1,84 @@
+//! What a sweep needs of a store: etcd, or a model of it in memory. Each call is made once and may fail; a write whose
+//! answer got lost may have happened.
+
+use std::time::Duration;
+
+use crate::etcd::{CallError, Client, Guard, KeyValue, Page, PageAsk, Replaced};
+
+/// The calls of a sweep.
+pub trait Store {
+    /// Keys and values of a range.
+    fn page(&self, ask: PageAsk<'_>) -> impl Future<Output = Result<Page, CallError>>;
+    /// How many keys a range holds now, and at which revision.
+    fn count(&self, start: &[u8], end: Option<&[u8]>) -> impl Future<Output = Result<(i64, u64), CallError>>;
+    /// One key, now; the revision of the answer with it.
+    fn get(&self, key: &[u8]) -> impl Future<Output = Result<(i64, Option<KeyValue>), CallError>>;
+    /// Puts `value` under `key`, with `lease`, if it was last written at `mod_revision`; else says what is there.
+    fn replace(
+        &self,
+        key: &[u8],
+        mod_revision: i64,
+        value: &[u8],
+        lease: i64,
+    ) -> impl Future<Output = Result<Replaced, CallError>>;
+    /// Puts a record of the proxy's own if all guards hold: at which revision.
+    fn put_if(
+        &self,
+        guards: &[Guard<'_>],
+        key: &[u8],
+        value: &[u8],
+        lease: i64,
+    ) -> impl Future<Output = Result<Option<i64>, CallError>>;
+    /// A new lease and how long it lives.
+    fn grant(&self, ttl: Duration) -> impl Future<Output = Result<(i64, Duration), CallError>>;
+    /// Has a lease live on: how long, or `None` where it has ended.
+    fn keep_alive(&self, lease: i64) -> impl Future<Output = Result<Option<Duration>, CallError>>;
+    /// Ends a lease and what is tied to it.
+    fn revoke(&self, lease: i64) -> impl Future<Output = Result<(), CallError>>;
+    /// Whether history before `revision` has been compacted away.
+    fn is_compacted_before(&self, revision: i64) -> impl Future<Output = Result<bool, CallError>>;
+}
+
+impl Store for Client {
+    async fn page(&self, ask: PageAsk<'_>) -> Result<Page, CallError> {
+        self.page(ask).await
+    }
+
+    async fn count(&self, start: &[u8], end: Option<&[u8]>) -> Result<(i64, u64), CallError> {
+        self.count(start, end).await
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<(i64, Option<KeyValue>), CallError> {
+        self.get(key).await
+    }
+
+    async fn replace(&self, key: &[u8], mod_revision: i64, value: &[u8], lease: i64) -> Result<Replaced, CallError> {
+        self.replace(key, mod_revision, value, lease).await
+    }
+
+    async fn put_if(
+        &self,
+        guards: &[Guard<'_>],
+        key: &[u8],
+        value: &[u8],
+        lease: i64,
+    ) -> Result<Option<i64>, CallError> {
+        self.put_if(guards, key, value, lease).await
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<(i64, Duration), CallError> {
+        self.grant(ttl).await
+    }
+
+    async fn keep_alive(&self, lease: i64) -> Result<Option<Duration>, CallError> {
+        self.keep_alive(lease).await
+    }
+
+    async fn revoke(&self, lease: i64) -> Result<(), CallError> {
+        self.revoke(lease).await
+    }
+
+    async fn is_compacted_before(&self, revision: i64) -> Result<bool, CallError> {
+        self.is_compacted_before(revision).await
+    }
+}

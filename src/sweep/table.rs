@@ -1,0 +1,173 @@
+//! The report for people: a table, then what was done, then what is left to do.
+
+use std::fmt;
+
+use super::report::{Finding, Line, Report};
+use super::tally::State;
+
+/// Values that are named one by one; the JSON has more.
+const MAX_LISTED: usize = 20;
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        table(&self.inventory, self.is_dry_run, f)?;
+        let counts = &self.counts;
+        if !self.is_dry_run {
+            writeln!(
+                f,
+                "\n{} values looked at, {} rewritten in {:.1} s ({}/s)",
+                counts.scanned, counts.rewritten, self.seconds, self.rewritten_per_second
+            )?;
+            for (count, what) in [
+                (counts.raced, "lost races, decided anew"),
+                (counts.overwritten, "made fresh by somebody else meanwhile"),
+                (counts.vanished, "deleted or expired meanwhile"),
+                (counts.contended, "left to those who kept writing them"),
+                (counts.refused, "could not be written"),
+            ] {
+                if count > 0 {
+                    writeln!(f, "{count} {what}")?;
+                }
+            }
+        }
+        self.revisions(f)?;
+        self.left(f)?;
+        let objects = |wanted: &[State]| -> u64 {
+            let wanted = self.inventory.iter().filter(|line| wanted.contains(&line.row.state));
+            wanted.map(|line| line.objects).sum()
+        };
+        let stale = objects(&[State::Stale, State::Plaintext]);
+        match self.finding {
+            Finding::Clean => writeln!(f, "\nEvery value is as its rule writes it."),
+            Finding::Stale if self.is_dry_run => writeln!(f, "\n{stale} values would be rewritten."),
+            Finding::Stale => writeln!(
+                f,
+                "\n{stale} values are not as their rules write them. Once every proxy has loaded this configuration, sweep \
+                 again."
+            ),
+            Finding::Undecryptable => writeln!(
+                f,
+                "\n{} values do not open and were left as they are; all others are as their rules write them.",
+                objects(&[State::Undecryptable])
+            ),
+        }
+    }
+}
+
+impl Report {
+    fn revisions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let revisions = &self.revisions;
+        if let (Some(first), Some(last)) = (revisions.first_write, revisions.last_write) {
+            writeln!(f, "written at revisions {first} to {last}")?;
+        }
+        if self.is_dry_run {
+            writeln!(f, "\nread at revision {}", revisions.proof_from)?;
+        } else {
+            writeln!(
+                f,
+                "proved at revision {}",
+                span(revisions.proof_from, revisions.proof_to)
+            )?;
+        }
+        if revisions.overtaken > 0 {
+            writeln!(
+                f,
+                "compaction overtook the scan {} times, so not all was read at one revision",
+                revisions.overtaken
+            )?;
+        }
+        match (revisions.old_keys_needed_before, revisions.is_compacted) {
+            (Some(revision), Some(true)) => writeln!(
+                f,
+                "no old key is needed from revision {revision} on, and all that is older has been compacted away"
+            ),
+            (Some(revision), _) => writeln!(
+                f,
+                "no old key is needed from revision {revision} on; what is older stays readable until it is compacted away"
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn left(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.left.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\nLeft as they are:")?;
+        for left in self.left.iter().take(MAX_LISTED) {
+            let name = if left.under.key.is_empty() {
+                left.under.provider.clone().into_owned()
+            } else {
+                format!("{} key {:?}", left.under.provider, left.under.key)
+            };
+            writeln!(f, "  {} needs {name}: {}", left.etcd_key, left.why)?;
+        }
+        if self.left.len() > MAX_LISTED {
+            writeln!(f, "  and {} more; see -o json", self.left.len() - MAX_LISTED)?;
+        }
+        Ok(())
+    }
+}
+
+fn span(from: i64, to: i64) -> String {
+    if from == to {
+        from.to_string()
+    } else {
+        format!("{from} to {to}")
+    }
+}
+
+fn table(lines: &[Line], is_dry_run: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut rows = vec![if is_dry_run {
+        ["RESOURCE", "STATE", "PROVIDER", "KEY", "OBJECTS", ""].map(str::to_owned)
+    } else {
+        ["RESOURCE", "STATE", "PROVIDER", "KEY", "BEFORE", "AFTER"].map(str::to_owned)
+    }];
+    for Line { row, before, objects } in lines {
+        let state = match row.state {
+            State::Current => "current",
+            State::Stale => "stale",
+            State::Plaintext => "plaintext",
+            State::Undecryptable => "undecryptable",
+        };
+        let (first, second) = match before {
+            Some(before) => (before.to_string(), objects.to_string()),
+            None => (objects.to_string(), String::new()),
+        };
+        // A key's name is whatever stands in a stored value: shown without what could act on a terminal.
+        let key = match row.under.key.as_str() {
+            "" => "-".to_owned(),
+            name => name.escape_debug().to_string(),
+        };
+        rows.push([
+            row.resource.escape_debug().to_string(),
+            state.to_owned(),
+            row.under.provider.to_string(),
+            key,
+            first,
+            second,
+        ]);
+    }
+    let mut widths = [0; 6];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in &rows {
+        let mut line = String::new();
+        for (index, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+            // Numbers stand on the right.
+            let padded = if index < 4 {
+                format!("{cell}{padding}")
+            } else {
+                format!("{padding}{cell}")
+            };
+            line.push_str(&padded);
+            line.push_str("  ");
+        }
+        writeln!(f, "{}", line.trim_end())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,294 @@
+//! What a pass has found and done so far. Pure; it is what a checkpoint keeps, so that a sweep that is taken up again
+//! reports as if it had never stopped.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::decide::{Under, Verdict};
+
+/// Rows of an inventory at most. Names of keys are read out of stored values, so whoever can write to etcd could make as
+/// many rows as there are values; beyond this they are counted in one.
+const MAX_ROWS: usize = 1_000;
+/// Values that are named one by one at most; all are counted.
+const MAX_LISTED: usize = 1_000;
+/// Longest etcd key that is kept for the list, bytes.
+const LONGEST_KEY: usize = 512;
+
+/// What became of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// What it was when the scan met it.
+    pub(super) resource: String,
+    pub(super) verdict: Verdict,
+    pub(super) outcome: Outcome,
+    /// How often somebody else wrote first.
+    pub(super) races: u32,
+}
+
+/// What was done about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing: it is fresh, does not open, or this pass only looks.
+    Kept,
+    /// It was written, at this revision.
+    Rewritten(i64),
+    /// Somebody else wrote it, and so that it is fresh.
+    Overwritten,
+    /// Somebody deleted it, or its lease ended.
+    Vanished,
+    /// Somebody wrote it each time that this was about to. It is as they wrote it.
+    Contended,
+    /// It cannot be written.
+    Refused(String),
+}
+
+/// How a stored value stands to its rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// As the rule writes.
+    Current,
+    /// Under another provider or key.
+    Stale,
+    /// Not encrypted, and it should be.
+    Plaintext,
+    /// No provider of the rule opens it.
+    Undecryptable,
+}
+
+/// One row of an inventory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Row {
+    /// `secrets`, `deployments.apps`.
+    pub resource: String,
+    /// How the values stand to their rule.
+    pub state: State,
+    /// What they are sealed with.
+    #[serde(flatten)]
+    pub under: Under,
+}
+
+/// A value that was left as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Left {
+    /// The etcd key, with what is no printable ASCII escaped.
+    pub etcd_key: String,
+    /// Its resource.
+    pub resource: String,
+    /// What it is sealed with, so far as it says so itself.
+    #[serde(flatten)]
+    pub under: Under,
+    /// Why it was left.
+    pub why: String,
+}
+
+/// Counts and lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tally {
+    /// Values under a rule that were looked at.
+    pub scanned: u64,
+    /// Bytes of them, as they were stored.
+    pub scanned_bytes: u64,
+    /// Values that were written.
+    pub rewritten: u64,
+    /// Writes that lost against somebody else's, and were decided anew.
+    pub raced: u64,
+    /// Values that somebody else made fresh, or deleted, before they could be written.
+    pub overwritten: u64,
+    /// Keys that were deleted, or whose lease ended, before they could be written.
+    pub vanished: u64,
+    /// Values that were given up after too many lost races.
+    pub contended: u64,
+    /// Values that cannot be written.
+    pub refused: u64,
+    /// Values that no provider of their rule opens.
+    pub undecryptable: u64,
+    /// The revision of the first write, and of the last; 0 where there was none.
+    pub first_write: i64,
+    /// See `first_write`.
+    pub last_write: i64,
+    /// What was found. A list, because JSON's maps have text for keys.
+    #[serde(with = "rows")]
+    pub(super) inventory: BTreeMap<Row, u64>,
+    /// Values that were left: undecryptable or refused; the first of them.
+    pub left: Vec<Left>,
+}
+
+impl Tally {
+    /// Counts one key of which `bytes` were stored.
+    pub(super) fn add(&mut self, key: &[u8], bytes: usize, record: Record) {
+        let (state, under) = match &record.verdict {
+            Verdict::NotOurs => return,
+            Verdict::Fresh(under) => (State::Current, under.clone()),
+            Verdict::Stale(under) => (State::Stale, under.clone()),
+            Verdict::Plaintext => (State::Plaintext, Under::identity()),
+            Verdict::Undecryptable { needs, .. } => (State::Undecryptable, needs.clone()),
+        };
+        self.scanned += 1;
+        self.scanned_bytes += bytes as u64;
+        self.raced += u64::from(record.races);
+        let why = match (record.outcome, record.verdict) {
+            (Outcome::Refused(why), _) => {
+                self.refused += 1;
+                Some(why)
+            }
+            (Outcome::Kept, Verdict::Undecryptable { why, .. }) => {
+                self.undecryptable += 1;
+                Some(why)
+            }
+            (outcome, _) => {
+                self.count(&outcome);
+                None
+            }
+        };
+        if let Some(why) = why
+            && self.left.len() < MAX_LISTED
+        {
+            let key = key.get(..LONGEST_KEY).unwrap_or(key);
+            self.left.push(Left {
+                etcd_key: key.escape_ascii().to_string(),
+                resource: record.resource.clone(),
+                under: under.clone(),
+                why,
+            });
+        }
+        let row = Row {
+            resource: record.resource,
+            state,
+            under,
+        };
+        self.count_row(row);
+    }
+
+    fn count(&mut self, outcome: &Outcome) {
+        match *outcome {
+            Outcome::Kept | Outcome::Refused(_) => {}
+            Outcome::Rewritten(revision) => {
+                self.rewritten += 1;
+                if self.first_write == 0 {
+                    self.first_write = revision;
+                }
+                // Keys are counted in key order, and written in any.
+                self.first_write = self.first_write.min(revision);
+                self.last_write = self.last_write.max(revision);
+            }
+            Outcome::Overwritten => self.overwritten += 1,
+            Outcome::Vanished => self.vanished += 1,
+            Outcome::Contended => self.contended += 1,
+        }
+    }
+
+    fn count_row(&mut self, mut row: Row) {
+        if self.inventory.len() >= MAX_ROWS && !self.inventory.contains_key(&row) {
+            row = Row {
+                resource: "(others)".to_owned(),
+                state: row.state,
+                under: Under::others(),
+            };
+        }
+        *self.inventory.entry(row).or_default() += 1;
+    }
+
+    /// What was found, in order.
+    pub fn rows(&self) -> impl Iterator<Item = (&Row, u64)> {
+        self.inventory.iter().map(|(row, objects)| (row, *objects))
+    }
+
+    /// How many values were found in `state`.
+    pub fn objects(&self, state: State) -> u64 {
+        self.rows()
+            .filter(|(row, _)| row.state == state)
+            .map(|(_, objects)| objects)
+            .sum()
+    }
+}
+
+/// An inventory as a list of rows with their counts.
+pub(super) mod rows {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Row;
+
+    #[derive(Serialize, Deserialize)]
+    struct Counted {
+        #[serde(flatten)]
+        row: Row,
+        objects: u64,
+    }
+
+    pub(in crate::sweep) fn serialize<S: Serializer>(rows: &BTreeMap<Row, u64>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(rows.iter().map(|(row, &objects)| Counted {
+            row: row.clone(),
+            objects,
+        }))
+    }
+
+    pub(in crate::sweep) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Row, u64>, D::Error> {
+        let rows = Vec::<Counted>::deserialize(from)?;
+        Ok(rows.into_iter().map(|counted| (counted.row, counted.objects)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(verdict: Verdict, outcome: Outcome) -> Record {
+        Record {
+            resource: "secrets".to_owned(),
+            verdict,
+            outcome,
+            races: 1,
+        }
+    }
+
+    fn unreadable(key: String) -> Verdict {
+        Verdict::Undecryptable {
+            needs: Under {
+                provider: "aescbc".into(),
+                key,
+            },
+            why: "no".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_tally_survives_being_written_down() {
+        let mut tally = Tally::default();
+        tally.add(b"/a", 10, record(Verdict::Plaintext, Outcome::Rewritten(9)));
+        tally.add(b"/b", 10, record(Verdict::Plaintext, Outcome::Rewritten(7)));
+        tally.add(b"/c", 10, record(Verdict::Plaintext, Outcome::Vanished));
+        tally.add(b"/d\xff", 10, record(unreadable("k".to_owned()), Outcome::Kept));
+        tally.add(b"/e", 10, record(Verdict::NotOurs, Outcome::Kept));
+        assert_eq!((tally.scanned, tally.first_write, tally.last_write), (4, 7, 9));
+        assert_eq!(
+            (tally.objects(State::Plaintext), tally.objects(State::Undecryptable)),
+            (3, 1)
+        );
+        assert_eq!(tally.left[0].etcd_key, "/d\\xff");
+        let text = serde_json::to_string(&tally).unwrap();
+        assert_eq!(serde_json::from_str::<Tally>(&text).unwrap(), tally);
+    }
+
+    #[test]
+    fn what_values_claim_bounds_nothing() {
+        let mut tally = Tally::default();
+        for index in 0..3_000 {
+            tally.add(&[b'k'; 10_000], 1, record(unreadable(index.to_string()), Outcome::Kept));
+        }
+        assert_eq!(
+            (tally.objects(State::Undecryptable), tally.undecryptable),
+            (3_000, 3_000)
+        );
+        assert!(tally.rows().count() <= MAX_ROWS + 1);
+        assert_eq!(
+            (tally.left.len(), tally.left[0].etcd_key.len()),
+            (MAX_LISTED, LONGEST_KEY)
+        );
+    }
+}
