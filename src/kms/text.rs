@@ -110,7 +110,8 @@ mod tests {
     fn a_text_that_quotes_the_key_as_programs_print_bytes_is_not_shown() {
         let secret: Vec<u8> = (0..32).map(|index| index * 8 + 2).collect();
         let as_go_does = format!("{secret:?}").replace(',', "");
-        let octal: String = secret.iter().map(|byte| format!("\\{byte:03o}")).collect();
+        let octal: Vec<_> = secret.iter().map(|byte| format!("\\{byte:03o}")).collect();
+        let octal = octal.concat();
         let escaped = secret.escape_ascii().to_string();
         for quoted in [as_go_does, format!("{secret:?}"), octal, escaped] {
             let text = format!("code 7: cannot encrypt plaintext:\"{quoted}\" \\");

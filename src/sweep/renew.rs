@@ -1,6 +1,8 @@
 //! Opens stored values, decides, and seals what is to be written again: several values at a time, in one place. Waits only
 //! for KMS plugins; sends nothing to etcd.
 
+use std::ptr;
+
 use futures_util::future::join_all;
 use zeroize::Zeroizing;
 
@@ -9,7 +11,7 @@ use super::scope::Scope;
 use crate::etcd::KeyValue;
 use crate::keyring::Sealer;
 use crate::types::StorageKey;
-use crate::value::{Chain, Deks, OpenError, SealError};
+use crate::value::{Chain, Deks, OpenError, ProviderKind, SealError};
 
 /// A stored value, what it is, and what is to be done about it.
 #[derive(Debug)]
@@ -42,10 +44,20 @@ pub(super) enum Fault {
 /// Decides on `batch`, and seals what should be written again if `seals`. In the order of the batch.
 pub(super) async fn renew(scope: &Scope, batch: Vec<KeyValue>, seals: bool) -> Result<Vec<Renewed>, Fault> {
     let opened = open(scope, &batch).await?;
-    let sealed = join_all(batch.iter().zip(opened).map(async |(kv, (verdict, plaintext))| {
-        let is_due = seals && matches!(verdict, Verdict::Stale(_) | Verdict::Plaintext);
-        let step = match scope.sealer(&kv.key).filter(|_| is_due) {
-            Some(sealer) => seal(sealer, StorageKey(&kv.key), &plaintext).await?,
+    let due = |(verdict, _): &Opened| seals && matches!(verdict, Verdict::Stale(_) | Verdict::Plaintext);
+    let together = seal_together(
+        scope,
+        batch.iter().zip(&opened).map(|(kv, opened)| {
+            let plaintext = due(opened).then_some(&**opened.1);
+            (&*kv.key, plaintext)
+        }),
+    );
+    let all = batch.iter().zip(opened).zip(together);
+    let renewed = join_all(all.map(async |((kv, opened), done)| {
+        let sealer = scope.sealer(&kv.key).filter(|_| due(&opened));
+        let (verdict, plaintext) = opened;
+        let step = match sealer {
+            Some(sealer) => seal(sealer, StorageKey(&kv.key), &plaintext, done).await?,
             None => Step::Keep,
         };
         Ok((verdict, step))
@@ -53,8 +65,8 @@ pub(super) async fn renew(scope: &Scope, batch: Vec<KeyValue>, seals: bool) -> R
     .await;
     batch
         .into_iter()
-        .zip(sealed)
-        .map(|(kv, sealed)| sealed.map(|(verdict, step)| Renewed { kv, verdict, step }))
+        .zip(renewed)
+        .map(|(kv, renewed)| renewed.map(|(verdict, step)| Renewed { kv, verdict, step }))
         .collect()
 }
 
@@ -88,21 +100,64 @@ async fn open(scope: &Scope, batch: &[KeyValue]) -> Result<Vec<Opened>, Fault> {
     }
 }
 
-/// What is to be stored for `plaintext`. It is opened again before anybody trusts it: a value that would not come back
-/// must never take the place of one that does.
-async fn seal(sealer: Sealer<'_>, key: StorageKey<'_>, plaintext: &[u8]) -> Result<Step, Fault> {
-    // DEKs for writing are handed out in order, so values that wait for one do not share them.
-    let mut deks = Deks::default();
-    let mut stored = Vec::new();
-    loop {
-        match sealer.to_storage(key, plaintext, &deks, &mut stored) {
-            Ok(()) => break,
-            Err(SealError::Pending) => deks.fetch().await,
-            Err(SealError::Kms(failure)) if failure.is_transient => return Err(Fault::Kms(failure.to_string())),
-            Err(SealError::Kms(failure)) => return Err(Fault::Seal(failure.to_string())),
-            Err(error) => return Ok(Step::Refuse(error.to_string())),
+/// The values of one chain: where each stands in its batch, and itself.
+type Together<'a> = (&'a Chain, Vec<usize>, Vec<(StorageKey<'a>, &'a [u8])>);
+
+/// What is to be stored for those values that gain by being sealed side by side; the others have `None`.
+fn seal_together<'a>(
+    scope: &'a Scope,
+    values: impl ExactSizeIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+) -> Vec<Option<Vec<u8>>> {
+    let mut done: Vec<Option<Vec<u8>>> = vec![None; values.len()];
+    // Few: a configuration has few rules.
+    let mut chains: Vec<Together<'a>> = Vec::new();
+    for (index, (key, plaintext)) in values.enumerate() {
+        let (Some(sealer), Some(plaintext)) = (scope.sealer(key), plaintext) else {
+            continue;
+        };
+        let chain = sealer.chain();
+        if chain.writer().provider != ProviderKind::AesCbc {
+            continue;
+        }
+        let value = (StorageKey(key), plaintext);
+        match chains.iter_mut().find(|(other, ..)| ptr::eq(*other, chain)) {
+            Some((_, places, values)) => {
+                places.push(index);
+                values.push(value);
+            }
+            None => chains.push((chain, vec![index], vec![value])),
         }
     }
+    for (chain, places, values) in chains {
+        // One that fails fails again by itself, and says why.
+        let batch = chain.to_storage_batch(&values, &Deks::default()).unwrap_or_default();
+        for (place, stored) in places.into_iter().zip(batch) {
+            if let Some(slot) = done.get_mut(place) {
+                *slot = Some(stored);
+            }
+        }
+    }
+    done
+}
+
+/// What is to be stored for `plaintext`, which may have been sealed already. It is opened again before anybody trusts it: a value that would not come back
+/// must never take the place of one that does.
+async fn seal(sealer: Sealer<'_>, key: StorageKey<'_>, plaintext: &[u8], done: Option<Vec<u8>>) -> Result<Step, Fault> {
+    // DEKs for writing are handed out in order, so values that wait for one do not share them.
+    let mut deks = Deks::default();
+    let stored = match done {
+        Some(stored) => stored,
+        None => loop {
+            let mut stored = Vec::new();
+            match sealer.to_storage(key, plaintext, &deks, &mut stored) {
+                Ok(()) => break stored,
+                Err(SealError::Pending) => deks.fetch().await,
+                Err(SealError::Kms(failure)) if failure.is_transient => return Err(Fault::Kms(failure.to_string())),
+                Err(SealError::Kms(failure)) => return Err(Fault::Seal(failure.to_string())),
+                Err(error) => return Ok(Step::Refuse(error.to_string())),
+            }
+        },
+    };
     loop {
         let mut again = Zeroizing::new(Vec::new());
         match reopen(sealer.chain(), key, &stored, &deks, &mut again) {
