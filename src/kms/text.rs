@@ -24,7 +24,7 @@ pub(super) fn shown(text: &str, secret: Option<&[u8]>) -> String {
             out.push('…');
             break;
         }
-        if char.is_control() {
+        if char.is_control() || is_invisible(char) {
             // Writing to a String cannot fail.
             let _ = write!(out, "{}", char.escape_default());
         } else {
@@ -32,6 +32,11 @@ pub(super) fn shown(text: &str, secret: Option<&[u8]>) -> String {
         }
     }
     out
+}
+
+/// Whether it is not seen itself and changes what is seen: separators of lines, and marks of the direction of writing.
+fn is_invisible(char: char) -> bool {
+    matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 fn holds(text: &str, secret: &[u8]) -> bool {
@@ -97,6 +102,10 @@ mod tests {
             shown("no such key\n2026 INFO all is well", None),
             "no such key\\n2026 INFO all is well"
         );
+        assert_eq!(
+            shown("a\u{202e}b\u{2028}\u{1b}[31m", None),
+            "a\\u{202e}b\\u{2028}\\u{1b}[31m"
+        );
         let long = shown(&"ö".repeat(5000), None);
         assert_eq!(long.chars().count(), MAX_TEXT + 1);
     }
@@ -110,7 +119,8 @@ mod tests {
     fn a_text_that_quotes_the_key_as_programs_print_bytes_is_not_shown() {
         let secret: Vec<u8> = (0..32).map(|index| index * 8 + 2).collect();
         let as_go_does = format!("{secret:?}").replace(',', "");
-        let octal: String = secret.iter().map(|byte| format!("\\{byte:03o}")).collect();
+        let octal: Vec<_> = secret.iter().map(|byte| format!("\\{byte:03o}")).collect();
+        let octal = octal.concat();
         let escaped = secret.escape_ascii().to_string();
         for quoted in [as_go_does, format!("{secret:?}"), octal, escaped] {
             let text = format!("code 7: cannot encrypt plaintext:\"{quoted}\" \\");
