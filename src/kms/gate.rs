@@ -31,6 +31,12 @@ impl Gate {
         }
     }
 
+    /// Whether the next call would not have to wait.
+    #[cfg(test)]
+    pub(super) fn is_open(&self) -> bool {
+        self.places.available_permits() > 0
+    }
+
     /// Makes `call` when there is a place.
     pub(super) async fn pass<T>(&self, call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
         let came = Instant::now();

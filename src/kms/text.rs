@@ -24,7 +24,7 @@ pub(super) fn shown(text: &str, secret: Option<&[u8]>) -> String {
             out.push('…');
             break;
         }
-        if char.is_control() {
+        if char.is_control() || is_invisible(char) {
             // Writing to a String cannot fail.
             let _ = write!(out, "{}", char.escape_default());
         } else {
@@ -32,6 +32,11 @@ pub(super) fn shown(text: &str, secret: Option<&[u8]>) -> String {
         }
     }
     out
+}
+
+/// Whether it is not seen itself and changes what is seen: separators of lines, and marks of the direction of writing.
+fn is_invisible(char: char) -> bool {
+    matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 fn holds(text: &str, secret: &[u8]) -> bool {
@@ -96,6 +101,10 @@ mod tests {
         assert_eq!(
             shown("no such key\n2026 INFO all is well", None),
             "no such key\\n2026 INFO all is well"
+        );
+        assert_eq!(
+            shown("a\u{202e}b\u{2028}\u{1b}[31m", None),
+            "a\\u{202e}b\\u{2028}\\u{1b}[31m"
         );
         let long = shown(&"ö".repeat(5000), None);
         assert_eq!(long.chars().count(), MAX_TEXT + 1);

@@ -226,3 +226,36 @@ impl<A> fmt::Debug for V1<A> {
         write!(f, "V1({:?})", self.name.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Encrypts at once, and never says anything to a Decrypt.
+    struct OneWay;
+
+    impl ApiV1 for OneWay {
+        async fn encrypt(&self, key: &SecretBytes) -> Result<Vec<u8>, CallError> {
+            Ok(key.expose().iter().map(|byte| !byte).collect())
+        }
+
+        async fn decrypt(&self, _wrapped: &[u8]) -> Result<SecretBytes, CallError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn values_that_cannot_be_opened_do_not_keep_others_from_being_sealed() {
+        let config = Config {
+            concurrency: 1,
+            ..Config::default()
+        };
+        let v1 = Arc::new(V1::new(KeyName::new("p"), OneWay, 10, Handle::current(), &config));
+        let opening = Arc::clone(&v1).unwrap(b"hostile".to_vec());
+        while v1.opening.is_open() {
+            tokio::task::yield_now().await;
+        }
+        assert!(Arc::clone(&v1).generate().await.is_ok());
+        drop(opening);
+    }
+}

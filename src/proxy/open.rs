@@ -1,5 +1,8 @@
 //! Opens the values of one answer without keeping the runtime from its other calls, and tells of those that do not open.
 
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
 use super::fault::Fault;
 use super::responder::Responder;
 use super::worker::Worker;
@@ -9,6 +12,9 @@ use crate::wire::Spliced;
 
 /// Stored bytes that are opened before other calls get their turn: some 50 µs of work.
 const SLICE: usize = 256 * 1024;
+
+/// From one line about a KMS that could not be asked to the next, on each core.
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
 /// Runs `job` to its end, or until the client is gone: a KMS may take its time, and what nobody waits for must not pile up
 /// meanwhile.
@@ -36,7 +42,10 @@ pub(super) async fn run(worker: &Worker, mut job: OpenJob, respond: &mut Respond
                 if let OpenFailure::Value { key, sealed_by, source } = &failure {
                     audit(worker, key, sealed_by.as_deref(), source);
                 }
-                tracing::error!(%failure, cause = std::error::Error::source(&failure), "an answer of etcd was refused");
+                if !failure.is_transient() || worth_a_line() {
+                    let cause = std::error::Error::source(&failure);
+                    tracing::error!(%failure, cause, "an answer of etcd was refused");
+                }
                 return Err(Fault::refused_answer(&failure));
             }
         }
@@ -51,9 +60,30 @@ fn tell(worker: &Worker, undecryptable: &Undecryptable) {
     worker.meters.undecryptable.increment(undecryptable.count() as u64);
     worker.meters.unavailable.increment(undecryptable.unavailable() as u64);
     for Unopened { key, sealed_by, error } in undecryptable.first() {
-        tracing::warn!(%key, %error, "a stored value cannot be decrypted; the client gets it as it is stored");
+        if !error.is_transient() || worth_a_line() {
+            tracing::warn!(%key, %error, "a stored value cannot be decrypted; the client gets it as it is stored");
+        }
         audit(worker, key, sealed_by.as_ref(), error);
     }
+}
+
+/// Whether to say in the log that a KMS could not be asked for a value. While it is away that is so for each that is read,
+/// thousands a second; that it is away is told by whoever watches over it.
+fn worth_a_line() -> bool {
+    thread_local! {
+        static TOLD: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    TOLD.with(|told| is_due(told, Instant::now()))
+}
+
+fn is_due(told: &Cell<Option<Instant>>, now: Instant) -> bool {
+    let is_due = told
+        .get()
+        .is_none_or(|at| now.saturating_duration_since(at) >= BETWEEN_LINES);
+    if is_due {
+        told.set(Some(now));
+    }
+    is_due
 }
 
 fn audit(worker: &Worker, key: &EscapedKey, sealed_by: Option<&SealedBy>, error: &OpenError) {
@@ -63,4 +93,18 @@ fn audit(worker: &Worker, key: &EscapedKey, sealed_by: Option<&SealedBy>, error:
     }
     let sealed_by = sealed_by.map(|by| (by.provider.as_str(), by.key.as_str()));
     worker.config.audit.undecryptable(&key.unquoted(), sealed_by, error);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_told_now_and_then() {
+        let (told, begun) = (Cell::new(None), Instant::now());
+        assert!(is_due(&told, begun));
+        assert!(!is_due(&told, begun + BETWEEN_LINES / 2));
+        assert!(is_due(&told, begun + BETWEEN_LINES));
+        assert!(!is_due(&told, begun + BETWEEN_LINES));
+    }
 }
