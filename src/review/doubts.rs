@@ -91,8 +91,8 @@ fn chains(rules: &[Rule<'_>]) -> Vec<Finding> {
         "no-identity",
         Vec::new(),
         format!(
-            "{}: if etcd still holds values that were stored before encryption, they can't be read; identity as the last \
-             provider reads them",
+            "{}: if etcd still holds values that were stored before encryption, they can't be read; `sweep --dry-run` counts \
+             them, and identity as the last provider reads them",
             listed(&closed)
         ),
     )]

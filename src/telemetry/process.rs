@@ -8,7 +8,7 @@ use std::fs;
 
 use super::{Family, Kind};
 
-/// What [`render`] tells.
+/// What `render` tells.
 pub const FAMILIES: &[Family] = &[CPU, RESIDENT, VIRTUAL, OPEN_FDS, MAX_FDS, THREADS, STARTED];
 
 const CPU: Family = Family {
