@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows what the proxy does, on this machine alone: starts an etcd and the proxy with a key made on the spot, stores a
-# Secret through the proxy, and prints it as kube-apiserver would see it and as it lies in etcd. Both run until Ctrl-C;
-# with QUICKSTART_EXIT=1 it ends after showing.
+# Secret through the proxy, prints it as kube-apiserver would see it and as it lies in etcd, and has a sweep encrypt one that
+# was stored in the clear before. Both run until Ctrl-C; with QUICKSTART_EXIT=1 it ends after showing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -74,23 +74,30 @@ resources:
               secret: $(head -c 32 /dev/urandom | base64)
       - identity: {}
 YAML
+key=/registry/secrets/default/database
+secret='{"apiVersion":"v1","kind":"Secret","metadata":{"name":"database","namespace":"default"},"data":{"password":"aHVudGVyMg=="}}'
+# Stored before anybody thought of encryption.
+"$etcd_bin/etcdctl" --endpoints="$etcd_url" put "$key-of-old" "$secret" >/dev/null
+
 "$binary" serve --etcd-servers="$etcd_url" --listen-client-urls=http://127.0.0.1:0 \
-    --encryption-provider-config="$work/encryption.yaml" >"$work/proxy.log" 2>&1 &
+    --listen-metrics-urls=http://127.0.0.1:0 --encryption-provider-config="$work/encryption.yaml" >"$work/proxy.log" 2>&1 &
 pids+=($!)
 await "the proxy" $! grep -q 'serving client traffic' "$work/proxy.log"
 proxy_url=$(grep 'serving client traffic' "$work/proxy.log" | grep -o 'http://127.0.0.1:[0-9]*' | head -n 1)
+metrics_url=$(grep 'serving metrics and health' "$work/proxy.log" | grep -o 'http://127.0.0.1:[0-9]*' | head -n 1)
 
-key=/registry/secrets/default/database
-secret='{"apiVersion":"v1","kind":"Secret","metadata":{"name":"database","namespace":"default"},"data":{"password":"aHVudGVyMg=="}}'
 "$etcd_bin/etcdctl" --endpoints="$proxy_url" put "$key" "$secret" >/dev/null
 
 printf '\n%s, through the proxy, as kube-apiserver sees it:\n\n' "$key"
 "$etcd_bin/etcdctl" --endpoints="$proxy_url" get "$key" --print-value-only
 printf '\nThe same, as it lies in etcd (the first 96 bytes):\n\n'
 "$etcd_bin/etcdctl" --endpoints="$etcd_url" get "$key" --print-value-only | od -A d -t x1z -N 96
+printf '\nOne that was stored in the clear is read through the proxy too, and encrypted by a sweep:\n\n'
+"$binary" sweep --etcd-servers="$etcd_url" --encryption-provider-config="$work/encryption.yaml"
 printf '\nTry it:\n\n'
 printf '  ETCDCTL_API=3 %s --endpoints=%s get --prefix /registry   # the proxy\n' "$etcd_bin/etcdctl" "$proxy_url"
 printf '  ETCDCTL_API=3 %s --endpoints=%s get --prefix /registry   # etcd itself\n' "$etcd_bin/etcdctl" "$etcd_url"
+printf '  curl "%s/readyz?verbose"; curl %s/metrics\n' "$metrics_url" "$metrics_url"
 
 if [[ ${QUICKSTART_EXIT:-} == 1 ]]; then
     exit 0
