@@ -129,9 +129,9 @@ pub(super) fn load_keyring(
     permissions.admit(file.exposure).map_err(Error::Exposed)?;
     let keyspace = KeySpace::new(settings.prefixes.clone())?;
     compile(&file.bytes, keyspace, plugins, is_followed).map_err(|error| match error {
-        LoadError::Config(source) => Error::Config {
+        LoadError::Config(problems) => Error::Config {
             path: path.clone(),
-            source,
+            problems,
         },
         source => Error::Keyring {
             path: path.clone(),

@@ -18,13 +18,12 @@ pub enum Error {
     #[error("--strict-permissions: {0}")]
     Exposed(files::Exposure),
     /// The EncryptionConfiguration is not valid.
-    #[error("encryption provider configuration {path:?} is refused:\n{source}")]
+    #[error("encryption provider configuration {path:?} is refused:\n{problems}")]
     Config {
         /// The file.
         path: PathBuf,
-        /// Everything that is wrong with it.
-        #[source]
-        source: config::Error,
+        /// Everything that is wrong with it, a line each: told here, and not again as a source.
+        problems: config::Error,
     },
     /// The EncryptionConfiguration needs something that is not there, or that does not work.
     #[error("encryption provider configuration {path:?} is not used")]

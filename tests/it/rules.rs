@@ -320,6 +320,14 @@ async fn doubtful_setups_are_refused() {
             !output.contains(config::KEY) && !output.contains("c2hvcnQ="),
             "{what} shows a key: {output}"
         );
+        let pieces = || {
+            output
+                .split([':', '\n'])
+                .map(str::trim)
+                .filter(|piece| piece.len() > 20)
+        };
+        let distinct: BTreeSet<_> = pieces().collect();
+        assert_eq!(distinct.len(), pieces().count(), "{what} is told twice: {output}");
         messages.insert(output);
     }
     assert_eq!(messages.len(), 7, "each has a message of its own");
