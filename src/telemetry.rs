@@ -3,12 +3,14 @@
 mod family;
 mod histogram;
 mod info;
+mod instance;
 mod logging;
 mod process;
 mod registry;
 
 pub use family::{Buckets, Family, Kind};
 pub use info::set_info;
+pub use instance::instance;
 pub use logging::{Format, LoggingError, init_logging};
 pub use process::FAMILIES as PROCESS_FAMILIES;
 pub use registry::{Registry, RegistryError};

@@ -15,8 +15,8 @@ use super::{Error, Settings};
 use crate::files::{POLL, Permissions, Watcher, follow};
 use crate::keyring::{self, LoadError, ReloadConfig};
 use crate::kms::Plugin;
+use crate::telemetry;
 use crate::tls::{self, Side};
-use crate::types::Fingerprint;
 
 /// How long a plugin of a new configuration may take to become well; kube-apiserver's time for all of them is no less.
 const HEALTH_WAIT: Duration = Duration::from_secs(10);
@@ -93,7 +93,7 @@ fn keyring_reloader(settings: &Settings, parts: &Parts) -> keyring::Reloader {
                 Ok(keyring)
             })
         }),
-        instance: instance(),
+        instance: telemetry::instance().to_owned(),
     })
 }
 
@@ -107,11 +107,4 @@ async fn wait_until_well(plugin: &Plugin) -> Result<(), LoadError> {
             Err(_) => sleep(HEALTH_PAUSE).await,
         }
     }
-}
-
-/// Tells this process's metrics from those of others, as kube-apiserver's `apiserver_id_hash` does: the hash of the
-/// host's name, which gives nothing away.
-fn instance() -> String {
-    let name = rustix::system::uname();
-    Fingerprint::of(name.nodename().to_bytes()).to_string()
 }

@@ -9,6 +9,7 @@ use ::metrics::{Counter, Gauge, counter, gauge};
 use arc_swap::ArcSwap;
 
 use super::metrics;
+use crate::telemetry::instance;
 use crate::types::{Fingerprint, KeyName};
 
 /// How many key IDs have series of their own, as in kube-apiserver. It forgets the one that was used least lately; the
@@ -91,6 +92,7 @@ impl Series {
     fn new(provider: &KeyName, hash: &str) -> Self {
         let stamped = |transformation_type: &'static str| {
             let labels = [
+                ("apiserver_id_hash", instance().to_owned()),
                 ("provider_name", provider.as_str().to_owned()),
                 ("key_id_hash", hash.to_owned()),
                 ("transformation_type", transformation_type.to_owned()),

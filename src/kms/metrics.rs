@@ -6,7 +6,7 @@ use ::metrics::{counter, gauge, histogram};
 use tonic::Code;
 
 use super::failure::code_name;
-use crate::telemetry::{Buckets, Family, Kind};
+use crate::telemetry::{Buckets, Family, Kind, instance};
 use crate::types::KeyName;
 
 /// What this room exports. The bounds of histograms are kube-apiserver's.
@@ -61,19 +61,29 @@ const STATUS_KEY_ID: Family = Family {
     name: "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds",
     kind: Kind::Gauge,
     help: "When a KMS v2 plugin's Status last named this key ID, Unix time.",
-    labels: &["provider_name", "key_id_hash"],
+    labels: &["apiserver_id_hash", "provider_name", "key_id_hash"],
 };
 pub(super) const KEY_ID: Family = Family {
     name: "apiserver_envelope_encryption_key_id_hash_total",
     kind: Kind::Counter,
     help: "Values sealed and opened under this key ID of a KMS v2 plugin.",
-    labels: &["provider_name", "key_id_hash", "transformation_type"],
+    labels: &[
+        "apiserver_id_hash",
+        "provider_name",
+        "key_id_hash",
+        "transformation_type",
+    ],
 };
 pub(super) const KEY_ID_LAST: Family = Family {
     name: "apiserver_envelope_encryption_key_id_hash_last_timestamp_seconds",
     kind: Kind::Gauge,
     help: "When a value was last sealed or opened under this key ID, Unix time.",
-    labels: &["provider_name", "key_id_hash", "transformation_type"],
+    labels: &[
+        "apiserver_id_hash",
+        "provider_name",
+        "key_id_hash",
+        "transformation_type",
+    ],
 };
 const SOURCES: Family = Family {
     name: "apiserver_envelope_encryption_dek_source_cache_size",
@@ -151,8 +161,12 @@ pub(super) fn invalid_key_id(provider: &KeyName, error: &'static str) {
 
 /// A Status named a key ID.
 pub(super) fn named_key_id(provider: &KeyName, hash: String) {
-    gauge!(STATUS_KEY_ID.name, "provider_name" => provider.as_str().to_owned(), "key_id_hash" => hash)
-        .set(super::key_ids::unix_time().as_secs_f64());
+    let labels = [
+        ("apiserver_id_hash", instance().to_owned()),
+        ("provider_name", provider.as_str().to_owned()),
+        ("key_id_hash", hash),
+    ];
+    gauge!(STATUS_KEY_ID.name, &labels).set(super::key_ids::unix_time().as_secs_f64());
 }
 
 /// So many keys and seeds are kept.
