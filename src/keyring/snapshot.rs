@@ -29,6 +29,7 @@ pub struct Keyring {
     /// Sorted.
     groups: Vec<(String, Metered)>,
     all: Option<Metered>,
+    may_wait: bool,
     readers: Readers,
 }
 
@@ -60,6 +61,7 @@ impl Keyring {
             exact: Vec::new(),
             groups: Vec::new(),
             all: None,
+            may_wait: rules.iter().any(|rule| rule.chain.may_wait()),
             readers: Readers::default(),
         };
         for Rule { selector, chain, .. } in &rules {
@@ -74,6 +76,11 @@ impl Keyring {
         keyring.groups.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         keyring.rules = rules;
         keyring
+    }
+
+    /// Whether a value could ever have to wait for a KMS. Where none can, nothing needs to be looked at for it.
+    pub fn may_wait(&self) -> bool {
+        self.may_wait
     }
 
     /// The chain for the value under `key`. `None`: no rule covers it, and the value passes untouched.

@@ -22,7 +22,7 @@ use crate::{
     types::StorageKey,
     value::{self, OpenError},
     wire::{
-        Body, Fields, Frame, Script, Spliced,
+        Body, Field, Fields, Frame, Script, Spliced,
         etcd::{event, key_value, watch_response},
         once,
     },
@@ -169,21 +169,7 @@ impl OpenJob {
                     return;
                 }
                 looked_at += 1;
-                let found = match leaf.items {
-                    Items::KeyValues(number) if field.number == number => {
-                        field.body().map_err(Into::into).and_then(find)
-                    }
-                    Items::Events if field.number == watch_response::EVENTS => {
-                        if let Ok((kv, prev_kv)) = field.body().map_err(Into::into).and_then(find_in_event) {
-                            for found in [kv, prev_kv].into_iter().flatten() {
-                                self.is_pending(&found, ctx);
-                            }
-                        }
-                        continue;
-                    }
-                    Items::KeyValues(_) | Items::Events => continue,
-                };
-                if let Ok(found) = found {
+                for found in values(leaf.items, &field).unwrap_or([None, None]).into_iter().flatten() {
                     self.is_pending(&found, ctx);
                 }
             }
@@ -208,34 +194,29 @@ impl OpenJob {
             return Ok(Outcome::Done);
         };
         leaf.at = field.end;
-        match leaf.items {
-            Items::KeyValues(number) if field.number == number => {
-                let kv = find(field.body()?)?;
-                let policy = Policy {
-                    may_fail: leaf.may_fail,
-                    ..Policy::READ
-                };
-                self.open(&kv, leaf.frame, policy, ctx)
-            }
-            Items::Events if field.number == watch_response::EVENTS => {
-                let event = field.body()?;
-                let (kv, prev_kv) = find_in_event(event)?;
-                let both = [
-                    kv.map(|kv| (kv, Policy::EVENT)),
-                    prev_kv.map(|kv| (kv, Policy::PREV_KV)),
-                ];
-                // Before either is opened: an event is opened as a whole or not yet. What is at hand for it now stays so.
-                if both.iter().flatten().any(|(kv, _)| self.is_pending(kv, ctx)) {
-                    return Ok(Outcome::Pending);
-                }
-                let frame = self.script.enter(leaf.frame, event.extent);
-                for (kv, policy) in both.into_iter().flatten() {
-                    self.open(&kv, frame, policy, ctx)?;
-                }
-                Ok(Outcome::Done)
-            }
-            Items::KeyValues(_) | Items::Events => Ok(Outcome::Done),
+        let [kv, prev_kv] = values(leaf.items, &field)?;
+        let Items::Events = leaf.items else {
+            let policy = Policy {
+                may_fail: leaf.may_fail,
+                ..Policy::READ
+            };
+            return kv.map_or(Ok(Outcome::Done), |kv| self.open(&kv, leaf.frame, policy, ctx));
+        };
+        let both = [
+            kv.map(|kv| (kv, Policy::EVENT)),
+            prev_kv.map(|kv| (kv, Policy::PREV_KV)),
+        ];
+        // Before either is opened: an event is opened as a whole or not yet. What is at hand for it now stays so.
+        if ctx.keyring.may_wait() && both.iter().flatten().any(|(kv, _)| self.is_pending(kv, ctx)) {
+            return Ok(Outcome::Pending);
         }
+        if both.iter().any(Option::is_some) {
+            let frame = self.script.enter(leaf.frame, field.body()?.extent);
+            for (kv, policy) in both.into_iter().flatten() {
+                self.open(&kv, frame, policy, ctx)?;
+            }
+        }
+        Ok(Outcome::Done)
     }
 
     /// Opens the value of one `KeyValue`.
@@ -332,6 +313,18 @@ struct Found {
     value: (usize, usize),
     /// The whole value field; where there is none, the empty stretch at the end.
     field: (usize, usize),
+}
+
+/// The values of one field of a [`Leaf`] with `items`: one, or an event's two.
+fn values(items: Items, field: &Field<'_>) -> Result<[Option<Found>; 2], OpenFailure> {
+    match items {
+        Items::KeyValues(number) if field.number == number => Ok([Some(find(field.body()?)?), None]),
+        Items::Events if field.number == watch_response::EVENTS => {
+            let (kv, prev_kv) = find_in_event(field.body()?)?;
+            Ok([kv, prev_kv])
+        }
+        Items::KeyValues(_) | Items::Events => Ok([None, None]),
+    }
 }
 
 fn find(kv: Body<'_>) -> Result<Found, OpenFailure> {

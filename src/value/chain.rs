@@ -91,6 +91,12 @@ impl Chain {
         self.0.from_storage(key, stored, deks, out)
     }
 
+    /// Whether opening or sealing could ever have to wait for DEKs: a provider is a KMS.
+    pub fn may_wait(&self) -> bool {
+        self.readers()
+            .any(|provider| matches!(provider.kind(), ProviderKind::KmsV1 | ProviderKind::KmsV2))
+    }
+
     /// Whether opening `stored` has to wait for DEKs, which are then noted in `deks`. Opens nothing.
     pub fn is_pending(&self, stored: &[u8], deks: &Deks) -> bool {
         self.0.survey(stored, deks) == Need::Pending
