@@ -1,5 +1,7 @@
 //! Range, Put, DeleteRange, Txn and `LeaseTimeToLive`: one message each way, sealed going up, opened coming down.
 
+use std::sync::Arc;
+
 use h2::RecvStream;
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -57,20 +59,27 @@ pub(super) async fn serve(
 
 /// What etcd is to get for the client's message. Waits for a KMS only where one has to be asked for each write (v1).
 async fn seal(worker: &Worker, rpc: UnaryRpc, frame: &Frame, respond: &mut Responder) -> Result<UnaryRequest, Fault> {
-    // One keyring seals the whole request.
-    let keyring = worker.keyring.snapshot();
     let mut deks = Deks::default();
+    // One keyring seals the whole request. It is kept only where there is something to wait for: its count of holders is
+    // shared by all cores.
+    let in_use = worker.keyring.load();
+    let mut attempt = unary_request(rpc, frame.message(), &worker.context(&in_use, &deks));
+    let keyring = match &attempt {
+        Err(refusal) if refusal.is_pending() => Arc::clone(&in_use),
+        _ => return attempt.map_err(|refusal| Fault::refused(&refusal)),
+    };
+    drop(in_use);
     loop {
-        match unary_request(rpc, frame.message(), &worker.context(&keyring, &deks)) {
-            Ok(sealed) => return Ok(sealed),
+        match attempt {
             Err(refusal) if refusal.is_pending() => {}
-            Err(refusal) => return Err(Fault::refused(&refusal)),
+            done => return done.map_err(|refusal| Fault::refused(&refusal)),
         }
         let fetch = async {
             deks.fetch().await;
             Ok(())
         };
         respond.unless_gone(fetch).await?;
+        attempt = unary_request(rpc, frame.message(), &worker.context(&keyring, &deks));
     }
 }
 
