@@ -5,6 +5,7 @@
 
 mod budget;
 mod call;
+mod checked;
 mod clock;
 mod connection;
 mod deframer;
@@ -16,7 +17,7 @@ pub mod fuzz;
 mod heartbeat;
 mod http;
 mod meters;
-mod named;
+
 mod open;
 mod pipe;
 mod range_stream;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
 
 use super::{Keyring, key_age};
 use crate::kms::Plugin;
@@ -10,32 +11,44 @@ use crate::kms::Plugin;
 /// Where a request takes its keyring from. A request takes one and keeps it to its end, so that it writes with one
 /// keyring, however often another is stored meanwhile.
 #[derive(Debug)]
-pub struct KeyringHandle(ArcSwap<Keyring>);
+pub struct KeyringHandle {
+    in_use: ArcSwap<Keyring>,
+    replaced: watch::Sender<()>,
+}
 
 impl KeyringHandle {
     /// Begins with `keyring`.
     pub fn new(keyring: Keyring) -> Self {
         key_age::loaded(&keyring, None);
         keyring.plugins().iter().for_each(Plugin::put_in_use);
-        Self(ArcSwap::from_pointee(keyring))
+        Self {
+            in_use: ArcSwap::from_pointee(keyring),
+            replaced: watch::Sender::new(()),
+        }
     }
 
     /// The keyring in use, for as long as no await lies in between: cheaper than [`KeyringHandle::snapshot`], but each
     /// thread has only a few such guards to give before they cost more.
     pub fn load(&self) -> Guard<Arc<Keyring>> {
-        self.0.load()
+        self.in_use.load()
     }
 
     /// The keyring in use, to be kept for as long as a request lasts.
     pub fn snapshot(&self) -> Arc<Keyring> {
-        self.0.load_full()
+        self.in_use.load_full()
     }
 
     /// Puts `keyring` in place of the one in use. Snapshots taken before stay as they are.
     pub fn store(&self, keyring: Keyring) {
-        key_age::loaded(&keyring, Some(&self.0.load()));
+        key_age::loaded(&keyring, Some(&self.in_use.load()));
         keyring.plugins().iter().for_each(Plugin::put_in_use);
-        self.0.store(Arc::new(keyring));
+        self.in_use.store(Arc::new(keyring));
+        self.replaced.send_replace(());
+    }
+
+    /// Sees a change whenever a keyring has been put in place of another.
+    pub fn replacements(&self) -> watch::Receiver<()> {
+        self.replaced.subscribe()
     }
 }
 

@@ -11,7 +11,7 @@ use super::fault::{Code, Fault};
 use super::responder::Responder;
 use super::rpcs::{Lookup, Treatment, lookup, unknown_text};
 use super::worker::Worker;
-use super::{meters, named, pipe, range_stream, unary, watch};
+use super::{checked, meters, pipe, range_stream, unary, watch};
 use crate::rewrite::UnaryRpc;
 
 /// Serves one call to its end.
@@ -77,11 +77,12 @@ async fn route(
         Treatment::Put => unary::serve(worker, UnaryRpc::Put, request, body, respond).await,
         Treatment::DeleteRange => unary::serve(worker, UnaryRpc::DeleteRange, request, body, respond).await,
         Treatment::Txn => unary::serve(worker, UnaryRpc::Txn, request, body, respond).await,
+        Treatment::LeaseRevoke => checked::lease_revoke(worker, request, body, respond).await,
         Treatment::LeaseTimeToLive => unary::lease_time_to_live(worker, request, body, respond).await,
         Treatment::RangeStream => range_stream::serve(worker, request, body, respond).await,
         Treatment::Watch => watch::serve(worker, request, body, respond).await,
-        Treatment::Lock(rpc) => named::lock(worker, rpc, request, body, respond).await,
-        Treatment::Election(rpc) => named::election(worker, rpc, request, body, respond).await,
+        Treatment::Lock(rpc) => checked::lock(worker, rpc, request, body, respond).await,
+        Treatment::Election(rpc) => checked::election(worker, rpc, request, body, respond).await,
         Treatment::Pipe => pipe::serve(worker, request, body, respond, pipe::Ends::ByItself).await,
         Treatment::PipeForever => pipe::serve(worker, request, body, respond, pipe::Ends::WhenDraining).await,
     }

@@ -20,6 +20,8 @@ pub enum Treatment {
     RangeStream,
     /// `Watch.Watch`: values in each event are opened.
     Watch,
+    /// No values, but records of the proxy's own may hang on the lease: refused then.
+    LeaseRevoke,
     /// No values, but keys in the answer that are the proxy's own are left out.
     LeaseTimeToLive,
     /// etcd itself reads and writes the keys that the request names, in the clear: refused under an encrypted prefix.
@@ -46,7 +48,7 @@ pub const RPCS: &[(&str, &str, Treatment)] = &[
     ("etcdserverpb.Watch", "Watch", Treatment::Watch),
 
     ("etcdserverpb.Lease", "LeaseGrant",      Treatment::Pipe),
-    ("etcdserverpb.Lease", "LeaseRevoke",     Treatment::Pipe),
+    ("etcdserverpb.Lease", "LeaseRevoke",     Treatment::LeaseRevoke),
     ("etcdserverpb.Lease", "LeaseKeepAlive",  Treatment::PipeForever),
     ("etcdserverpb.Lease", "LeaseTimeToLive", Treatment::LeaseTimeToLive),
     ("etcdserverpb.Lease", "LeaseLeases",     Treatment::Pipe),

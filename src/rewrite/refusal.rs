@@ -28,7 +28,7 @@ pub enum Refusal {
         /// The first key of the range.
         key: EscapedKey,
     },
-    /// A key of the proxy's own records. The text is etcd's own, by which clients know the error.
+    /// A key of the proxy's own records, or the lease of one. The text is etcd's own, by which clients know the error.
     #[error("etcdserver: permission denied")]
     StatePrefix,
     /// A streamed range over the proxy's own records, which only the unary call can cut out.

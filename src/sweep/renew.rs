@@ -1,8 +1,6 @@
 //! Opens stored values, decides, and seals what is to be written again: several values at a time, in one place. Waits only
 //! for KMS plugins; sends nothing to etcd.
 
-use std::ptr;
-
 use futures_util::future::join_all;
 use zeroize::Zeroizing;
 
@@ -100,8 +98,8 @@ async fn open(scope: &Scope, batch: &[KeyValue]) -> Result<Vec<Opened>, Fault> {
     }
 }
 
-/// The values of one chain: where each stands in its batch, and itself.
-type Together<'a> = (&'a Chain, Vec<usize>, Vec<(StorageKey<'a>, &'a [u8])>);
+/// Values that are sealed the same way: where each stands in its batch, and itself.
+type Together<'a> = (Sealer<'a>, Vec<usize>, Vec<(StorageKey<'a>, &'a [u8])>);
 
 /// What is to be stored for those values that gain by being sealed side by side; the others have `None`.
 fn seal_together<'a>(
@@ -110,27 +108,26 @@ fn seal_together<'a>(
 ) -> Vec<Option<Vec<u8>>> {
     let mut done: Vec<Option<Vec<u8>>> = vec![None; values.len()];
     // Few: a configuration has few rules.
-    let mut chains: Vec<Together<'a>> = Vec::new();
+    let mut groups: Vec<Together<'a>> = Vec::new();
     for (index, (key, plaintext)) in values.enumerate() {
         let (Some(sealer), Some(plaintext)) = (scope.sealer(key), plaintext) else {
             continue;
         };
-        let chain = sealer.chain();
-        if chain.writer().provider != ProviderKind::AesCbc {
+        if sealer.writer().provider != ProviderKind::AesCbc {
             continue;
         }
         let value = (StorageKey(key), plaintext);
-        match chains.iter_mut().find(|(other, ..)| ptr::eq(*other, chain)) {
+        match groups.iter_mut().find(|(other, ..)| sealer.is_same(other)) {
             Some((_, places, values)) => {
                 places.push(index);
                 values.push(value);
             }
-            None => chains.push((chain, vec![index], vec![value])),
+            None => groups.push((sealer, vec![index], vec![value])),
         }
     }
-    for (chain, places, values) in chains {
+    for (sealer, places, values) in groups {
         // One that fails fails again by itself, and says why.
-        let batch = chain.to_storage_batch(&values, &Deks::default()).unwrap_or_default();
+        let batch = sealer.to_storage_batch(&values, &Deks::default()).unwrap_or_default();
         for (place, stored) in places.into_iter().zip(batch) {
             if let Some(slot) = done.get_mut(place) {
                 *slot = Some(stored);

@@ -174,6 +174,12 @@ pub mod watch_response {
     pub const EVENTS: u32 = 11;
 }
 
+/// `etcdserverpb.LeaseRevokeRequest` in rpc.proto.
+pub mod lease_revoke_request {
+    /// `int64 ID`
+    pub const ID: u32 = 1;
+}
+
 /// `etcdserverpb.LeaseTimeToLiveResponse` in rpc.proto.
 pub mod lease_time_to_live_response {
     /// `repeated bytes keys`

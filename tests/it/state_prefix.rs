@@ -15,6 +15,8 @@ use crate::common::watch::{Watch, all_under};
 
 const SECRET: &str = "/registry/secrets/default/a";
 const STATE: &str = "/etcd-encryption-proxy/";
+/// One of the proxy's own, by its upper half.
+const LEASE: i64 = 0x6565_7001_0000_004d;
 
 fn put(key: &str, value: &str) -> PutRequest {
     PutRequest {
@@ -45,14 +47,14 @@ async fn the_proxys_own_keys_are_out_of_reach() {
         let direct = etcd.client().await;
         direct
             .lease()
-            .lease_grant(LeaseGrantRequest { ttl: 3600, id: 77 })
+            .lease_grant(LeaseGrantRequest { ttl: 3600, id: LEASE })
             .await
             .unwrap();
         let record = format!("{STATE}rotation");
         direct
             .kv()
             .put(PutRequest {
-                lease: 77,
+                lease: LEASE,
                 ..put(&record, "a record")
             })
             .await
@@ -74,7 +76,10 @@ async fn the_proxys_own_keys_are_out_of_reach() {
         reads_show_none_of_it(&client, &direct).await;
         writes_leave_it_alone(&client, &record).await;
         assert_eq!(state(&etcd).await, before, "{flags}");
-        let lease = LeaseTimeToLiveRequest { id: 77, keys: true };
+        let refused = client.lease().lease_revoke(LeaseRevokeRequest { id: LEASE }).await;
+        assert_eq!(refused.unwrap_err().code(), tonic::Code::PermissionDenied, "{flags}");
+        assert_eq!(state(&etcd).await, before, "{flags}");
+        let lease = LeaseTimeToLiveRequest { id: LEASE, keys: true };
         let keys = client
             .lease()
             .lease_time_to_live(lease)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::call::{Rpc, framed};
 use super::{CallError, Client, Trouble, read};
+use crate::types::own_lease;
 use crate::wire::{WireError, put_varint};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,6 +33,8 @@ const TIME_TO_LIVE: Rpc = Rpc {
 
 /// `int64 LeaseGrantRequest.TTL`
 const GRANT_TTL: u32 = 1;
+/// `int64 ID` of it: chosen by the client, unless it is 0
+const GRANT_ID: u32 = 2;
 /// `int64 ID` of every other request
 const ID: u32 = 1;
 /// `int64 ID` of answers
@@ -40,9 +43,13 @@ const ANSWER_ID: u32 = 2;
 const ANSWER_TTL: u32 = 3;
 
 impl Client {
-    /// A new lease: its ID, and how long it lives, which may be longer than was asked for.
+    /// A new lease: its ID, by which it is known as one of ours, and how long it lives, which may be longer than was asked
+    /// for.
     pub async fn grant(&self, ttl: Duration) -> Result<(i64, Duration), CallError> {
-        let frame = framed(|out| put_varint(out, GRANT_TTL, ttl.as_secs().max(1)));
+        let frame = framed(|out| {
+            put_varint(out, GRANT_TTL, ttl.as_secs().max(1));
+            put_varint(out, GRANT_ID, own_lease(rand::random()).cast_unsigned());
+        });
         let message = self.unary(GRANT, frame).await?;
         let read = || Ok((read::number(&message, ANSWER_ID)?.cast_signed(), seconds(&message)?));
         read().map_err(|error| CallError::wire(GRANT.name, error))

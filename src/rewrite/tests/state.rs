@@ -16,9 +16,10 @@ use super::{
 };
 use crate::{
     rewrite::{
-        Refusal, RefusalKind, UnaryRequest, UnaryRpc, WatchSession, lease_time_to_live_response, range_stream_request,
+        Refusal, RefusalKind, UnaryRequest, UnaryRpc, WatchSession, lease_revoke_request, lease_time_to_live_response,
+        range_stream_request,
     },
-    types::StatePrefix,
+    types::{StatePrefix, own_lease},
     wire::{put_bytes, put_varint},
 };
 
@@ -386,4 +387,26 @@ fn leases_do_not_name_them() {
         lease_time_to_live_response(message.encode_to_vec().into(), world.ctx().state).expect("it is well formed");
     message.keys.remove(1);
     assert_eq!(shown.into_bytes(), message.encode_to_vec());
+}
+
+#[test]
+fn leases_of_theirs_are_not_a_clients_to_end() {
+    let revoke = |id: i64| {
+        let mut message = Vec::new();
+        put_varint(&mut message, 1, id.cast_unsigned());
+        message
+    };
+    for random in [0, 7, u32::MAX] {
+        assert_eq!(
+            lease_revoke_request(&revoke(own_lease(random))),
+            Err(Refusal::StatePrefix)
+        );
+    }
+    for id in [0, 77, i64::MAX, -1] {
+        assert_eq!(lease_revoke_request(&revoke(id)), Ok(()));
+    }
+    assert_eq!(lease_revoke_request(b""), Ok(()));
+    // etcd would take the last one.
+    let twice = [revoke(77), revoke(own_lease(7))].concat();
+    assert!(matches!(lease_revoke_request(&twice), Err(Refusal::Malformed(_))));
 }

@@ -1,4 +1,5 @@
-//! Locks and elections: etcd writes and reads their keys itself, in the clear, so they are kept off encrypted prefixes.
+//! Calls that pass as they are once their request has been checked: locks and elections, whose keys etcd itself writes and
+//! reads in the clear, are kept off encrypted prefixes; leases of the proxy's own records are kept from being ended.
 
 use h2::RecvStream;
 use http::request::Parts;
@@ -8,7 +9,7 @@ use super::pipe::{self, Ends};
 use super::responder::Responder;
 use super::unary::only_message;
 use super::worker::Worker;
-use crate::rewrite::{Context, ElectionRpc, LockRpc, Refusal, election_request, lock_request};
+use crate::rewrite::{Context, ElectionRpc, LockRpc, Refusal, election_request, lease_revoke_request, lock_request};
 use crate::value::Deks;
 
 /// Serves a call of the Lock service.
@@ -25,6 +26,8 @@ pub(super) async fn lock(
         request,
         body,
         respond,
+        // Locks, campaigns and observers wait for others, for as long as that takes.
+        Ends::WhenDraining,
     )
     .await
 }
@@ -43,6 +46,25 @@ pub(super) async fn election(
         request,
         body,
         respond,
+        Ends::WhenDraining,
+    )
+    .await
+}
+
+/// Serves `Lease.LeaseRevoke`.
+pub(super) async fn lease_revoke(
+    worker: &Worker,
+    request: Parts,
+    body: RecvStream,
+    respond: &mut Responder,
+) -> Result<(), Fault> {
+    serve(
+        worker,
+        |message, _| lease_revoke_request(message),
+        request,
+        body,
+        respond,
+        Ends::ByItself,
     )
     .await
 }
@@ -54,6 +76,7 @@ async fn serve(
     request: Parts,
     body: RecvStream,
     respond: &mut Responder,
+    ends: Ends,
 ) -> Result<(), Fault> {
     let (frame, _share) = only_message(worker, &request.headers, body, respond.budget()).await?;
     check(
@@ -61,6 +84,5 @@ async fn serve(
         &worker.context(&worker.keyring.load(), &Deks::default()),
     )
     .map_err(|refusal| Fault::refused(&refusal))?;
-    // Locks, campaigns and observers wait for others, for as long as that takes.
-    pipe::message(worker, request, frame, respond, Ends::WhenDraining).await
+    pipe::message(worker, request, frame, respond, ends).await
 }
