@@ -10,9 +10,11 @@ mod http;
 mod meters;
 mod pool;
 mod probe;
+mod store;
 
 pub use api::{CallError, Client, Guard, KeyValue, Member, Page, PageAsk, Replaced, Status, Trouble};
 pub use connection::{Call, Connection, OpenCall, OpenError};
 pub use families::FAMILIES;
 pub use http::{HttpError, get};
 pub use pool::{Config, Pool, Reachability, Unreachable};
+pub use store::Store;

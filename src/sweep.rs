@@ -26,7 +26,6 @@ mod report;
 mod run;
 mod scan;
 mod scope;
-mod store;
 mod table;
 mod tally;
 #[cfg(test)]
@@ -40,5 +39,4 @@ pub use quota::quota_warning;
 pub use report::{Finding, Report};
 pub use run::{Observer, Options, Progress, Stage, sweep};
 pub use scope::Scope;
-pub use store::Store;
 pub use tally::{Left, Row, State, Tally};

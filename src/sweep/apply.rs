@@ -9,10 +9,9 @@ use super::pace::Pace;
 use super::patience::{Attempts, Patience};
 use super::renew::{Fault, Renewed, Step, renew};
 use super::scope::Scope;
-use super::store::Store;
 use super::tally::{Outcome, Record};
 use super::{Error, Observer};
-use crate::etcd::{CallError, KeyValue, Replaced, Trouble};
+use crate::etcd::{CallError, KeyValue, Replaced, Store, Trouble};
 
 /// Lost races after which a key is left to those who write it. The proof tells how they left it.
 const MAX_RACES: u32 = 16;

@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::owner::Owner;
 use super::patience::{Attempts, Patience};
-use super::store::Store;
 use super::tally::Tally;
-use crate::etcd::Guard;
+use crate::etcd::{Guard, Store};
 
 /// The record's version. One of a newer version is not touched.
 pub(super) const SCHEMA: u32 = 1;

@@ -10,8 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Error;
 use super::patience::{Attempts, Patience};
-use super::store::Store;
-use crate::etcd::{Guard, Trouble};
+use crate::etcd::{Guard, Store, Trouble};
 
 /// How long after its last sign of life a sweep is taken for dead.
 const TTL: Duration = Duration::from_secs(15);

@@ -24,9 +24,8 @@ use super::ranges::successor;
 use super::renew::{Renewed, Step};
 use super::run::Progress;
 use super::scan::Scan;
-use super::store::Store;
 use super::tally::{Outcome, Record};
-use crate::etcd::{KeyValue, Trouble};
+use crate::etcd::{KeyValue, Store, Trouble};
 
 /// What may have to be looked at again after a crash: keys that are under way or done and not yet behind the checkpoint.
 pub(super) const PAGE_KEYS: usize = 1_000;

@@ -3,8 +3,7 @@
 
 use super::scan::{FIRST_LIMIT, MAX_BYTES};
 use super::scope::Scope;
-use super::store::Store;
-use crate::etcd::{CallError, PageAsk, Status};
+use crate::etcd::{CallError, PageAsk, Status, Store};
 
 /// etcd's quota where it was given none.
 const DEFAULT_QUOTA: u64 = 2 * 1024 * 1024 * 1024;

@@ -16,8 +16,8 @@ use super::patience::{Attempts, Patience};
 use super::report::Report;
 use super::scan::Scan;
 use super::scope::Scope;
-use super::store::Store;
 use super::tally::Tally;
+use crate::etcd::Store;
 
 /// What the operator asked for.
 #[derive(Clone, Copy, Debug)]

@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::world::{opened, scope};
-use crate::etcd::{CallError, Guard, KeyValue, Page, PageAsk, Replaced};
-use crate::sweep::{Scope, Store};
+use crate::etcd::{CallError, Guard, KeyValue, Page, PageAsk, Replaced, Store};
+use crate::sweep::Scope;
 
 type Keys = BTreeMap<Vec<u8>, KeyValue>;
 

@@ -1,11 +1,11 @@
-//! What a sweep needs of a store: etcd, or a model of it in memory. Each call is made once and may fail; a write whose
-//! answer got lost may have happened.
+//! What rooms above need of a store for records and values of their own: etcd, or a model of it in memory. Each call is
+//! made once and may fail; a write whose answer got lost may have happened.
 
 use std::time::Duration;
 
-use crate::etcd::{CallError, Client, Guard, KeyValue, Page, PageAsk, Replaced};
+use super::{CallError, Client, Guard, KeyValue, Page, PageAsk, Replaced};
 
-/// The calls of a sweep.
+/// A store.
 pub trait Store {
     /// Keys and values of a range.
     fn page(&self, ask: PageAsk<'_>) -> impl Future<Output = Result<Page, CallError>>;
