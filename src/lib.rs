@@ -12,6 +12,7 @@ pub mod files;
 pub mod keyring;
 pub mod keyspace;
 pub mod kms;
+pub mod members;
 pub mod pb;
 pub mod proxy;
 pub mod review;

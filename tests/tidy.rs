@@ -14,7 +14,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, ItemMod, ItemUse, Lit, Macro, Meta, UseTree};
 
 /// The rooms, lowest first. A room may import its own modules and those of rooms before it.
-const ROOMS: [&str; 23] = [
+const ROOMS: [&str; 24] = [
     "types",
     "wire",
     "pb",
@@ -33,6 +33,7 @@ const ROOMS: [&str; 23] = [
     "review",
     "rewrite",
     "proxy",
+    "members",
     "sweep",
     "rotation",
     "admin",

@@ -1,0 +1,13 @@
+//! Who serves: each process keeps a record in etcd, under a lease, of the configuration that it has loaded. Whoever is about
+//! to write with a key reads from them whether everybody who is alive could read it.
+//!
+//! `record` is what a process says of itself, `presence` keeps it there, `roster` reads everybody's. Holds names and
+//! fingerprints, never a key's bytes; decides nothing by a clock.
+
+mod presence;
+mod record;
+mod roster;
+
+pub use presence::{MemberId, Presence};
+pub use record::{Key, Loaded, Member, RuleKeys};
+pub use roster::{Dissent, Roster};

@@ -1,0 +1,189 @@
+//! Keeps this process's record in etcd for as long as it serves: under a lease, so that it ends with the process, and
+//! written anew as soon as something else is loaded. Trouble with etcd is waited out; clients do not wait for it.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::record::Member;
+use crate::etcd::{CallError, Guard, Store};
+use crate::types::StatePrefix;
+
+/// Where the records lie below the state prefix.
+pub(super) const FOLDER: &str = "members/";
+
+/// How long after its last sign of life a member counts as gone.
+const TTL: Duration = Duration::from_secs(15);
+/// Between two signs of life.
+const BEAT: Duration = Duration::from_secs(5);
+/// Between two attempts while etcd is in trouble.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Tells one process from all others, also of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberId(u64);
+
+impl MemberId {
+    /// One that nobody has.
+    pub fn new() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl Default for MemberId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What is kept, and who is told.
+pub struct Presence<D> {
+    /// Whose record it is.
+    pub id: MemberId,
+    /// What the record is to say now.
+    pub describe: D,
+    /// Sees a change when that may have changed. Other changes are seen within a few seconds.
+    pub changed: watch::Receiver<()>,
+    /// Set while the record is in etcd, as far as is known.
+    pub is_there: watch::Sender<bool>,
+    /// Set when the record is to go.
+    pub leave: watch::Receiver<bool>,
+}
+
+/// The record as it lies in etcd.
+struct Kept {
+    lease: i64,
+    revision: i64,
+    record: Vec<u8>,
+}
+
+impl<D: Fn() -> Member> Presence<D> {
+    /// Keeps the record under `state` until it is told to leave, and takes it away then.
+    pub async fn keep<S: Store>(mut self, store: &S, state: &StatePrefix) {
+        let key = [state.as_bytes(), FOLDER.as_bytes(), self.id.to_string().as_bytes()].concat();
+        let mut is_told = false;
+        while !self.is_leaving() {
+            match self.register(store, &key).await {
+                Ok(Some(kept)) => {
+                    is_told = false;
+                    self.is_there.send_replace(true);
+                    let lease = kept.lease;
+                    self.hold(store, &key, kept).await;
+                    self.is_there.send_replace(false);
+                    give_back(store, lease).await;
+                }
+                // What was sent before has come through late.
+                Ok(None) => self.pause(RETRY).await,
+                Err(error) => {
+                    if !is_told {
+                        is_told = true;
+                        tracing::warn!(
+                            %error,
+                            "this process's record cannot be kept in etcd; sweeps of others may not wait for it"
+                        );
+                    }
+                    self.pause(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Writes the record under a new lease; `None` if it was written from elsewhere meanwhile.
+    async fn register<S: Store>(&self, store: &S, key: &[u8]) -> Result<Option<Kept>, CallError> {
+        let (lease, _) = store.grant(TTL).await?;
+        let record = (self.describe)().encode();
+        let put = async {
+            // The key is this process's alone. If it is there, an answer got lost; its lease may be an older one.
+            let there = store.get(key).await?.1.map_or(0, |kv| kv.mod_revision);
+            store
+                .put_if(&[Guard::mod_revision(key, there)], key, &record, lease)
+                .await
+        };
+        let put = put.await;
+        if !matches!(put, Ok(Some(_))) {
+            give_back(store, lease).await;
+        }
+        Ok(put?.map(|revision| Kept {
+            lease,
+            revision,
+            record,
+        }))
+    }
+
+    /// Until the record is no longer there, or is to go.
+    async fn hold<S: Store>(&mut self, store: &S, key: &[u8], mut kept: Kept) {
+        let mut alive_until = Instant::now() + TTL;
+        while !self.is_leaving() && Instant::now() < alive_until {
+            let asked = Instant::now();
+            match self.beat(store, key, &mut kept).await {
+                Ok(true) => {
+                    alive_until = asked + TTL;
+                    self.pause_or_change(asked + BEAT).await;
+                }
+                Ok(false) => {
+                    tracing::debug!("this process's record in etcd is gone; writing it anew");
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "no sign of life was heard");
+                    self.pause(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// One sign of life: the lease lives on, the record stands, and says what is so now. False where it is gone.
+    async fn beat<S: Store>(&self, store: &S, key: &[u8], kept: &mut Kept) -> Result<bool, CallError> {
+        if store.keep_alive(kept.lease).await?.is_none() {
+            return Ok(false);
+        }
+        let record = (self.describe)().encode();
+        if record != kept.record {
+            let guard = [Guard::mod_revision(key, kept.revision)];
+            let Some(revision) = store.put_if(&guard, key, &record, kept.lease).await? else {
+                return Ok(false);
+            };
+            (kept.revision, kept.record) = (revision, record);
+            return Ok(true);
+        }
+        let found = store.get(key).await?.1;
+        Ok(found.is_some_and(|kv| kv.mod_revision == kept.revision))
+    }
+
+    /// Whether the record is to go; also where nobody is left to say so.
+    fn is_leaving(&self) -> bool {
+        *self.leave.borrow() || self.leave.has_changed().is_err()
+    }
+
+    /// Waits, but not beyond being told to leave.
+    async fn pause(&mut self, time: Duration) {
+        tokio::select! {
+            () = sleep(time) => {}
+            _ = self.leave.changed() => {}
+        }
+    }
+
+    /// Waits until `until`, or until something else may have been loaded.
+    async fn pause_or_change(&mut self, until: Instant) {
+        tokio::select! {
+            () = sleep_until(until) => {}
+            _ = self.leave.changed() => {}
+            Ok(()) = self.changed.changed() => {}
+        }
+    }
+}
+
+/// Ends a lease, so that nothing is left behind. Where that fails it ends by itself.
+async fn give_back<S: Store>(store: &S, lease: i64) {
+    if let Err(error) = store.revoke(lease).await {
+        tracing::debug!(%error, "a member's lease was not given back");
+    }
+}

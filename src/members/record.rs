@@ -1,0 +1,209 @@
+//! What a process says of itself: JSON under the state prefix. Names, fingerprints, reasons; never a key's bytes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::keyring::{Keyring, Rule};
+use crate::value::Provider;
+
+/// The record's version. What stands in one of another version is not relied upon.
+pub(super) const SCHEMA: u32 = 1;
+
+/// A record of more bytes goes without its rules: etcd takes 1.5 MiB, and what decides is not among them.
+const MAX_BYTES: usize = 512 * 1024;
+
+/// Characters of a reason that are kept.
+const MAX_REASON: usize = 1_000;
+
+/// A process that serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// The record's version.
+    pub schema: u32,
+    /// What operators call it: `--name`.
+    pub name: String,
+    /// Where its clients connect.
+    pub urls: Vec<String>,
+    /// The version that runs.
+    pub version: String,
+    /// When it started, RFC 3339, by its own clock. For people.
+    pub started: String,
+    /// What it writes and reads with now.
+    pub loaded: Loaded,
+    /// The same by name, in the order of the configuration. Empty where they would be too many to keep.
+    pub rules: Vec<RuleKeys>,
+    /// Why it has not loaded a newer configuration that it found.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refused: Option<String>,
+}
+
+/// What decides which values a process can read, and how it writes: equal for two that may serve one store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Loaded {
+    /// SHA-256 of the configuration, `sha256:…`.
+    pub configuration: String,
+    /// By KMS v2 plugin: SHA-256 of the key ID that it writes under. Without a plugin that has not yet been well.
+    pub kms: BTreeMap<String, String>,
+}
+
+/// One rule's keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleKeys {
+    /// As the configuration names it: `secrets`, `*.apps`.
+    pub resources: String,
+    /// What it writes with.
+    pub writes: Key,
+    /// All that it reads, in the order of the configuration.
+    pub reads: Vec<Key>,
+}
+
+/// A key by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// `aescbc`, `kms v2`, `identity`, ….
+    pub provider: String,
+    /// The key's name, or the plugin's; empty for identity.
+    pub name: String,
+}
+
+impl Loaded {
+    /// What `keyring` writes and reads with at this moment.
+    pub fn of(keyring: &Keyring) -> Self {
+        let writing = keyring.plugins().iter().filter_map(|plugin| {
+            let report = plugin.report();
+            let (key_id, _) = report.writing?;
+            Some((report.provider.as_str().to_owned(), key_id))
+        });
+        Self {
+            configuration: keyring.fingerprint().to_string(),
+            kms: writing.collect(),
+        }
+    }
+}
+
+impl Member {
+    /// This process, which has loaded `keyring` and has not loaded something newer for the reason `refused`.
+    pub fn new(name: &str, urls: &[String], started: &str, keyring: &Keyring, refused: Option<&str>) -> Self {
+        Self {
+            schema: SCHEMA,
+            name: name.to_owned(),
+            urls: urls.to_vec(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: started.to_owned(),
+            loaded: Loaded::of(keyring),
+            rules: keyring.rules().iter().map(RuleKeys::of).collect(),
+            refused: refused.map(|text| text.chars().take(MAX_REASON).collect()),
+        }
+    }
+
+    /// The record's bytes.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        // No map with keys that are not text, and nothing else that JSON cannot say.
+        let bytes = serde_json::to_vec(self).unwrap_or_default();
+        if bytes.len() <= MAX_BYTES {
+            return bytes;
+        }
+        let short = Self {
+            rules: Vec::new(),
+            ..self.clone()
+        };
+        serde_json::to_vec(&short).unwrap_or_default()
+    }
+
+    /// Reads a record.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema: u32,
+        }
+        let Version { schema } = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if schema != SCHEMA {
+            return Err(format!("its schema is {schema}, and this version knows {SCHEMA}"));
+        }
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    }
+}
+
+impl RuleKeys {
+    fn of(rule: &Rule) -> Self {
+        let reads: Vec<_> = rule.chain().readers().flat_map(keys).collect();
+        Self {
+            resources: rule.selector().to_string(),
+            // The first provider writes, with its first key.
+            writes: reads.first().cloned().unwrap_or_else(|| Key {
+                provider: String::new(),
+                name: String::new(),
+            }),
+            reads,
+        }
+    }
+}
+
+fn keys(provider: &Provider) -> Vec<Key> {
+    let key = |name: &str| Key {
+        provider: provider.kind().to_string(),
+        name: name.to_owned(),
+    };
+    match provider.key_names() {
+        [] => vec![key("")],
+        names => names.iter().map(|name| key(name.as_str())).collect(),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::members) fn member(name: &str, configuration: &str) -> Member {
+        Member {
+            schema: SCHEMA,
+            name: name.to_owned(),
+            urls: vec!["http://127.0.0.1:3379".to_owned()],
+            version: "0".to_owned(),
+            started: "2026-01-01T00:00:00Z".to_owned(),
+            loaded: Loaded {
+                configuration: configuration.to_owned(),
+                kms: BTreeMap::new(),
+            },
+            rules: Vec::new(),
+            refused: None,
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let mut written = member("a", "sha256:1");
+        written.refused = Some("e.yaml:1:1: not valid".to_owned());
+        assert_eq!(Member::decode(&written.encode()), Ok(written));
+    }
+
+    #[test]
+    fn a_record_of_another_version_is_not_guessed_at() {
+        let why = Member::decode(br#"{"schema":2,"anything":"else"}"#).unwrap_err();
+        assert!(why.contains("schema is 2"), "{why}");
+        for broken in [&b""[..], b"\xff", b"[]", b"{}", br#"{"schema":1}"#] {
+            assert!(Member::decode(broken).is_err());
+        }
+    }
+
+    #[test]
+    fn rules_that_are_too_many_are_left_out() {
+        let key = Key {
+            provider: "aescbc".to_owned(),
+            name: "k".repeat(1_000),
+        };
+        let rule = RuleKeys {
+            resources: "secrets".to_owned(),
+            writes: key.clone(),
+            reads: vec![key; 1_000],
+        };
+        let mut large = member("a", "sha256:1");
+        large.rules = vec![rule];
+        let read = Member::decode(&large.encode()).unwrap();
+        assert_eq!((read.loaded, read.rules), (large.loaded, Vec::new()));
+    }
+}

@@ -1,0 +1,197 @@
+//! Everybody's record, and whether all have loaded the same. A record that cannot be read counts as another configuration.
+
+use std::fmt;
+
+use super::presence::{FOLDER, MemberId};
+use super::record::{Loaded, Member};
+use crate::etcd::{CallError, PageAsk, Store};
+use crate::types::{StatePrefix, prefix_end};
+
+/// Records of a page.
+const PAGE: i64 = 100;
+/// More members than this are not looked at: nobody runs so many proxies, and memory is bounded.
+const MAX_MEMBERS: usize = 10_000;
+/// Bytes of a page after which the rest is asked for anew.
+const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Members that differ and are named at once.
+const MAX_NAMED: usize = 5;
+/// Characters of a fingerprint that tell it from others well enough for people.
+const SHORT: usize = "sha256:".len() + 12;
+
+/// The members that are alive, as far as etcd knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roster {
+    entries: Vec<(String, Result<Member, String>)>,
+}
+
+/// Who has not loaded what everybody should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dissent {
+    /// One line for each, fit to be shown.
+    reasons: Vec<String>,
+    others: usize,
+}
+
+impl Roster {
+    /// Reads all records.
+    ///
+    /// # Errors
+    /// What etcd said.
+    pub async fn read<S: Store>(store: &S, state: &StatePrefix) -> Result<Self, CallError> {
+        let folder = [state.as_bytes(), FOLDER.as_bytes()].concat();
+        let end = prefix_end(&folder);
+        let mut start = folder.clone();
+        let mut entries = Vec::new();
+        loop {
+            let ask = PageAsk {
+                start: &start,
+                end: end.as_deref(),
+                revision: 0,
+                limit: PAGE,
+                enough: MAX_PAGE_BYTES,
+            };
+            let page = store.page(ask).await?;
+            for kv in &page.kvs {
+                let id = kv.key.strip_prefix(folder.as_slice()).unwrap_or_default();
+                entries.push((id.escape_ascii().to_string(), Member::decode(&kv.value)));
+            }
+            match page.kvs.last() {
+                Some(last) if page.more && entries.len() < MAX_MEMBERS => {
+                    start = [&last.key[..], &[0]].concat();
+                }
+                _ => return Ok(Self { entries }),
+            }
+        }
+    }
+
+    /// The members whose records could be read.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.entries.iter().filter_map(|(_, member)| member.as_ref().ok())
+    }
+
+    /// How many there are, whose records cannot be read included.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nobody is there.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many have loaded `loaded`.
+    pub fn agreeing(&self, loaded: &Loaded) -> usize {
+        self.members().filter(|member| member.loaded == *loaded).count()
+    }
+
+    /// Whether the member `id` is among them.
+    pub fn has(&self, id: &MemberId) -> bool {
+        self.entries.iter().any(|(other, _)| *other == id.to_string())
+    }
+
+    /// Who has not loaded `loaded`; `None` if everybody has.
+    pub fn dissent(&self, loaded: &Loaded) -> Option<Dissent> {
+        let reason = |(id, member): &(String, Result<Member, String>)| match member {
+            Ok(member) if member.loaded == *loaded => None,
+            Ok(member) => Some(member.dissents(loaded)),
+            Err(why) => Some(format!("the record of the member {id} cannot be read ({why})")),
+        };
+        let mut reasons: Vec<_> = self.entries.iter().filter_map(reason).collect();
+        let others = reasons.len().saturating_sub(MAX_NAMED);
+        reasons.truncate(MAX_NAMED);
+        (!reasons.is_empty()).then_some(Dissent { reasons, others })
+    }
+}
+
+impl Member {
+    /// In what it differs, for people.
+    fn dissents(&self, loaded: &Loaded) -> String {
+        let who = format!("{} ({})", self.name, self.urls.join(", "));
+        if self.loaded.configuration != loaded.configuration {
+            let because = match &self.refused {
+                Some(why) => format!(" and refuses a newer one: {why}"),
+                None => String::new(),
+            };
+            return format!("{who} has loaded {}{because}", short(&self.loaded.configuration));
+        }
+        let plugins = self.loaded.kms.keys().chain(loaded.kms.keys());
+        for plugin in plugins {
+            match (self.loaded.kms.get(plugin), loaded.kms.get(plugin)) {
+                (own, wanted) if own == wanted => {}
+                (Some(own), _) => return format!("{who} writes under key ID {} of KMS plugin {plugin}", short(own)),
+                (None, _) => return format!("{who} has not yet had a key ID of KMS plugin {plugin}"),
+            }
+        }
+        who
+    }
+}
+
+/// The beginning of a fingerprint.
+fn short(fingerprint: &str) -> &str {
+    fingerprint.get(..SHORT).unwrap_or(fingerprint)
+}
+
+impl fmt::Display for Dissent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reasons.join("; "))?;
+        if self.others > 0 {
+            write!(f, "; and {} more", self.others)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::members::record::tests::member;
+
+    fn roster(members: impl IntoIterator<Item = Result<Member, String>>) -> Roster {
+        let entries = members.into_iter().enumerate();
+        Roster {
+            entries: entries.map(|(id, member)| (id.to_string(), member)).collect(),
+        }
+    }
+
+    fn loaded(configuration: &str) -> Loaded {
+        member("", configuration).loaded
+    }
+
+    #[test]
+    fn those_who_have_loaded_the_same_agree() {
+        let same = roster([Ok(member("a", "sha256:1")), Ok(member("b", "sha256:1"))]);
+        assert_eq!(same.dissent(&loaded("sha256:1")), None);
+        assert_eq!(same.agreeing(&loaded("sha256:1")), 2);
+        assert_eq!(same.agreeing(&loaded("sha256:2")), 0);
+    }
+
+    #[test]
+    fn who_differs_is_named_and_says_why() {
+        let mut refusing = member("b", "sha256:0123456789abcdef");
+        refusing.refused = Some("e.yaml:1:1: not valid".to_owned());
+        let mut stale_kms = member("c", "sha256:1");
+        stale_kms.loaded.kms.insert("vault".to_owned(), "sha256:old".to_owned());
+        let all = roster([
+            Ok(member("a", "sha256:1")),
+            Ok(refusing),
+            Ok(stale_kms),
+            Err("its schema is 9".to_owned()),
+        ]);
+        let mut wanted = loaded("sha256:1");
+        wanted.kms.insert("vault".to_owned(), "sha256:new".to_owned());
+        assert_eq!(
+            all.dissent(&wanted).unwrap().to_string(),
+            "a (http://127.0.0.1:3379) has not yet had a key ID of KMS plugin vault; b (http://127.0.0.1:3379) has \
+             loaded sha256:0123456789ab and refuses a newer one: e.yaml:1:1: not valid; c (http://127.0.0.1:3379) \
+             writes under key ID sha256:old of KMS plugin vault; the record of the member 3 cannot be read (its \
+             schema is 9)"
+        );
+    }
+
+    #[test]
+    fn of_many_a_few_are_named() {
+        let all = roster((0..20).map(|index| Ok(member(&format!("m{index}"), "sha256:old"))));
+        let text = all.dissent(&loaded("sha256:new")).unwrap().to_string();
+        assert!(text.ends_with("; and 15 more"), "{text}");
+    }
+}
