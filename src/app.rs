@@ -1,5 +1,6 @@
 //! Wires the rooms together: builds each from its settings, runs them, and ends them in order.
 
+mod background;
 mod build;
 mod checks;
 mod error;
@@ -14,5 +15,5 @@ pub use error::Error;
 pub use families::families;
 pub use memory::{MemoryLock, Unlockable, forbid_dumps};
 pub use run::serve;
-pub use settings::{Common, Settings};
+pub use settings::{Background, Common, Settings};
 pub use sweep::{SweepError, SweepSettings, sweep};

@@ -2,6 +2,7 @@
 
 mod common;
 mod config;
+mod members;
 mod serve;
 mod sweep;
 

@@ -3,7 +3,8 @@
 //!
 //! `decide`, `ranges`, `scan`, `ledger`, `tally` and `pace` are pure; `renew` opens and seals; `apply` writes one key;
 //! `pass` drives them over a whole store; `owner` and `checkpoint` make it one sweep at a time, that can be killed
-//! anywhere and taken up again. The store is a trait, so that a model in memory can stand in for etcd.
+//! anywhere and taken up again; `worker` does it in the background of a process that serves. The store is a trait, so that
+//! a model in memory can stand in for etcd.
 //!
 //! Invariant: a sweep never creates, revives or re-leases a key. Each write is one transaction for one key, compared on the
 //! revision that its plaintext was read at, with the lease that was read along with it. A lost race is read anew and
@@ -30,6 +31,7 @@ mod table;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 pub use decide::{Under, Verdict};
 pub use error::Error;
@@ -40,3 +42,4 @@ pub use report::{Finding, Report};
 pub use run::{Observer, Options, Progress, Stage, sweep};
 pub use scope::Scope;
 pub use tally::{Left, Row, State, Tally};
+pub use worker::{Activity, FAMILIES, Worker, WorkerStatus};

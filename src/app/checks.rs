@@ -16,12 +16,14 @@ use crate::config::KmsApiVersion;
 use crate::files::State;
 use crate::kms::Plugin;
 use crate::proxy::{Heartbeats, Stage};
+use crate::sweep::WorkerStatus;
 
 /// All of them, in the order in which they are told.
 pub(super) fn checks(
     settings: &Settings,
     parts: &Parts,
     heartbeats: Heartbeats,
+    sweep: Option<Arc<WorkerStatus>>,
     stage: &watch::Receiver<Stage>,
 ) -> Arc<[Check]> {
     let mut checks = vec![
@@ -32,6 +34,8 @@ pub(super) fn checks(
     ];
     checks.extend(certificates(parts));
     checks.extend(kms(settings, parts));
+    // Never a failure: what is stored can be read, and clients are served, however the sweep fares.
+    checks.extend(sweep.map(|status| Check::new("sweep", move || Ok(Some(status.text())))));
     let stage = stage.clone();
     checks.push(Check::new("shutdown", move || match *stage.borrow() {
         Stage::Running => Ok(None),

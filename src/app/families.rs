@@ -1,7 +1,7 @@
 //! Every metric family of the process: each room names its own, and only here they come together.
 
 use crate::telemetry::{self, Family, Kind};
-use crate::{audit, etcd, keyring, kms, proxy, tls, traces};
+use crate::{audit, etcd, keyring, kms, proxy, sweep, tls, traces};
 
 /// Which build this is.
 const BUILD_INFO: Family = Family {
@@ -23,6 +23,7 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
         kms::FAMILIES,
         etcd::FAMILIES,
         proxy::FAMILIES,
+        sweep::FAMILIES,
         telemetry::PROCESS_FAMILIES,
     ]
     .into_iter()

@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::background::Background;
 use super::build::{Parts, build};
 use super::checks::checks;
 use super::families::{families, record_build};
@@ -84,6 +85,8 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
         config: Arc::clone(&parts.proxy),
         stage: stage.clone(),
     };
+    let urls = clients.iter().map(|listener| listener.url().to_owned()).collect();
+    let background = Background::start(settings, &parts, urls, stage.clone()).map_err(Error::Start)?;
     let runtimes = Arc::new(Runtimes::start(settings.threads, &shared).map_err(Error::Start)?);
     log_what_is_served(settings, &parts.keyring);
     let audit = &parts.proxy.audit;
@@ -100,7 +103,8 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
         let registry = registry.clone();
         async move { registry.upkeep().await }
     });
-    let checks = checks(settings, &parts, runtimes.heartbeats(), &stage);
+    let sweep = background.as_ref().and_then(|background| background.sweep.clone());
+    let checks = checks(settings, &parts, runtimes.heartbeats(), sweep, &stage);
     for (listener, url) in metrics.into_iter().zip(&settings.listen_metrics) {
         tracing::info!(url = listener.url(), "serving metrics and health");
         let subject = admin::State {
@@ -116,6 +120,9 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
                 .filter(|_| url.is_tls()),
             subject,
         ));
+    }
+    if let Some(background) = &background {
+        background.announced().await;
     }
     let mut accepting = JoinSet::new();
     for (listener, url) in clients.into_iter().zip(&settings.listen) {
@@ -143,6 +150,9 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
         });
     }
     drain(settings, signals, &progress, accepting, runtimes).await;
+    if let Some(background) = background {
+        background.end().await;
+    }
     admin.shutdown().await;
     tracing::info!("stopped");
     Ok(())

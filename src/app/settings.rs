@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::MemoryLock;
 use crate::keyspace::EtcdPrefix;
 use crate::rewrite::OnUndecryptable;
+use crate::sweep;
 use crate::tls::{ClientFiles, ServerFiles};
 use crate::traces;
 use crate::transport::{Endpoint, ListenUrl};
@@ -26,6 +27,20 @@ pub struct Common {
     pub strict_permissions: bool,
     /// Keys of the proxy's own.
     pub state_prefix: StatePrefix,
+}
+
+/// What a serving process does on etcd for itself.
+#[derive(Clone, Debug)]
+pub enum Background {
+    /// Nothing: no record of it is kept, so that no sweep and no rotation of others waits for it.
+    Off,
+    /// It keeps a record of what it has loaded.
+    On {
+        /// What operators call it.
+        name: String,
+        /// How fast it sweeps by itself when that is its turn; `None`: never.
+        sweep: Option<sweep::Limits>,
+    },
 }
 
 /// Settings of `serve`.
@@ -55,6 +70,8 @@ pub struct Settings {
     pub traces: Option<traces::Config>,
     /// Whether memory is kept out of swap.
     pub memory_lock: MemoryLock,
+    /// What the process does on etcd for itself.
+    pub background: Background,
     /// Threads that serve, at least one.
     pub threads: usize,
     /// How long calls may take to end once a shutdown has begun.

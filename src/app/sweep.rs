@@ -133,6 +133,7 @@ impl Job {
             state: self.settings.common.state_prefix.clone(),
             resources: self.settings.resources.clone(),
             prefixes: self.settings.key_prefixes.clone(),
+            lays_bare: true,
         };
         if !self.settings.options.dry_run {
             warn_of_quota(&client, &scope, &*self.observer).await;
@@ -185,7 +186,8 @@ async fn warn_of_quota(client: &Client, scope: &Scope, observer: &dyn Observer) 
     }
 }
 
-fn client(members: Dialers, flusher: &Flusher) -> Client {
+/// A client of `members` on the runtime of the calling task.
+pub(super) fn client(members: Dialers, flusher: &Flusher) -> Client {
     let config = etcd::Config {
         members,
         first: 0,

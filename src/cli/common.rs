@@ -105,3 +105,8 @@ fn state_prefix(given: &str) -> Result<StatePrefix, String> {
         .flatten()
         .ok_or_else(|| "expected /NAME/, with both slashes".to_owned())
 }
+
+pub(super) fn positive(given: &str) -> Result<f64, String> {
+    let rate = given.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "expected a number above 0".to_owned())
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::common::CommonFlags;
+use super::members::MembersFlags;
 use crate::app::{MemoryLock, Settings};
 use crate::rewrite::OnUndecryptable;
 use crate::telemetry::Format;
@@ -185,6 +186,9 @@ pub(super) struct Flags {
         help_heading = "Operation"
     )]
     memory_lock: MemoryLockFlag,
+    #[command(flatten)]
+    members: MembersFlags,
+
     /// Threads that serve; one for each processor by default
     #[arg(
         long,
@@ -300,6 +304,7 @@ impl Flags {
                 sampling_rate: self.distributed_tracing_sampling_rate,
             }),
             memory_lock: self.memory_lock.into(),
+            background: self.members.settings()?,
             threads: self
                 .threads
                 .or_else(|| std::thread::available_parallelism().ok())

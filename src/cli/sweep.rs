@@ -11,15 +11,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::common::CommonFlags;
+use super::common::{CommonFlags, positive};
 use super::serve::LogFormat;
 use crate::app::{SweepError, SweepSettings, sweep};
 use crate::config::ResourceSelector;
 use crate::sweep::{Error, Finding, Limits, Observer, Options, Report};
 use crate::telemetry::init_logging;
-
-/// Writes under way at once where nothing is said: more than etcd can be kept busy with.
-const CONCURRENCY: usize = 256;
 
 /// Exit codes beside 0, 1 and 2.
 const STALE: u8 = 3;
@@ -156,11 +153,6 @@ enum Output {
     Json,
 }
 
-fn positive(given: &str) -> Result<f64, String> {
-    let rate = given.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
-    rate.ok_or_else(|| "expected a number above 0".to_owned())
-}
-
 /// Carries it out.
 pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     init_logging(flags.log_format.into(), &flags.log_level).context("--log-level")?;
@@ -169,7 +161,9 @@ pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         common: flags.common.settings(),
         options: Options {
             limits: Limits {
-                concurrency: flags.concurrency.map_or(CONCURRENCY, NonZeroUsize::get),
+                concurrency: flags
+                    .concurrency
+                    .map_or(Limits::default().concurrency, NonZeroUsize::get),
                 is_adaptive: flags.concurrency.is_none(),
                 keys_per_second: flags.rate,
                 bytes_per_second: flags.rate_bytes,

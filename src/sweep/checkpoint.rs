@@ -9,7 +9,7 @@ use super::Error;
 use super::owner::Owner;
 use super::patience::{Attempts, Patience};
 use super::tally::Tally;
-use crate::etcd::{Guard, Store};
+use crate::etcd::{Guard, KeyValue, Store};
 
 /// The record's version. One of a newer version is not touched.
 pub(super) const SCHEMA: u32 = 1;
@@ -75,6 +75,16 @@ pub(super) fn hex(key: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// The record under `key` as it stands, and at which revision; `None` where there is none.
+pub(super) async fn peek<S: Store>(store: &S, key: &[u8]) -> Result<Option<(i64, Checkpoint)>, Error> {
+    let (_, found) = store.get(key).await.map_err(Error::Call)?;
+    let read = |kv: KeyValue| {
+        let checkpoint = parse(&kv.value).map_err(|why| Error::Checkpoint { why })?;
+        Ok((kv.mod_revision, checkpoint))
+    };
+    found.map(read).transpose()
 }
 
 /// Reads and replaces the record.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Error;
 use super::patience::{Attempts, Patience};
-use crate::etcd::{Guard, Store, Trouble};
+use crate::etcd::{CallError, Guard, KeyValue, Store, Trouble};
 
 /// How long after its last sign of life a sweep is taken for dead.
 const TTL: Duration = Duration::from_secs(15);
@@ -235,6 +235,13 @@ impl Owner {
         Err(Error::LostOwnership {
             why: "it ended again and again before the first write".to_owned(),
         })
+    }
+
+    /// Who holds `key` and may be alive. Writes nothing.
+    pub(super) async fn holder<S: Store>(store: &S, key: &[u8]) -> Result<Option<Holder>, CallError> {
+        let (_, found) = store.get(key).await?;
+        let holder = |kv: KeyValue| serde_json::from_slice(&kv.value).unwrap_or_else(|_| Holder::unknown());
+        Ok(found.map(holder).filter(|holder| !holder.is_certainly_dead()))
     }
 
     /// Gives signs of life. Returns only when they are no longer heard.

@@ -25,6 +25,9 @@ const BASE_WRITES: usize = 2;
 /// A rate's burst, as a part of a second.
 const BURST: f64 = 0.1;
 
+/// Writes under way at once where nothing is said: more than etcd can be kept busy with.
+const CONCURRENCY: usize = 256;
+
 /// What the operator set.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -36,6 +39,18 @@ pub struct Limits {
     pub keys_per_second: Option<f64>,
     /// Bytes of stored values a second, at most.
     pub bytes_per_second: Option<f64>,
+}
+
+/// As many writes under way as keep etcd busy, and no more.
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            concurrency: CONCURRENCY,
+            is_adaptive: true,
+            keys_per_second: None,
+            bytes_per_second: None,
+        }
+    }
 }
 
 /// Shared by all that read and write; never across threads.

@@ -68,6 +68,7 @@ pub(super) struct Pass<'a, S> {
 impl<S: Store> Pass<'_, S> {
     /// From the record's position to the end. The record says how far it came, also after an error.
     pub(super) async fn run(self, scan: Scan, record: &mut Checkpoint) -> Result<(), Error> {
+        self.report(record);
         let mut flow = Flow {
             pass: self,
             scan,

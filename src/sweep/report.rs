@@ -205,7 +205,8 @@ impl Report {
     }
 }
 
-fn finding(tally: &Tally) -> Finding {
+/// What the values in `tally` are.
+pub(super) fn finding(tally: &Tally) -> Finding {
     if tally.objects(State::Stale) + tally.objects(State::Plaintext) > 0 {
         Finding::Stale
     } else if tally.objects(State::Undecryptable) > 0 {

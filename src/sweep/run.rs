@@ -86,7 +86,7 @@ pub async fn sweep<S: Store>(
     if options.dry_run {
         return job.look().await;
     }
-    let owner = Owner::acquire(store, job.state_key("sweep/owner"), &job.writes).await?;
+    let owner = Owner::acquire(store, scope.owner_key(), &job.writes).await?;
     let outcome = tokio::select! {
         // Looked at first, so that a process that slept through its lease writes nothing when it wakes.
         biased;
@@ -109,10 +109,6 @@ struct Job<'a, S> {
 }
 
 impl<S: Store> Job<'_, S> {
-    fn state_key(&self, name: &str) -> Vec<u8> {
-        [self.scope.state.as_bytes(), name.as_bytes()].concat()
-    }
-
     /// Counts what there is.
     async fn look(self) -> Result<Report, Error> {
         let mut record = self.new_record();
@@ -124,7 +120,7 @@ impl<S: Store> Job<'_, S> {
     /// Rewrites and proves.
     async fn work(&self, owner: &Owner) -> Result<Report, Error> {
         let began = Instant::now();
-        let key = self.state_key("sweep/checkpoint");
+        let key = self.scope.checkpoint_key();
         let (keeper, found) = Keeper::load(self.store, owner, &self.writes, key, self.options.restart).await?;
         let mut record = self.taken_up(found);
         let began = began

@@ -7,6 +7,7 @@ use crate::config::ResourceSelector;
 use crate::keyring::{Keyring, Rule, Sealer};
 use crate::keyspace::{Place, Scope as Reach, Span};
 use crate::types::{Fingerprint, StatePrefix};
+use crate::value::{Chain, ProviderKind};
 
 /// The values that are looked at, and the rules for them.
 #[derive(Clone, Debug)]
@@ -19,15 +20,31 @@ pub struct Scope {
     pub resources: Vec<ResourceSelector>,
     /// Only keys that begin with one of these; empty for all.
     pub prefixes: Vec<Vec<u8>>,
+    /// Whether what is sealed is laid bare where the rule writes in the clear. If not, such rules are left out.
+    pub lays_bare: bool,
 }
 
 impl Scope {
+    /// The key of whoever sweeps.
+    pub(super) fn owner_key(&self) -> Vec<u8> {
+        [self.state.as_bytes(), b"sweep/owner"].concat()
+    }
+
+    /// The key of how far it has come.
+    pub(super) fn checkpoint_key(&self) -> Vec<u8> {
+        [self.state.as_bytes(), b"sweep/checkpoint"].concat()
+    }
+
     /// What covers the value under `key`, or `None` where it is not the sweep's to touch.
     pub(super) fn sealer(&self, key: &[u8]) -> Option<Sealer<'_>> {
         if self.state.contains(key) || !self.is_selected(key) {
             return None;
         }
-        self.keyring.chain(key)
+        self.keyring.chain(key).filter(|sealer| self.is_wanted(sealer.chain()))
+    }
+
+    fn is_wanted(&self, chain: &Chain) -> bool {
+        self.lays_bare || chain.writer().provider != ProviderKind::Identity
     }
 
     fn is_selected(&self, key: &[u8]) -> bool {
@@ -58,7 +75,8 @@ impl Scope {
 
     /// Every key that has a chain here lies in one of these; not every key in them has one.
     pub(super) fn ranges(&self) -> Ranges {
-        let mut ranges = Ranges::of(self.keyring.rules().iter().flat_map(Rule::spans));
+        let rules = self.keyring.rules().iter().filter(|rule| self.is_wanted(rule.chain()));
+        let mut ranges = Ranges::of(rules.flat_map(Rule::spans));
         if !self.resources.is_empty() {
             let spans: Vec<Span> = self
                 .resources
@@ -74,8 +92,8 @@ impl Scope {
         ranges
     }
 
-    /// Tells one piece of work from another, so that none is taken up where another was left: the configuration, where
-    /// Kubernetes' keys lie, and what was asked for.
+    /// Tells one piece of work from another, so that none is taken up where another was left: the configuration, the key
+    /// IDs that KMS plugins write under, where Kubernetes' keys lie, and what was asked for.
     pub(super) fn fingerprint(&self) -> String {
         let mut text = self.keyring.fingerprint().to_string().into_bytes();
         let mut add = |kind: u8, part: &[u8]| {
@@ -85,6 +103,14 @@ impl Scope {
         };
         for prefix in self.keyring.keyspace().prefixes() {
             add(b'e', prefix.as_bytes());
+        }
+        for plugin in self.keyring.plugins() {
+            if let Some((key_id, _)) = plugin.report().writing {
+                add(b'k', key_id.as_bytes());
+            }
+        }
+        for rule in self.keyring.rules().iter().filter(|rule| !self.is_wanted(rule.chain())) {
+            add(b'x', rule.selector().to_string().as_bytes());
         }
         for resource in &self.resources {
             add(b'r', resource.to_string().as_bytes());

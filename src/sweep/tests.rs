@@ -3,4 +3,5 @@
 mod interleavings;
 mod model;
 mod resume;
+mod worker;
 pub(super) mod world;

@@ -23,11 +23,13 @@ pub struct Setup {
     listen: Vec<String>,
     flags: Vec<String>,
     under: Vec<String>,
+    name: Option<String>,
     folder: TempDir,
 }
 
 impl Setup {
-    /// A proxy before `upstream` (URLs separated by commas) with the given EncryptionConfiguration, on a free port.
+    /// A proxy before `upstream` (URLs separated by commas) with the given EncryptionConfiguration, on a free port. It writes
+    /// nothing of its own to etcd, so that revisions are what the test makes them.
     pub fn new(upstream: impl Into<String>, config: impl Into<String>) -> Self {
         Self {
             upstream: upstream.into(),
@@ -35,6 +37,7 @@ impl Setup {
             listen: vec!["http://127.0.0.1:0".to_owned()],
             flags: Vec::new(),
             under: Vec::new(),
+            name: None,
             folder: TempDir::with_prefix("proxy-").expect("a temporary folder"),
         }
     }
@@ -48,6 +51,12 @@ impl Setup {
     /// Adds a flag.
     pub fn flag(mut self, flag: impl Into<String>) -> Self {
         self.flags.push(flag.into());
+        self
+    }
+
+    /// It is a member, called `name`, and sweeps when that is its turn.
+    pub fn member(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
         self
     }
 
@@ -102,6 +111,10 @@ impl Setup {
             .arg(format!("--listen-client-urls={}", self.listen.join(",")))
             .arg(format!("--encryption-provider-config={}", config.display()))
             .arg("--listen-metrics-urls=http://127.0.0.1:0")
+            .args(match &self.name {
+                Some(name) => vec![format!("--name={name}")],
+                None => ["--member-record=false", "--sweep=off"].map(str::to_owned).to_vec(),
+            })
             .args(&self.flags);
         command
     }

@@ -32,6 +32,8 @@ pub(super) struct Model {
     pub(super) death: Notify,
     /// Whose plaintexts a sweep's writes are compared with.
     readers: Scope,
+    /// Whether a sweep may write now.
+    pub(super) may_rewrite: Cell<bool>,
     /// Successful writes of sweeps.
     pub(super) rewrites: Cell<u32>,
     /// Keys that pages have given.
@@ -66,6 +68,7 @@ impl Model {
             dies_after: Cell::new(0),
             death: Notify::new(),
             readers: scope(readers),
+            may_rewrite: Cell::new(true),
             rewrites: Cell::new(0),
             read: Cell::new(0),
         }
@@ -314,6 +317,7 @@ impl Store for &Model {
             let mut state = self.state.borrow_mut();
             match state.now.get(key).cloned() {
                 Some(kv) if kv.mod_revision == mod_revision => {
+                    assert!(self.may_rewrite.get(), "somebody could not read this yet");
                     assert_eq!(kv.lease, lease, "the lease is kept");
                     let readers = &self.readers;
                     assert_eq!(

@@ -40,6 +40,7 @@ pub(in crate::sweep) fn scope(providers: &[&str]) -> Scope {
         state: StatePrefix::new(StatePrefix::DEFAULT).unwrap(),
         resources: Vec::new(),
         prefixes: Vec::new(),
+        lays_bare: true,
     }
 }
 

@@ -1,0 +1,302 @@
+//! The sweep in the background of a process that serves: starts by itself when what is loaded makes stored values stale,
+//! and only when everybody who is alive has loaded the same, since a value under a key that another member cannot read
+//! yet would break that member's reads. Of all members one sweeps, whoever gets the owner's key first.
+//!
+//! Whether there is anything to do stands in the checkpoint in etcd, for all members alike: a finished sweep of the same
+//! work need not be done again by whoever starts next. Never lays bare what is sealed: a configuration that writes in the
+//! clear may be a slip, and what it would do cannot be undone. That takes the verb `sweep`.
+
+mod meters;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::pin;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::checkpoint::{self, peek};
+use super::owner::Owner;
+use super::report::finding;
+use super::tally::State;
+use super::{Error, Finding, Limits, Options, Scope, sweep};
+use crate::config::KmsApiVersion;
+use crate::etcd::{CallError, Store};
+use crate::keyring::Keyring;
+use crate::kms::Plugin;
+use crate::members::{Loaded, MemberId, Roster};
+use crate::types::StatePrefix;
+
+pub use meters::FAMILIES;
+pub use status::{Activity, WorkerStatus};
+
+/// Between two looks at what is waited for.
+const POLL: Duration = Duration::from_secs(2);
+/// Between two looks while there is nothing to do: somebody may have begun anew, or restored an older snapshot.
+const IDLE: Duration = Duration::from_secs(60);
+/// After a failure, and what it doubles to.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
+/// After a sweep that left stale values behind, and what it doubles to.
+const FIRST_REPEAT: Duration = Duration::from_secs(60);
+const LONGEST_REPEAT: Duration = Duration::from_secs(3_600);
+/// How long etcd (or a KMS) may be unable to go on before the sweep lets go of it, and is taken up by whoever is next.
+const MAX_WAIT: Duration = Duration::from_secs(600);
+/// How long what is under way may take to end once the process is to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What a worker is made of.
+pub struct Worker<K> {
+    /// The keyring in use.
+    pub keyring: K,
+    /// This process among the members.
+    pub id: MemberId,
+    /// The proxy's own keys.
+    pub state: StatePrefix,
+    /// How fast.
+    pub limits: Limits,
+    /// Told what it is doing.
+    pub status: Arc<WorkerStatus>,
+    /// Sees a change when another keyring is in use.
+    pub replaced: watch::Receiver<()>,
+    /// Set when the process is to end.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What came of one turn.
+enum Turn {
+    /// Look again at once.
+    Again,
+    /// Nothing to do as long as nothing changes.
+    Settled,
+    /// Something is waited for.
+    Wait,
+    /// Values were left stale, and are tried again then.
+    Repeat(Instant),
+    /// It did not work.
+    Failed(String),
+}
+
+/// The sweep that left stale values behind, and when it is repeated.
+struct Repeat {
+    revision: i64,
+    due: Instant,
+    delay: Duration,
+}
+
+impl<K: Fn() -> Arc<Keyring>> Worker<K> {
+    /// Works until it is told to stop.
+    pub async fn run<S: Store>(mut self, store: &S) {
+        let mut retry = FIRST_RETRY;
+        let mut repeat = None;
+        while !self.stops() {
+            let keyring = (self.keyring)();
+            let loaded = Loaded::of(&keyring);
+            let turn = self.turn(store, keyring, &loaded, &mut repeat).await;
+            if !matches!(turn, Turn::Failed(_)) {
+                retry = FIRST_RETRY;
+            }
+            let until = match turn {
+                Turn::Again => continue,
+                Turn::Settled => Instant::now() + IDLE,
+                Turn::Wait => Instant::now() + POLL,
+                Turn::Repeat(due) => due.min(Instant::now() + IDLE),
+                Turn::Failed(why) => {
+                    self.status.set(Activity::Failing(why));
+                    let until = Instant::now() + retry;
+                    retry = (2 * retry).min(LONGEST_RETRY);
+                    until
+                }
+            };
+            self.pause(until, &loaded).await;
+        }
+    }
+
+    fn stops(&self) -> bool {
+        *self.stop.borrow() || self.stop.has_changed().is_err()
+    }
+
+    /// Waits until `until`, or until something else than `loaded` is in use, or it is to stop.
+    async fn pause(&mut self, until: Instant, loaded: &Loaded) {
+        while Instant::now() < until && !self.stops() && Loaded::of(&(self.keyring)()) == *loaded {
+            tokio::select! {
+                // KMS plugins tell nobody that their key ID has changed.
+                () = sleep_until(until.min(Instant::now() + POLL)) => {}
+                Ok(()) = self.replaced.changed() => {}
+                _ = self.stop.changed() => {}
+            }
+        }
+    }
+
+    async fn turn<S: Store>(
+        &mut self,
+        store: &S,
+        keyring: Arc<Keyring>,
+        loaded: &Loaded,
+        repeat: &mut Option<Repeat>,
+    ) -> Turn {
+        let scope = Scope {
+            keyring,
+            state: self.state.clone(),
+            resources: Vec::new(),
+            prefixes: Vec::new(),
+            lays_bare: false,
+        };
+        if scope.ranges().iter().next().is_none() {
+            self.status.set(Activity::Idle);
+            return Turn::Settled;
+        }
+        match self.obstacle(store, &scope, loaded, repeat).await {
+            Ok(None) => self.sweep(store, &scope, loaded).await,
+            Ok(Some(turn)) => turn,
+            Err(error) => Turn::Failed(describe(&error)),
+        }
+    }
+
+    /// Why there is nothing to do, or nothing can be done yet. Writes nothing.
+    async fn obstacle<S: Store>(
+        &self,
+        store: &S,
+        scope: &Scope,
+        loaded: &Loaded,
+        repeat: &mut Option<Repeat>,
+    ) -> Result<Option<Turn>, Error> {
+        let wait = |activity| {
+            self.status.set(activity);
+            Ok(Some(Turn::Wait))
+        };
+        let mut plugins = scope.keyring.plugins().iter().map(Plugin::report);
+        let silent = plugins.find(|report| report.api_version == KmsApiVersion::V2 && report.writing.is_none());
+        if let Some(report) = silent {
+            let why = format!("KMS plugin {} has not told its key ID", report.provider);
+            return wait(Activity::Waiting(why));
+        }
+        if let Some((revision, found)) = peek(store, &scope.checkpoint_key()).await?
+            && found.stage == checkpoint::Stage::Done
+            && found.work == scope.fingerprint()
+        {
+            self.status.proven(revision, &found.after);
+            let finding = finding(&found.after);
+            if finding != Finding::Stale {
+                *repeat = None;
+                self.status.set(Activity::Done(finding));
+                return Ok(Some(Turn::Settled));
+            }
+            let due = due(repeat, revision);
+            if Instant::now() < due {
+                let left = found.after.objects(State::Stale) + found.after.objects(State::Plaintext);
+                self.status.set(Activity::Left(left));
+                return Ok(Some(Turn::Repeat(due)));
+            }
+        }
+        if let Some(holder) = Owner::holder(store, &scope.owner_key()).await.map_err(Error::Call)? {
+            return wait(Activity::Elsewhere(holder.to_string()));
+        }
+        let roster = Roster::read(store, &self.state).await.map_err(Error::Call)?;
+        WorkerStatus::members(&roster, loaded);
+        if !roster.has(&self.id) {
+            return wait(Activity::Waiting(
+                "this process's own record is not in etcd yet".to_owned(),
+            ));
+        }
+        match roster.dissent(loaded) {
+            Some(dissent) => wait(Activity::Waiting(dissent.to_string())),
+            None => Ok(None),
+        }
+    }
+
+    async fn sweep<S: Store>(&mut self, store: &S, scope: &Scope, loaded: &Loaded) -> Turn {
+        let options = Options {
+            limits: self.limits,
+            max_wait: MAX_WAIT,
+            restart: false,
+            dry_run: false,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let status = Arc::clone(&self.status);
+        let sweeping = sweep(store, scope, &options, status.observer(), stopped);
+        pin!(sweeping);
+        let outcome = tokio::select! {
+            outcome = &mut sweeping => outcome,
+            why = self.until_it_must_stop(store, loaded) => {
+                tracing::info!(why, "the sweep is interrupted");
+                stop.send_replace(true);
+                // Whatever is not answered by then is as if the process had been killed: the sweep is taken up again.
+                match timeout(GRACE, sweeping).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(Error::Stopped),
+                }
+            }
+        };
+        match outcome {
+            Ok(report) => {
+                WorkerStatus::finished(&report);
+                Turn::Again
+            }
+            Err(Error::Stopped) => Turn::Again,
+            Err(Error::Held(holder)) => {
+                self.status.set(Activity::Elsewhere(holder.to_string()));
+                Turn::Wait
+            }
+            Err(error) => Turn::Failed(describe(&error)),
+        }
+    }
+
+    /// Ends when the sweep has to, and says why: values should not be written with what is loaded any more.
+    async fn until_it_must_stop<S: Store>(&mut self, store: &S, loaded: &Loaded) -> String {
+        loop {
+            tokio::select! {
+                () = sleep(POLL) => {}
+                Ok(()) = self.replaced.changed() => {}
+                _ = self.stop.changed() => {}
+            }
+            if self.stops() {
+                return "the process ends".to_owned();
+            }
+            if Loaded::of(&(self.keyring)()) != *loaded {
+                return "another configuration, or another key ID of a KMS plugin, is in use".to_owned();
+            }
+            match Roster::read(store, &self.state).await {
+                Ok(roster) => {
+                    WorkerStatus::members(&roster, loaded);
+                    if let Some(dissent) = roster.dissent(loaded) {
+                        return dissent.to_string();
+                    }
+                }
+                // The sweep itself has to do with the same etcd, and waits.
+                Err(error) => log_unread(&error),
+            }
+        }
+    }
+}
+
+/// When the sweep that ended at `revision` and left stale values behind is to be repeated.
+fn due(repeat: &mut Option<Repeat>, revision: i64) -> Instant {
+    match repeat {
+        Some(known) if known.revision == revision => known.due,
+        known => {
+            let delay = known
+                .as_ref()
+                .map_or(FIRST_REPEAT, |known| (2 * known.delay).min(LONGEST_REPEAT));
+            let due = Instant::now() + delay;
+            *known = Some(Repeat { revision, due, delay });
+            due
+        }
+    }
+}
+
+fn log_unread(error: &CallError) {
+    tracing::debug!(%error, "the members' records were not read");
+}
+
+/// The error with its causes, in one line.
+fn describe(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
