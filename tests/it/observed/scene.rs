@@ -12,6 +12,7 @@ use crate::common::kms::Plugin;
 use crate::common::pb::etcdserverpb::RangeRequest;
 use crate::common::pki::Pki;
 use crate::common::proxy::{Proxy, Setup};
+use crate::common::sweep;
 use crate::common::tools::Version;
 use crate::common::watch::{Watch, all_under};
 
@@ -19,8 +20,10 @@ use crate::common::watch::{Watch, all_under};
 pub struct Scene {
     pub proxy: Proxy,
     client: Client,
+    /// Another proxy, before an etcd of its own, that has swept it.
+    pub sweeper: Proxy,
     plugin: Plugin,
-    _etcd: Etcd,
+    _etcds: [Etcd; 2],
     watch: Watch,
 }
 
@@ -53,12 +56,21 @@ impl Scene {
         let client = Client::connect_tls(proxy.url(), pki.client_tls()).await;
         let mut watch = Watch::open(&client, all_under("/registry/", 0)).await;
         assert!(watch.next().await.created);
+        let swept = Etcd::start(Version::V3_5).await;
+        swept.client().await.put("/registry/secrets/old", "in the clear").await;
+        let sweeper = Setup::new(swept.endpoint(), sweep::document(&[sweep::K1, sweep::IDENTITY]))
+            .member("sweeper")
+            .start();
+        while !sweeper.metrics().await.contains("sweep_state{state=\"done\"} 1") {
+            sleep(Duration::from_millis(50)).await;
+        }
         let mut scene = Self {
             proxy,
             client,
             plugin,
             watch,
-            _etcd: etcd,
+            sweeper,
+            _etcds: [etcd, swept],
         };
         scene.traffic().await;
         scene
