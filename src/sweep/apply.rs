@@ -99,7 +99,7 @@ impl<S: Store> Tools<'_, S> {
         // Whether an earlier attempt may have happened.
         let mut is_unsure = false;
         loop {
-            self.fence.check()?;
+            self.fence.passed().await;
             let sent = Instant::now();
             let found = match self.store.replace(&kv.key, kv.mod_revision, value, kv.lease).await {
                 Ok(answer) => {
