@@ -3,8 +3,11 @@
 use std::time::Instant;
 
 use super::{CBC_1, CBC_2, revision};
+use crate::common::client::Client;
 use crate::common::etcd::Etcd;
-use crate::common::pb::etcdserverpb::{LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest};
+use crate::common::pb::etcdserverpb::{
+    LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, StatusRequest,
+};
 use crate::common::pb::mvccpb::KeyValue;
 use crate::common::sweep::{GCM, IDENTITY, K1, K2, Sweep, fill, key, opened, sealed_with_k1};
 use crate::common::tools::Version;
@@ -183,4 +186,36 @@ async fn many_secrets() {
         outcome.report["rewrittenPerSecond"]
     );
     assert_eq!(outcome.number("/counts/rewritten"), KEYS as u64);
+}
+
+/// What no key opens has a say in how its entry looks, and there may be very many of them.
+#[tokio::test]
+async fn however_much_does_not_open_the_record_of_it_fits_and_stays_small() {
+    const KEYS: usize = 3_000;
+    const BROKEN: usize = 1_500;
+    let etcd = Etcd::start(Version::V3_5).await;
+    let client = etcd.client().await;
+    let value = format!("k8s:enc:aescbc:v1:{}:rubbish", "l".repeat(250));
+    for index in 0..BROKEN {
+        client
+            .put(
+                format!("/registry/secrets/{}/{index:04}", "\u{fc}".repeat(240)),
+                value.as_str(),
+            )
+            .await;
+    }
+    fill(&client, KEYS, 100).await;
+    let before = size(&client).await;
+    let outcome = Sweep::of(&etcd, &[K2, K1]).run().await;
+    assert_eq!(outcome.code, Some(4), "{outcome:#?}");
+    assert_eq!(outcome.number("/counts/rewritten"), KEYS as u64);
+    assert_eq!(outcome.number("/counts/undecryptable"), BROKEN as u64);
+    assert_eq!(outcome.report["left"].as_array().unwrap().len(), 1_000);
+    let grown = size(&client).await - before;
+    assert!(grown < 8 * 1024 * 1024, "the backend has grown by {} KiB", grown / 1024);
+}
+
+async fn size(client: &Client) -> i64 {
+    let status = client.maintenance().status(StatusRequest {}).await.unwrap();
+    status.into_inner().db_size
 }
