@@ -129,8 +129,9 @@ impl<S: Store> Tools<'_, S> {
             };
             match found {
                 None => return Ok(Written::Done(Outcome::Vanished)),
-                // Nothing has happened to it: the same again.
-                Some(now) if now.mod_revision == kv.mod_revision => {}
+                // Nothing has happened to it: the same again. All of it is compared, for a store that was restored from a
+                // snapshot counts revisions anew.
+                Some(now) if now == *kv => {}
                 // The attempt whose answer was lost.
                 Some(now) if is_unsure && now.value == *value => {
                     return Ok(Written::Done(Outcome::Rewritten(now.mod_revision)));
