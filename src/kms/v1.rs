@@ -96,13 +96,18 @@ impl<A: ApiV1> V1<A> {
         }
         metrics::missed();
         self.arrival("from_storage", |arrivals| &mut arrivals.opening);
+        let dek = self.fetch_anew(wrapped).await?;
+        self.keep(wrapped, &dek);
+        Ok(dek)
+    }
+
+    async fn fetch_anew(&self, wrapped: &[u8]) -> Result<Arc<DekV1>, KmsFailure> {
         let unwrap = async {
             let key = self.api.decrypt(wrapped).await?;
             DekV1::new(&key).ok_or_else(|| unusable(&key))
         };
-        let dek = Arc::new(self.opening.pass(unwrap).await.map_err(|error| error.of(&self.name))?);
-        self.keep(wrapped, &dek);
-        Ok(dek)
+        let dek = self.opening.pass(unwrap).await.map_err(|error| error.of(&self.name))?;
+        Ok(Arc::new(dek))
     }
 
     async fn make(&self) -> Result<FreshDek, KmsFailure> {
@@ -178,6 +183,11 @@ impl<A: ApiV1> KmsV1Keys for V1<A> {
             key,
             || async move { this.fetch(&wrapped).await },
         )
+    }
+
+    fn unwrap_anew(self: Arc<Self>, wrapped: Vec<u8>) -> Fetch<Arc<DekV1>> {
+        let (runtime, name) = (self.runtime.clone(), self.name.clone());
+        alone(&runtime, &name, async move { self.fetch_anew(&wrapped).await })
     }
 
     fn generate(self: Arc<Self>) -> Fetch<FreshDek> {

@@ -98,7 +98,7 @@ impl<S: Store> Tools<'_, S> {
         // Whether an earlier attempt may have happened.
         let mut is_unsure = false;
         loop {
-            self.fence.check()?;
+            self.fence.passed().await;
             let sent = Instant::now();
             let found = match self.store.replace(&kv.key, kv.mod_revision, value, kv.lease).await {
                 Ok(answer) => {
@@ -128,8 +128,9 @@ impl<S: Store> Tools<'_, S> {
             };
             match found {
                 None => return Ok(Written::Done(Outcome::Vanished)),
-                // Nothing has happened to it: the same again.
-                Some(now) if now.mod_revision == kv.mod_revision => {}
+                // Nothing has happened to it: the same again. All of it is compared, for a store that was restored from a
+                // snapshot counts revisions anew.
+                Some(now) if now == *kv => {}
                 // The attempt whose answer was lost.
                 Some(now) if is_unsure && now.value == *value => {
                     return Ok(Written::Done(Outcome::Rewritten(now.mod_revision)));

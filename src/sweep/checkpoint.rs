@@ -140,7 +140,7 @@ impl<'a, S: Store> Keeper<'a, S> {
         let record = serde_json::to_vec(checkpoint).map_err(|error| Error::Checkpoint { why: error.to_string() })?;
         let mut attempts = Attempts::default();
         loop {
-            self.owner.fence.check()?;
+            self.owner.fence.passed().await;
             let guards = [self.owner.guard(), Guard::mod_revision(&self.key, self.revision.get())];
             match self.store.put_if(&guards, &self.key, &record, 0).await {
                 Ok(Some(revision)) => {

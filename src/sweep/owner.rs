@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::Error;
@@ -119,27 +120,38 @@ fn is_no_process(pid: u32) -> bool {
 }
 
 /// How long this process may write.
-#[derive(Debug)]
-pub(super) struct Fence(Cell<Option<Instant>>);
+#[derive(Debug, Default)]
+pub(super) struct Fence {
+    /// `None`: for ever.
+    until: Cell<Option<Instant>>,
+    extended: Notify,
+}
 
 impl Fence {
     /// For a pass that writes nothing.
     pub(super) fn open() -> Self {
-        Self(Cell::new(None))
+        Self::default()
     }
 
-    /// Fails once the lease could have ended, by this process's own clock.
-    pub(super) fn check(&self) -> Result<(), Error> {
-        match self.0.get() {
-            Some(until) if Instant::now() >= until => Err(Error::LostOwnership {
-                why: "it was not renewed in time".to_owned(),
-            }),
-            _ => Ok(()),
+    /// Waits while the lease could have ended, by this process's own clock: until etcd has said that it lives. Where it
+    /// does not, the sweep ends, and whoever waits here with it.
+    pub(super) async fn passed(&self) {
+        loop {
+            let extended = self.extended.notified();
+            if self.is_open() {
+                return;
+            }
+            extended.await;
         }
     }
 
-    fn extend(&self, sent: Instant, ttl: Duration) {
-        self.0.set(Some(end_of(sent, ttl)));
+    fn is_open(&self) -> bool {
+        self.until.get().is_none_or(|until| Instant::now() < until)
+    }
+
+    fn extend(&self, until: Instant) {
+        self.until.set(Some(until));
+        self.extended.notify_waiters();
     }
 }
 
@@ -212,7 +224,7 @@ impl Owner {
                     if held == holder && put.is_none_or(|revision| revision == kv.create_revision) =>
                 {
                     let fence = Fence::open();
-                    fence.0.set(Some(until));
+                    fence.extend(until);
                     return Ok(Self {
                         key,
                         lease,
@@ -244,15 +256,17 @@ impl Owner {
         Ok(found.map(holder).filter(|holder| !holder.is_certainly_dead()))
     }
 
-    /// Gives signs of life. Returns only when they are no longer heard.
-    pub(super) async fn keep<S: Store>(&self, store: &S) -> Error {
+    /// Gives signs of life. Returns only when it is clear that they are no longer heard, or not known for `max_wait`. Until
+    /// then an etcd that is away is waited for: its leases live anew when it comes back.
+    pub(super) async fn keep<S: Store>(&self, store: &S, max_wait: Duration) -> Error {
         loop {
             sleep(BEAT).await;
+            let began = Instant::now();
             loop {
                 let sent = Instant::now();
                 match store.keep_alive(self.lease).await {
                     Ok(Some(ttl)) => {
-                        self.fence.extend(sent, ttl);
+                        self.fence.extend(end_of(sent, ttl));
                         break;
                     }
                     Ok(None) => {
@@ -260,12 +274,19 @@ impl Owner {
                             why: "it has ended".to_owned(),
                         };
                     }
-                    Err(error) => {
-                        if let Err(lost) = self.fence.check() {
-                            tracing::debug!(%error, "no sign of life was heard");
-                            return lost;
-                        }
+                    Err(_) if self.fence.is_open() => {}
+                    Err(error) if !error.trouble().is_passing() => {
+                        return Error::LostOwnership {
+                            why: format!("it could not be renewed, {error}"),
+                        };
                     }
+                    Err(error) if began.elapsed() >= max_wait => {
+                        return Error::GaveUp {
+                            after: began.elapsed(),
+                            last: error.to_string(),
+                        };
+                    }
+                    Err(_) => {}
                 }
                 sleep(RETRY).await;
             }

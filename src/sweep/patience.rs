@@ -14,6 +14,9 @@ use crate::etcd::{CallError, Trouble};
 /// Wait before the first new attempt, and what it doubles to.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Nothing that failed so long ago, and was not tried again, is the same trouble: what failed then may have been settled
+/// otherwise, a key deleted, say, and nothing been tried since. Longer than any call may take.
+const FORGOTTEN: Duration = Duration::from_secs(120);
 /// Between two words to the operator about the same trouble.
 const NOTICE_EVERY: Duration = Duration::from_secs(30);
 
@@ -24,6 +27,8 @@ pub(super) struct Patience {
     observer: Arc<dyn Observer>,
     /// Since when.
     since: Cell<Option<Instant>>,
+    /// When something last failed.
+    failed: Cell<Option<Instant>>,
     noticed: Cell<Option<Instant>>,
 }
 
@@ -38,6 +43,7 @@ impl Patience {
             what,
             observer,
             since: Cell::new(None),
+            failed: Cell::new(None),
             noticed: Cell::new(None),
         }
     }
@@ -68,6 +74,10 @@ impl Patience {
     /// The same for trouble that is not etcd's.
     pub(super) async fn wait(&self, why: &str, Attempts(attempts): &mut Attempts) -> Result<(), Error> {
         let now = Instant::now();
+        let failed = self.failed.replace(Some(now));
+        if *attempts == 0 && failed.is_some_and(|failed| now - failed > FORGOTTEN) {
+            self.since.set(None);
+        }
         let since = self.since.get().unwrap_or(now);
         self.since.set(Some(since));
         let after = now - since;
@@ -89,5 +99,44 @@ impl Patience {
         let wait = wait.mul_f64(rand::rng().random_range(0.5..=1.0));
         sleep(wait.min(self.max_wait.saturating_sub(after))).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::sweep::Progress;
+
+    struct Silent;
+
+    impl Observer for Silent {
+        fn notice(&self, _text: &str) {}
+        fn progress(&self, _progress: &Progress) {}
+    }
+
+    const MAX_WAIT: Duration = Duration::from_secs(600);
+
+    #[tokio::test(start_paused = true)]
+    async fn trouble_is_waited_for_so_long_and_no_longer() {
+        let patience = Patience::new("writing", MAX_WAIT, Arc::new(Silent));
+        let (began, mut attempts) = (Instant::now(), Attempts::default());
+        let error = loop {
+            if let Err(error) = patience.wait("no", &mut attempts).await {
+                break error;
+            }
+        };
+        assert!(matches!(error, Error::GaveUp { .. }));
+        assert_eq!(began.elapsed(), MAX_WAIT);
+    }
+
+    /// Such as a write that failed once, and whose key was gone when it was looked at.
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_that_nobody_tried_to_mend_is_not_counted_from() {
+        let patience = Patience::new("writing", MAX_WAIT, Arc::new(Silent));
+        patience.wait("no", &mut Attempts::default()).await.unwrap();
+        advance(2 * MAX_WAIT).await;
+        patience.wait("no", &mut Attempts::default()).await.unwrap();
     }
 }

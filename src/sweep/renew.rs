@@ -137,8 +137,8 @@ fn seal_together<'a>(
     done
 }
 
-/// What is to be stored for `plaintext`, which may have been sealed already. It is opened again before anybody trusts it: a value that would not come back
-/// must never take the place of one that does.
+/// What is to be stored for `plaintext`, which may have been sealed already. It is opened again before anybody trusts it,
+/// with nothing that this process alone knows: a value that would not come back must never take the place of one that does.
 async fn seal(sealer: Sealer<'_>, key: StorageKey<'_>, plaintext: &[u8], done: Option<Vec<u8>>) -> Result<Step, Fault> {
     // DEKs for writing are handed out in order, so values that wait for one do not share them.
     let mut deks = Deks::default();
@@ -155,6 +155,7 @@ async fn seal(sealer: Sealer<'_>, key: StorageKey<'_>, plaintext: &[u8], done: O
             }
         },
     };
+    let mut deks = Deks::past_caches();
     loop {
         let mut again = Zeroizing::new(Vec::new());
         match reopen(sealer.chain(), key, &stored, &deks, &mut again) {

@@ -90,7 +90,7 @@ pub async fn sweep<S: Store>(
     let outcome = tokio::select! {
         // Looked at first, so that a process that slept through its lease writes nothing when it wakes.
         biased;
-        lost = owner.keep(store) => Err(lost),
+        lost = owner.keep(store, options.max_wait) => Err(lost),
         outcome = job.work(&owner) => outcome,
     };
     owner.release(store).await;

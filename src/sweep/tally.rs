@@ -3,15 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::decide::{Under, Verdict};
 
 /// Rows of an inventory at most. Names of keys are read out of stored values, so whoever can write to etcd could make as
 /// many rows as there are values; beyond this they are counted in one.
 const MAX_ROWS: usize = 1_000;
+/// And bytes of names in them: two inventories stand in one checkpoint, which etcd takes up to 1.5 MiB of.
+const MAX_ROWS_BYTES: usize = 256 * 1024;
 /// Values that are named one by one at most; all are counted.
 const MAX_LISTED: usize = 1_000;
+/// Bytes of that list that a checkpoint keeps. It is written every few hundred keys, and etcd keeps each version until
+/// compaction: the whole list would fill the backend.
+const MAX_SAVED_BYTES: usize = 4 * 1024;
 /// Longest etcd key that is kept for the list, bytes.
 const LONGEST_KEY: usize = 512;
 
@@ -114,6 +119,7 @@ pub struct Tally {
     #[serde(with = "rows")]
     pub(super) inventory: BTreeMap<Row, u64>,
     /// Values that were left: undecryptable or refused; the first of them.
+    #[serde(serialize_with = "saved")]
     pub left: Vec<Left>,
 }
 
@@ -182,7 +188,7 @@ impl Tally {
     }
 
     fn count_row(&mut self, mut row: Row) {
-        if self.inventory.len() >= MAX_ROWS && !self.inventory.contains_key(&row) {
+        if !self.inventory.contains_key(&row) && !self.has_room(&row) {
             row = Row {
                 resource: "(others)".to_owned(),
                 state: row.state,
@@ -190,6 +196,12 @@ impl Tally {
             };
         }
         *self.inventory.entry(row).or_default() += 1;
+    }
+
+    fn has_room(&self, row: &Row) -> bool {
+        let size = |row: &Row| row.resource.len() + row.under.provider.len() + row.under.key.len();
+        let bytes: usize = self.inventory.keys().map(size).sum();
+        self.inventory.len() < MAX_ROWS && bytes + size(row) <= MAX_ROWS_BYTES
     }
 
     /// What was found, in order.
@@ -204,6 +216,15 @@ impl Tally {
             .map(|(_, objects)| objects)
             .sum()
     }
+}
+
+/// The first few of a list.
+fn saved<S: Serializer>(left: &[Left], to: S) -> Result<S::Ok, S::Error> {
+    let mut bytes = 0;
+    to.collect_seq(left.iter().take_while(|one| {
+        bytes += one.etcd_key.len() + one.resource.len() + one.under.key.len() + one.why.len();
+        bytes <= MAX_SAVED_BYTES
+    }))
 }
 
 /// An inventory as a list of rows with their counts.
@@ -279,7 +300,8 @@ mod tests {
     fn what_values_claim_bounds_nothing() {
         let mut tally = Tally::default();
         for index in 0..3_000 {
-            tally.add(&[b'k'; 10_000], 1, record(unreadable(index.to_string()), Outcome::Kept));
+            let key = format!("{index:0256}");
+            tally.add(&[0xff; 10_000], 1, record(unreadable(key), Outcome::Kept));
         }
         assert_eq!(
             (tally.objects(State::Undecryptable), tally.undecryptable),
@@ -288,7 +310,13 @@ mod tests {
         assert!(tally.rows().count() <= MAX_ROWS + 1);
         assert_eq!(
             (tally.left.len(), tally.left[0].etcd_key.len()),
-            (MAX_LISTED, LONGEST_KEY)
+            (MAX_LISTED, 4 * LONGEST_KEY)
+        );
+        let record = serde_json::to_vec(&tally).unwrap();
+        assert!(
+            record.len() < 512 * 1024,
+            "{} bytes, and two of them in one request",
+            record.len()
         );
     }
 }

@@ -29,7 +29,11 @@ pub(super) enum Need {
 /// [`super::Chain::to_storage`] and [`super::Chain::from_storage`] fail with `Pending` where one is missing; after
 /// [`Deks::fetch`] the same is tried again, and gets further.
 #[derive(Debug, Default)]
-pub struct Deks(Mutex<Inner>);
+pub struct Deks {
+    inner: Mutex<Inner>,
+    /// Whether the plugin is to unwrap a DEK of KMS v1 even where it is at hand.
+    doubts: bool,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -71,6 +75,20 @@ type V1 = (Arc<dyn KmsV1Keys>, Vec<u8>);
 type V2 = (Arc<dyn KmsV2Keys>, WrappedDek<'static>);
 
 impl Deks {
+    /// For who must know that a value can be read when nothing but the plugin is left that knows its DEK: those of KMS v1
+    /// are unwrapped by the plugin, whatever is cached. A seed of KMS v2 writes only once the plugin has unwrapped it.
+    pub fn past_caches() -> Self {
+        Self {
+            doubts: true,
+            ..Self::default()
+        }
+    }
+
+    /// What `keys` have at hand for `wrapped`, if that counts here.
+    pub(super) fn cached_v1(&self, keys: &Arc<dyn KmsV1Keys>, wrapped: &[u8]) -> Option<Arc<DekV1>> {
+        if self.doubts { None } else { keys.cached(wrapped) }
+    }
+
     /// Whether nothing more should be noted before what is missing has been fetched.
     pub fn is_full(&self) -> bool {
         let inner = self.lock();
@@ -82,11 +100,19 @@ impl Deks {
     ///
     /// Returns within the plugins' timeouts, unless others are in line before it.
     pub async fn fetch(&mut self) {
-        let inner = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let doubts = self.doubts;
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         inner.missing = 0;
         inner.taken = 0;
         let v1 = missing(&mut inner.v1).into_iter();
-        let v1 = join_all(v1.map(|(id, (keys, wrapped))| async move { (id, keys.unwrap(wrapped).await) }));
+        let unwrap = |keys: Arc<dyn KmsV1Keys>, wrapped| {
+            if doubts {
+                keys.unwrap_anew(wrapped)
+            } else {
+                keys.unwrap(wrapped)
+            }
+        };
+        let v1 = join_all(v1.map(|(id, (keys, wrapped))| async move { (id, unwrap(keys, wrapped).await) }));
         let v2 = missing(&mut inner.v2).into_iter();
         let v2 = join_all(v2.map(|(id, (keys, wrapped))| async move { (id, keys.unwrap(wrapped).await) }));
         let wanted = std::mem::take(&mut inner.wanted).into_iter();
@@ -99,7 +125,7 @@ impl Deks {
 
     /// Never waits: a message is rewritten by one thread at a time.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A DEK of `keys` that no other value of the message is sealed with.

@@ -43,6 +43,11 @@ pub trait KmsV1Keys: fmt::Debug + Send + Sync {
     /// Has the plugin unwrap `wrapped`.
     fn unwrap(self: Arc<Self>, wrapped: Vec<u8>) -> Fetch<Arc<DekV1>>;
 
+    /// The same past every cache, to see whether the plugin can.
+    fn unwrap_anew(self: Arc<Self>, wrapped: Vec<u8>) -> Fetch<Arc<DekV1>> {
+        self.unwrap(wrapped)
+    }
+
     /// Makes a DEK that has never been used, and has the plugin wrap it.
     fn generate(self: Arc<Self>) -> Fetch<FreshDek>;
 }

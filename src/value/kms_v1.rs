@@ -47,7 +47,7 @@ impl KmsV1 {
 
     /// The DEK behind `wrapped`, if it is at hand; otherwise what is to be done to have it.
     fn dek(&self, wrapped: &[u8], deks: &Deks) -> Result<Arc<DekV1>, OpenError> {
-        if let Some(dek) = self.0.cached(wrapped) {
+        if let Some(dek) = deks.cached_v1(&self.0, wrapped) {
             return Ok(dek);
         }
         deks.v1(&self.0, wrapped)
@@ -98,7 +98,7 @@ impl Transformer for KmsV1 {
         let Some((wrapped, _)) = split(body) else {
             return Need::Nothing;
         };
-        if let Some(dek) = self.0.cached(wrapped) {
+        if let Some(dek) = deks.cached_v1(&self.0, wrapped) {
             // The cache may have forgotten it by the time that the value is opened.
             deks.hold_v1(&self.0, wrapped, dek);
             return Need::Nothing;

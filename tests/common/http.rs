@@ -30,7 +30,8 @@ pub async fn post(endpoint: &str, path: &str, body: &str) -> io::Result<Answer> 
     request("POST", endpoint, path, body).await
 }
 
-async fn request(method: &str, endpoint: &str, path: &str, body: &str) -> io::Result<Answer> {
+/// `method path` with a JSON body, or with an empty one.
+pub async fn request(method: &str, endpoint: &str, path: &str, body: &str) -> io::Result<Answer> {
     let address = endpoint.strip_prefix("http://").expect("a plain HTTP endpoint");
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;

@@ -52,6 +52,11 @@ pub struct Outcome {
 impl Sweep {
     /// Of `etcd`, with a rule for secrets.
     pub fn of(etcd: &Etcd, providers: &[&str]) -> Self {
+        Self::on(&etcd.endpoint(), providers)
+    }
+
+    /// Of whatever is at `endpoints`, with a rule for secrets.
+    pub fn on(endpoints: &str, providers: &[&str]) -> Self {
         let folder = TempDir::with_prefix("sweep-").expect("a temporary folder");
         let config = folder.path().join("encryption.yaml");
         fs::write(&config, document(providers)).expect("the configuration file");
@@ -59,7 +64,7 @@ impl Sweep {
         command
             .arg("sweep")
             .arg("-ojson")
-            .arg(format!("--etcd-servers={}", etcd.endpoint()))
+            .arg(format!("--etcd-servers={endpoints}"))
             .arg(format!("--encryption-provider-config={}", config.display()));
         Self { command, folder }
     }
@@ -129,29 +134,42 @@ pub fn opened(kv: &KeyValue) -> Vec<u8> {
 
 /// What etcd holds for `plaintext` that was written under [`K1`].
 pub fn sealed_with_k1(key: &str, plaintext: &[u8]) -> Vec<u8> {
+    sealed(&readers(), key.as_bytes(), plaintext)
+}
+
+/// What etcd holds for `plaintext` that was written under [`K2`].
+pub fn sealed_with_k2(key: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    let writer = Chain::new(vec![aescbc("k2", KEY_2)]).expect("a provider");
+    sealed(&writer, key, plaintext)
+}
+
+fn sealed(writer: &Chain, key: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let mut stored = Vec::new();
-    readers()
-        .to_storage(StorageKey(key.as_bytes()), plaintext, &Deks::default(), &mut stored)
+    writer
+        .to_storage(StorageKey(key), plaintext, &Deks::default(), &mut stored)
         .expect("it can be sealed");
     stored
 }
 
 fn readers() -> Chain {
-    use base64::Engine as _;
-    let secret = |text: &str| {
-        let bytes = base64::engine::general_purpose::STANDARD.decode(text);
-        SecretBytes::new(bytes.expect("base64"))
-    };
-    let named = |name: &str, text: &str| (KeyName::new(name), secret(text));
-    let (k1, k2, g1) = (named("k1", KEY), named("k2", KEY_2), named("g1", KEY));
-    let provider = |result: Result<Provider, _>| result.expect("a valid key");
+    let g1 = (KeyName::new("g1"), secret(KEY));
     Chain::new(vec![
-        provider(Provider::aescbc([(&k1.0, &k1.1)])),
-        provider(Provider::aescbc([(&k2.0, &k2.1)])),
-        provider(Provider::aesgcm([(&g1.0, &g1.1)])),
+        aescbc("k1", KEY),
+        aescbc("k2", KEY_2),
+        Provider::aesgcm([(&g1.0, &g1.1)]).expect("a valid key"),
         Provider::identity(),
     ])
     .expect("providers")
+}
+
+fn aescbc(name: &str, key: &str) -> Provider {
+    Provider::aescbc([(&KeyName::new(name), &secret(key))]).expect("a valid key")
+}
+
+fn secret(base64: &str) -> SecretBytes {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(base64);
+    SecretBytes::new(bytes.expect("base64"))
 }
 
 /// Where the secret `index` lies.

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::common::etcd::free_ports;
 use crate::common::process::{PATIENCE, Process};
 use crate::common::tools;
+use crate::rest::Rest;
 
 /// Stands in every Secret that the tests create, and nowhere else.
 pub const PLAIN_TEXT: &str = "not-for-the-disk";
@@ -166,6 +167,16 @@ impl ApiServer {
             .env("HOME", self.folder.path())
             .env_remove("KUBECONFIG");
         command
+    }
+
+    /// Its API over plain HTTP, for what kubectl takes a process each for.
+    pub fn rest(&self) -> Rest {
+        let command = self.command(&["proxy", "--port=0"]);
+        Rest::new(Process::spawn(
+            "kubectl proxy",
+            command,
+            &self.folder.path().join("proxy"),
+        ))
     }
 
     /// Watches Secrets from now on.

@@ -16,8 +16,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod informer;
 mod kms;
 mod kube;
+mod rest;
+mod sweep;
 
 use common::config;
 use common::etcd::{Etcd, free_ports};

@@ -150,12 +150,23 @@ impl<A: ApiV2> V2<A> {
                 hash_of(&named)
             ));
         }
+        self.prove(&seed, writer.wrapped()).await?;
         let dek = DekV2::new(DekKind::HkdfSeed, &seed).ok_or("the seed is too short")?;
         Ok(Current {
             writer: Arc::new(writer),
             dek: Arc::new(dek),
             expiry: AtomicU64::new(expiry),
         })
+    }
+
+    /// Has the plugin unwrap the new seed. kube-apiserver does not, and with a plugin that may encrypt and not decrypt, or
+    /// answers with something else, it writes what can never be read again, and reads it from its cache until it restarts.
+    async fn prove(&self, seed: &SecretBytes, wrapped: &WrappedDek<'static>) -> Result<(), String> {
+        match self.api.decrypt(wrapped).await {
+            Ok(again) if again == *seed => Ok(()),
+            Ok(_) => Err("Decrypt of what Encrypt returned gives something else".to_owned()),
+            Err(error) => Err(format!("Decrypt of what Encrypt returned failed: {error}")),
+        }
     }
 
     fn adopt(&self, before: Option<&Current>, next: Current) {
