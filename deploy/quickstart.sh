@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows what the proxy does, on this machine alone: starts an etcd and the proxy with a key made on the spot, stores a
-# Secret through the proxy, prints it as kube-apiserver would see it and as it lies in etcd, and has a sweep encrypt one that
-# was stored in the clear before. Both run until Ctrl-C; with QUICKSTART_EXIT=1 it ends after showing.
+# Secret through the proxy, prints it as kube-apiserver would see it and as it lies in etcd, and shows that one that was stored
+# in the clear before has been encrypted. Both run until Ctrl-C; with QUICKSTART_EXIT=1 it ends after showing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -43,6 +43,10 @@ await() {
         sleep 0.1
     done
     fail "$what does not become ready"
+}
+
+swept() {
+    curl --silent --fail "$metrics_url/readyz/sweep" | grep -q '^ok: done'
 }
 
 # Both at once, so that they differ.
@@ -92,8 +96,11 @@ printf '\n%s, through the proxy, as kube-apiserver sees it:\n\n' "$key"
 "$etcd_bin/etcdctl" --endpoints="$proxy_url" get "$key" --print-value-only
 printf '\nThe same, as it lies in etcd (the first 96 bytes):\n\n'
 "$etcd_bin/etcdctl" --endpoints="$etcd_url" get "$key" --print-value-only | od -A d -t x1z -N 96
-printf '\nOne that was stored in the clear is read through the proxy too, and encrypted by a sweep:\n\n'
-"$binary" sweep --etcd-servers="$etcd_url" --encryption-provider-config="$work/encryption.yaml"
+printf '\nOne that had been stored in the clear has been encrypted in the background:\n\n'
+await "the sweep" "${pids[1]}" swept
+"$etcd_bin/etcdctl" --endpoints="$etcd_url" get "$key-of-old" --print-value-only | od -A d -t x1z -N 96
+printf '\nWhat etcd holds now, under which key:\n\n'
+"$binary" sweep --dry-run --etcd-servers="$etcd_url" --encryption-provider-config="$work/encryption.yaml"
 printf '\nTry it:\n\n'
 printf '  ETCDCTL_API=3 %s --endpoints=%s get --prefix /registry   # the proxy\n' "$etcd_bin/etcdctl" "$proxy_url"
 printf '  ETCDCTL_API=3 %s --endpoints=%s get --prefix /registry   # etcd itself\n' "$etcd_bin/etcdctl" "$etcd_url"

@@ -15,6 +15,7 @@ use crate::etcd::{self, CallError, Client, Pool, Reachability};
 use crate::files::Permissions;
 use crate::keyring::Keyring;
 use crate::kms::{self, Plugins};
+use crate::members::{Dissent, Loaded, Roster};
 use crate::sweep::{self, Finding, Observer, Report, Scope, quota_warning};
 use crate::transport::Flusher;
 
@@ -32,6 +33,8 @@ pub struct SweepSettings {
     pub resources: Vec<ResourceSelector>,
     /// Only keys that begin with one of these; empty for all.
     pub key_prefixes: Vec<Vec<u8>>,
+    /// Rewrite also while some process that serves has loaded another configuration.
+    pub force: bool,
     /// Compact etcd's history to the proof's revision, if it is clean.
     pub compact: bool,
     /// And have each member give free space back.
@@ -44,6 +47,13 @@ pub enum SweepError {
     /// It did not start.
     #[error(transparent)]
     Start(#[from] Error),
+    /// Some process could not read what would be written.
+    #[error(
+        "not every proxy of this cluster has loaded this very configuration file: {0}. What is written with it they could \
+         not read, or would write again with another key. Give all the same file and wait until they have loaded it, or pass \
+         --force"
+    )]
+    Dissent(Dissent),
     /// It did not come to its proof.
     #[error(transparent)]
     Sweep(#[from] sweep::Error),
@@ -129,13 +139,14 @@ impl Job {
         tokio::task::spawn_local(flusher.clone().run());
         let client = client(Arc::clone(&self.members), &flusher);
         let scope = Scope {
-            keyring: self.keyring,
+            keyring: Arc::clone(&self.keyring),
             state: self.settings.common.state_prefix.clone(),
             resources: self.settings.resources.clone(),
             prefixes: self.settings.key_prefixes.clone(),
             lays_bare: true,
         };
         if !self.settings.options.dry_run {
+            self.check_members(&client, &scope).await?;
             warn_of_quota(&client, &scope, &*self.observer).await;
         }
         let options = &self.settings.options;
@@ -175,6 +186,19 @@ impl Job {
             }
         }
         Ok(report)
+    }
+}
+
+impl Job {
+    /// Whoever serves has to be able to read what is about to be written. Who starts later is not seen here.
+    async fn check_members(&self, client: &Client, scope: &Scope) -> Result<(), SweepError> {
+        let roster = Roster::read(client, &scope.state).await.map_err(sweep::Error::Call)?;
+        match roster.dissent(&Loaded::of(&scope.keyring)) {
+            Some(dissent) if self.settings.force => self.observer.notice(&format!("warning, going on: {dissent}")),
+            Some(dissent) => return Err(SweepError::Dissent(dissent)),
+            None => {}
+        }
+        Ok(())
     }
 }
 

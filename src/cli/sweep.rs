@@ -23,20 +23,23 @@ const STALE: u8 = 3;
 const UNDECRYPTABLE: u8 = 4;
 const HELD: u8 = 5;
 const RESUMABLE: u8 = 6;
+const DISSENT: u8 = 7;
 
 /// What stands below the flags in `--help`.
 pub(super) const AFTER_HELP: &str = "\
 Each value that is not as its rule writes it is written again: sealed by the first provider with its first key, or in the \
 clear where the first provider is identity. Every write is a transaction of its own that changes the key only if nobody has \
 written it since it was read; keys are never created, and keep their lease. Then everything is read once more, and what is \
-found is the report. kube-apiserver, and proxies before it, may work meanwhile, but all of them should have loaded this \
-configuration before: what one with an older configuration writes is stale again.
+found is the report. kube-apiserver, and proxies before it, may work meanwhile, but all of them must have loaded this \
+configuration before: what one with an older configuration writes is stale again, and it may not be able to read what the \
+sweep writes. Proxies keep records of what they have loaded, which are looked at before anything is written.
 
 A sweep that is interrupted, or killed, goes on where it was when it is started again with the same configuration.
 
 Exit codes: 0 if every value is as its rule writes it; 1 if the sweep could not start, or failed; 2 for wrong usage; 3 if \
 stale or plaintext values were found at the end (or by --dry-run); 4 if all others are well, but some values do not open; 5 if \
-another sweep is at work; 6 if it was stopped, or waited longer than --max-wait, and goes on when started again.";
+another sweep is at work; 6 if it was stopped, or waited longer than --max-wait, and goes on when started again; 7 if some \
+proxy has loaded another configuration.";
 
 /// Flags of `sweep`.
 #[derive(Debug, Args)]
@@ -71,6 +74,12 @@ pub(super) struct Flags {
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_RESTART", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Sweep")]
     restart: bool,
+
+    /// Go on although some proxy of this cluster has loaded another configuration: what is written it might not be able to
+    /// read
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_FORCE", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Sweep")]
+    force: bool,
 
     /// So many writes under way at once. Unless given, as many as keep etcd busy without making its other clients wait, by
     /// its latency
@@ -174,6 +183,7 @@ pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         },
         resources: flags.resources,
         key_prefixes: flags.prefix.into_iter().map(String::into_bytes).collect(),
+        force: flags.force,
         compact: flags.compact,
         defragment: flags.defrag,
     };
@@ -194,6 +204,10 @@ pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
             };
             super::report(&error.into());
             Ok(ExitCode::from(code))
+        }
+        Err(error @ SweepError::Dissent(_)) => {
+            super::report(&error.into());
+            Ok(ExitCode::from(DISSENT))
         }
         Err(error) => {
             if let SweepError::Afterwards { report, .. } = &error {

@@ -212,7 +212,7 @@ impl<S: Store> Job<'_, S> {
             }
             Some(found) => {
                 let text = format!(
-                    "an unfinished sweep of {} was for another configuration or other resources ({}): beginning anew",
+                    "an unfinished sweep of {} was for another configuration, another key ID of a KMS, or other resources ({}): beginning anew",
                     found.started, found.configuration
                 );
                 self.observer.notice(&text);

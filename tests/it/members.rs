@@ -11,7 +11,7 @@ use crate::common::http;
 use crate::common::kms::Plugin;
 use crate::common::process::PATIENCE;
 use crate::common::proxy::{Proxy, Setup};
-use crate::common::sweep::{IDENTITY, K1, K2, document, expect_filled, fill, key, plaintext};
+use crate::common::sweep::{IDENTITY, K1, K2, Sweep, document, expect_filled, fill, key, plaintext};
 use crate::common::tools::Version;
 
 const CBC_1: &str = "k8s:enc:aescbc:v1:k1:";
@@ -227,4 +227,29 @@ fn a_sweep_needs_the_records() {
         .refused();
     assert!(!status.success());
     assert!(said.contains("--member-record=false needs --sweep=off"), "{said}");
+}
+
+#[tokio::test]
+async fn the_verb_writes_nothing_that_a_proxy_could_not_read() {
+    let etcd = Etcd::start(Version::V3_5).await;
+    let direct = etcd.client().await;
+    fill(&direct, 10, SIZE).await;
+    let proxy = member(&etcd, "node-1", &[K1]).flag("--sweep=off").start();
+    let refused = Sweep::of(&etcd, &[K2, K1]).run().await;
+    assert_eq!(refused.code, Some(7), "{refused:#?}");
+    assert!(refused.stderr.contains("node-1 (http://127.0.0.1:"), "{refused:#?}");
+    assert_eq!(stored_under(&direct, CBC_1).await, 10);
+    // Looking is allowed at any time.
+    assert_eq!(Sweep::of(&etcd, &[K2, K1]).flag("--dry-run").run().await.code, Some(3));
+    let forced = Sweep::of(&etcd, &[K2, K1]).flag("--force").run().await;
+    forced.expect_clean();
+    assert!(forced.stderr.contains("warning, going on: node-1"), "{forced:#?}");
+    proxy.replace_config(&document(&[K1, K2]));
+    let back = async {
+        while Sweep::of(&etcd, &[K1, K2]).run().await.code == Some(7) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, back).await.expect("the proxy loads it");
+    expect_filled(&direct, 10, SIZE, CBC_1).await;
 }
