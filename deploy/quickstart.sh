@@ -46,7 +46,9 @@ await() {
 }
 
 swept() {
-    curl --silent --fail "$metrics_url/readyz/sweep" | grep -q '^ok: done'
+    python3 -c '
+import sys, urllib.request
+sys.exit(not urllib.request.urlopen(sys.argv[1]).read().startswith(b"ok: done"))' "$metrics_url/readyz/sweep"
 }
 
 # Both at once, so that they differ.
