@@ -24,7 +24,7 @@ pub use client::{ClientFiles, ClientTls, client_config};
 pub use error::{Error, FileRole};
 pub use files::MAX_FILE_BYTES;
 pub use handle::{ClientSessions, Handle};
-pub use reload::{FAMILIES, ReloadStatus, Reloader};
+pub use reload::{FAMILIES, ReloadStatus, Reloader, fingerprint};
 pub use server::{ClientAuth, ServerFiles, ServerTls, server_config};
 pub use side::{Loaded, Side};
 pub use validity::Warning;

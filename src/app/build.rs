@@ -14,6 +14,7 @@ use crate::proxy;
 use crate::tls::{ClientSessions, ClientTls, ServerTls, Side};
 use crate::traces::Traces;
 use crate::transport::{Dialer, Endpoint, ListenUrl};
+use crate::types::Fingerprint;
 use crate::{etcd, tls};
 
 /// What `serve` runs.
@@ -33,6 +34,8 @@ pub(super) struct Parts {
 /// One side of TLS, replaced while the proxy runs.
 pub(super) struct Renewed<T> {
     pub(super) handle: tls::Handle<T>,
+    /// What its files held when it was loaded.
+    pub(super) seen: Option<Fingerprint>,
     /// Which certificate is in use, and whether a newer one was refused.
     pub(super) status: Arc<tls::ReloadStatus>,
 }
@@ -154,6 +157,7 @@ pub(super) fn compile(
 /// Loads one side's files, and warns of what there is to warn of.
 fn load_side<S: Side>(files: &S, permissions: &Permissions) -> Result<Renewed<S::Tls>, Error> {
     files.admit(permissions)?;
+    let seen = tls::fingerprint(files);
     let tls = files.load()?;
     let (loaded, warnings) = S::about(&tls);
     for warning in warnings {
@@ -162,6 +166,7 @@ fn load_side<S: Side>(files: &S, permissions: &Permissions) -> Result<Renewed<S:
     Ok(Renewed {
         status: Arc::new(tls::ReloadStatus::new(loaded)),
         handle: tls::Handle::new(tls),
+        seen,
     })
 }
 

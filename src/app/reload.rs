@@ -66,7 +66,7 @@ fn follow_side<S: Side>(
 ) {
     let watcher = Watcher::new(files.paths(), POLL);
     let (handle, status) = (tls.handle.clone(), Arc::clone(&tls.status));
-    let reloader = tls::Reloader::new(files, handle, status, Arc::clone(permissions));
+    let reloader = tls::Reloader::new(files, handle, tls.seen, status, Arc::clone(permissions));
     tasks.spawn(follow(watcher, nudged, reloader));
 }
 

@@ -35,7 +35,7 @@ pub struct Reloader<S: Side> {
     handle: Handle<S::Tls>,
     status: Arc<ReloadStatus>,
     permissions: Arc<Permissions>,
-    /// What the files held that are in use; `None` before the first look.
+    /// What the files held that are in use; `None` where that is not known.
     seen: Option<Fingerprint>,
     /// Since when the files cannot be used.
     faulty_since: Option<Instant>,
@@ -51,15 +51,21 @@ enum Found<T> {
 }
 
 impl<S: Side> Reloader<S> {
-    /// For `handle`, which holds what `files` made a moment ago.
-    pub fn new(files: S, handle: Handle<S::Tls>, status: Arc<ReloadStatus>, permissions: Arc<Permissions>) -> Self {
+    /// For `handle`, which holds what `files` made when they held `seen`, see [`fingerprint`].
+    pub fn new(
+        files: S,
+        handle: Handle<S::Tls>,
+        seen: Option<Fingerprint>,
+        status: Arc<ReloadStatus>,
+        permissions: Arc<Permissions>,
+    ) -> Self {
         metrics::in_use(S::WHICH, status.snapshot().loaded);
         Self {
             files: Arc::new(files),
             handle,
             status,
             permissions,
-            seen: None,
+            seen,
             faulty_since: None,
             grace: GRACE,
             expiry: Expiry::default(),
@@ -76,7 +82,6 @@ impl<S: Side> Reloader<S> {
             }
             Found::Other(fingerprint, tls) => {
                 let (loaded, warnings) = S::about(&tls);
-                // The first look finds what was loaded a moment before.
                 let is_reload = self.seen.is_some() || self.status.snapshot().failure.is_some();
                 if is_reload {
                     for warning in warnings {
@@ -163,6 +168,12 @@ impl<S: Side> Subject for Reloader<S> {
         self.remind();
         is_content
     }
+}
+
+/// What the files of a side hold now; `None` where one cannot be read. Take it before they are loaded: a change in between is
+/// then seen as one. Blocks.
+pub fn fingerprint<S: Side>(files: &S) -> Option<Fingerprint> {
+    files::fingerprint(&files.paths(), MAX_FILE_BYTES)
 }
 
 /// What the files hold, if all of them can be used as they are now.

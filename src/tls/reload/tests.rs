@@ -29,10 +29,11 @@ impl World {
             key_file,
             client_auth,
         };
+        let seen = fingerprint(&files);
         let tls = files.load().unwrap();
         let status = Arc::new(ReloadStatus::new(ServerFiles::about(&tls).0));
         let permissions = Arc::new(Permissions::new(is_strict));
-        let mut reloader = Reloader::new(files, Handle::new(tls), status, permissions);
+        let mut reloader = Reloader::new(files, Handle::new(tls), seen, status, permissions);
         reloader.grace = Duration::ZERO;
         assert!(reloader.look().await);
         Self { folder, ca, reloader }
