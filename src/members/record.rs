@@ -45,6 +45,8 @@ pub struct Member {
 pub struct Loaded {
     /// SHA-256 of the configuration, `sha256:…`.
     pub configuration: String,
+    /// Where it takes Kubernetes' keys to begin, `--etcd-prefix`.
+    pub prefixes: Vec<String>,
     /// By KMS v2 plugin: SHA-256 of the key ID that it writes under. Without a plugin that has not yet been well.
     pub kms: BTreeMap<String, String>,
 }
@@ -80,6 +82,7 @@ impl Loaded {
         });
         Self {
             configuration: keyring.fingerprint().to_string(),
+            prefixes: keyring.keyspace().prefixes().iter().map(ToString::to_string).collect(),
             kms: writing.collect(),
         }
     }
@@ -167,6 +170,7 @@ pub(super) mod tests {
             started: "2026-01-01T00:00:00Z".to_owned(),
             loaded: Loaded {
                 configuration: configuration.to_owned(),
+                prefixes: vec!["/registry".to_owned()],
                 kms: BTreeMap::new(),
             },
             rules: Vec::new(),

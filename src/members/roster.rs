@@ -114,6 +114,12 @@ impl Member {
             };
             return format!("{who} has loaded {}{because}", short(&self.loaded.configuration));
         }
+        if self.loaded.prefixes != loaded.prefixes {
+            return format!(
+                "{who} has --etcd-prefix={}; whoever serves another part of this etcd needs a --state-prefix of its own",
+                self.loaded.prefixes.join(",")
+            );
+        }
         let plugins = self.loaded.kms.keys().chain(loaded.kms.keys());
         for plugin in plugins {
             match (self.loaded.kms.get(plugin), loaded.kms.get(plugin)) {
@@ -171,10 +177,13 @@ mod tests {
         refusing.refused = Some("e.yaml:1:1: not valid".to_owned());
         let mut stale_kms = member("c", "sha256:1");
         stale_kms.loaded.kms.insert("vault".to_owned(), "sha256:old".to_owned());
+        let mut elsewhere = member("d", "sha256:1");
+        elsewhere.loaded.prefixes = vec!["/other".to_owned()];
         let all = roster([
             Ok(member("a", "sha256:1")),
             Ok(refusing),
             Ok(stale_kms),
+            Ok(elsewhere),
             Err("its schema is 9".to_owned()),
         ]);
         let mut wanted = loaded("sha256:1");
@@ -183,8 +192,9 @@ mod tests {
             all.dissent(&wanted).unwrap().to_string(),
             "a (http://127.0.0.1:3379) has not yet had a key ID of KMS plugin vault; b (http://127.0.0.1:3379) has \
              loaded sha256:0123456789ab and refuses a newer one: e.yaml:1:1: not valid; c (http://127.0.0.1:3379) \
-             writes under key ID sha256:old of KMS plugin vault; the record of the member 3 cannot be read (its \
-             schema is 9)"
+             writes under key ID sha256:old of KMS plugin vault; d (http://127.0.0.1:3379) has --etcd-prefix=/other; \
+             whoever serves another part of this etcd needs a --state-prefix of its own; the record of the member 4 \
+             cannot be read (its schema is 9)"
         );
     }
 
