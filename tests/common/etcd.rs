@@ -161,6 +161,24 @@ impl Etcd {
         }
     }
 
+    /// Keeps a copy of its data. It must not run.
+    pub fn back_up(&self) {
+        self.copy("data", "backup");
+    }
+
+    /// Puts its data back to what they were then. It must not run.
+    pub fn restore(&self) {
+        std::fs::remove_dir_all(self.folder.path().join("data")).expect("its data");
+        self.copy("backup", "data");
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        assert!(self.process.is_none(), "etcd runs");
+        let path = |name: &str| self.folder.path().join(name);
+        let status = Command::new("cp").arg("-a").arg(path(from)).arg(path(to)).status();
+        assert!(status.expect("cp runs").success(), "its data cannot be copied");
+    }
+
     /// Freezes or unfreezes the process, as an overloaded machine would.
     pub fn freeze(&self, frozen: bool) {
         self.process

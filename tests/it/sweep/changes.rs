@@ -219,3 +219,29 @@ async fn size(client: &Client) -> i64 {
     let status = client.maintenance().status(StatusRequest {}).await.unwrap();
     status.into_inner().db_size
 }
+
+/// etcd takes it in the clear, and not sealed, which is a little longer.
+#[tokio::test]
+async fn a_value_at_etcds_limit_is_told_and_the_others_are_done() {
+    // 1.5 MiB for the request, with its key and its fields.
+    const LARGEST: usize = 1_572_864 - 60;
+    const KEYS: usize = 200;
+    let etcd = Etcd::start(Version::V3_5).await;
+    let client = etcd.client().await;
+    fill(&client, KEYS, 100).await;
+    let large: Vec<_> = (0..12).map(|index| format!("/registry/secrets/a/{index:02}")).collect();
+    for key in &large {
+        client.put(key.as_str(), vec![b'v'; LARGEST]).await;
+    }
+    let outcome = Sweep::of(&etcd, &[K2, K1, IDENTITY]).run().await;
+    assert_eq!(outcome.code, Some(3), "{outcome:#?}");
+    assert_eq!(outcome.number("/counts/rewritten"), KEYS as u64);
+    assert_eq!(outcome.number("/counts/refused"), large.len() as u64);
+    let left = outcome.report["left"].as_array().unwrap();
+    let named: Vec<_> = left.iter().map(|left| left["etcdKey"].as_str().unwrap()).collect();
+    assert_eq!(named, large);
+    assert!(
+        left[0]["why"].as_str().unwrap().contains("--max-request-bytes"),
+        "{outcome:#?}"
+    );
+}

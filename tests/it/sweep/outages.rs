@@ -182,3 +182,47 @@ async fn a_store_that_fills_up_meanwhile_is_waited_for_until_there_is_room() {
     assert!(output.contains("writing goes on"), "{output}");
     expect_filled(&client, KEYS, 100, CBC_2).await;
 }
+
+/// Longer than a sweep waits for an answer, so that writes happen which it was not told of.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_that_stands_still_is_waited_for_and_writes_without_an_answer_are_known_again() {
+    let (keys, seed) = (keys(2_000), seed());
+    let etcd = Etcd::start(Version::V3_5).await;
+    let client = etcd.client().await;
+    fill(&client, keys, 100).await;
+    let beside = Beside::begin(&[etcd.endpoint()], keys, &[], seed).await;
+    let (mut process, _folder) = Sweep::of(&etcd, &[K2, K1]).flag("--rate=500").start();
+    at_work(&mut process, &client).await;
+    etcd.freeze(true);
+    sleep(Duration::from_secs(17)).await;
+    etcd.freeze(false);
+    // Whether its lease is ended before its signs of life are heard is etcd's to decide.
+    let status = process.wait();
+    assert!(matches!(status.code(), Some(0 | 6)), "{}", process.output());
+    Sweep::of(&etcd, &[K2, K1]).run().await.expect_clean();
+    beside.end(&client, &[]).await.expect_rotated_once();
+}
+
+/// What an operator does who restores a backup while a sweep waits for etcd: revisions are given out a second time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_goes_back_in_time_keeps_what_is_written_then() {
+    let (keys, seed) = (keys(1_500), seed());
+    let mut etcd = Etcd::start(Version::V3_5).await;
+    fill(&etcd.client().await, keys, 100).await;
+    etcd.kill_or_stop();
+    etcd.back_up();
+    etcd.spawn();
+    etcd.ready().await;
+    let (mut process, _folder) = Sweep::of(&etcd, &[K2, K1]).flag("--rate=500").start();
+    at_work(&mut process, &etcd.client().await).await;
+    etcd.kill_or_stop();
+    etcd.restore();
+    etcd.spawn();
+    etcd.ready().await;
+    let beside = Beside::begin(&[etcd.endpoint()], keys, &[], seed).await;
+    let status = process.wait();
+    assert!(status.code().is_some(), "{}", process.output());
+    Sweep::of(&etcd, &[K2, K1]).run().await;
+    Sweep::of(&etcd, &[K2, K1]).run().await.expect_clean();
+    beside.end(&etcd.client().await, &[]).await.expect_rotated_once();
+}

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::{CBC_1, CBC_2, OWNER, expect_end, wait_for};
+use super::{CBC_1, CBC_2, CHECKPOINT, OWNER, expect_end, wait_for};
 use crate::common::client::Client;
 use crate::common::etcd::Etcd;
 use crate::common::pb::etcdserverpb::LeaseRevokeRequest;
@@ -115,4 +115,44 @@ async fn one_that_slept_through_its_lease_writes_nothing_when_it_wakes() {
     assert!(output.contains("lost its lease"), "{output}");
     assert!(client.everything().await == before, "it wrote something");
     expect_filled(&client, KEYS, 100, GCM_1).await;
+}
+
+#[tokio::test]
+async fn of_many_at_once_one_does_the_work() {
+    let etcd = Etcd::start(Version::V3_5).await;
+    let client = etcd.client().await;
+    fill(&client, KEYS, 100).await;
+    let sweeps: Vec<_> = (0..6)
+        .map(|_| tokio::spawn(Sweep::of(&etcd, &[K2, K1]).run()))
+        .collect();
+    let mut rewritten = 0;
+    for sweep in sweeps {
+        let outcome = sweep.await.unwrap();
+        // One that comes late finds the work done.
+        assert!(matches!(outcome.code, Some(0 | 5)), "{outcome:#?}");
+        if outcome.code == Some(0) {
+            rewritten += outcome.number("/counts/rewritten");
+        }
+    }
+    assert_eq!(rewritten, KEYS as u64);
+    expect_filled(&client, KEYS, 100, CBC_2).await;
+    let kvs = client.everything().await;
+    assert!(
+        kvs.iter()
+            .all(|kv| kv.version == 2 || !kv.key.starts_with(b"/registry/"))
+    );
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_is_none_is_told_and_begun_anew_where_that_is_asked_for() {
+    let etcd = Etcd::start(Version::V3_5).await;
+    let client = etcd.client().await;
+    fill(&client, 300, 100).await;
+    client.put(CHECKPOINT, "{}").await;
+    let refused = Sweep::of(&etcd, &[K2, K1]).run().await;
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+    assert!(refused.stderr.contains("--restart begins anew"), "{refused:#?}");
+    expect_filled(&client, 300, 100, CBC_1).await;
+    Sweep::of(&etcd, &[K2, K1]).flag("--restart").run().await.expect_clean();
+    expect_filled(&client, 300, 100, CBC_2).await;
 }
