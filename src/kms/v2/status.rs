@@ -2,7 +2,8 @@
 //!
 //! The states are kube-apiserver's. A good Status that names the key in use lets the seed write on for three minutes from
 //! the moment it was asked for. One that names another key has a new seed wrapped, which is adopted only if Encrypt names
-//! that key as well. Whatever goes wrong, the seed in use stays until its time is up, and reading never ends.
+//! that key as well and, which kube-apiserver does not ask for, Decrypt gives the seed back. Whatever goes wrong, the seed in
+//! use stays until its time is up, and reading never ends.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
