@@ -179,12 +179,18 @@ pub fn key(index: usize) -> String {
 
 /// Stores `count` secrets under [`K1`], each `size` bytes and telling its index.
 pub async fn fill(client: &Client, count: usize, size: usize) {
+    fill_leased(client, count, size, |_| 0).await;
+}
+
+/// The same, each with a lease.
+pub async fn fill_leased(client: &Client, count: usize, size: usize, lease: impl Fn(usize) -> i64) {
     const TOGETHER: usize = 100;
     for first in (0..count).step_by(TOGETHER) {
         let put = |index: usize| RequestOp {
             request: Some(Op::RequestPut(PutRequest {
                 value: sealed_with_k1(&key(index), &plaintext(index, size)),
                 key: key(index).into_bytes(),
+                lease: lease(index),
                 ..PutRequest::default()
             })),
         };

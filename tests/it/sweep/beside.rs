@@ -9,10 +9,10 @@ use tokio::time::sleep;
 use super::{Beside, CBC_1, CBC_2, expect_end, keys, revision, seed, wait_for};
 use crate::common::client::Client;
 use crate::common::etcd::Etcd;
-use crate::common::pb::etcdserverpb::{CompactionRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest};
+use crate::common::pb::etcdserverpb::{CompactionRequest, LeaseGrantRequest, LeaseTimeToLiveRequest};
 use crate::common::process::PATIENCE;
 use crate::common::proxy::Proxy;
-use crate::common::sweep::{K1, K2, Sweep, document, expect_filled, fill, key, opened, plaintext, sealed_with_k1};
+use crate::common::sweep::{K1, K2, Sweep, document, expect_filled, fill, fill_leased, key, opened, plaintext};
 use crate::common::tools::Version;
 use crate::common::watch::{Watch, all_under};
 
@@ -129,27 +129,18 @@ async fn keys_whose_lease_ends_meanwhile_go_and_the_others_keep_theirs() {
     for version in Version::ALL {
         let etcd = Etcd::start(version).await;
         let client = etcd.client().await;
-        fill(&client, keys, 100).await;
         let lasting = grant(&client, 3_600).await;
         let mut ending = Vec::new();
-        // From before the sweep has come to its first key until behind its last one.
-        for ttl in [3, 4, 5, 6] {
+        // From before the sweep has come to its last key until behind that.
+        for ttl in [4, 5, 6, 7] {
             ending.push(grant(&client, ttl).await);
         }
-        for index in (0..keys).filter(|index| index % 3 != 0) {
-            let lease = if index % 3 == 1 {
-                lasting
-            } else {
-                ending[index % ending.len()]
-            };
-            let put = PutRequest {
-                value: sealed_with_k1(&key(index), &plaintext(index, 100)),
-                key: key(index).into_bytes(),
-                lease,
-                ..PutRequest::default()
-            };
-            client.kv().put(put).await.unwrap();
-        }
+        let lease = |index: usize| match index % 3 {
+            0 => 0,
+            1 => lasting,
+            _ => ending[index % ending.len()],
+        };
+        fill_leased(&client, keys, 100, lease).await;
         let beside = Beside::begin(&[etcd.endpoint()], keys, &[lasting], seed).await;
         let outcome = Sweep::of(&etcd, &[K2, K1]).flag("--rate=600").run().await;
         outcome.expect_clean();

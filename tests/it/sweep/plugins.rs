@@ -102,8 +102,8 @@ async fn a_key_that_changes_between_a_kill_and_the_next_start_leaves_nothing_und
     fill(&client, KEYS, 100).await;
     let plugin = Plugin::start();
     let v2 = kms(&plugin, "v2");
-    let (mut process, _folder) = Sweep::of(&etcd, &[&v2, K1]).flag("--rate=1000").start();
-    wait_until(&mut process, &client, KEYS * 3 / 4, "k8s:enc:kms:v2:plugin-v2:").await;
+    let (mut process, _folder) = Sweep::of(&etcd, &[&v2, K1]).flag("--rate=400").start();
+    wait_until(&mut process, &client, KEYS / 2, "k8s:enc:kms:v2:plugin-v2:").await;
     process.kill();
     plugin.behaviour().key = 1;
     // What it did before is stale by now, so it does not go on behind that.
