@@ -16,6 +16,8 @@ struct Plugin {
     status: Mutex<Result<StatusResponse, CallError>>,
     /// The key ID that Encrypt names, and the annotation that it adds.
     encrypt: Mutex<(String, String)>,
+    /// What Decrypt gives, if it is not what was wrapped.
+    decrypt: Mutex<Option<Result<Vec<u8>, CallError>>>,
     statuses: AtomicUsize,
     encrypts: AtomicUsize,
     decrypts: AtomicUsize,
@@ -41,6 +43,9 @@ impl ApiV2 for Arc<Plugin> {
     async fn decrypt(&self, wrapped: &WrappedDek<'static>) -> Result<SecretBytes, CallError> {
         self.decrypts.fetch_add(1, Ordering::Relaxed);
         sleep(Duration::from_millis(10)).await;
+        if let Some(instead) = self.decrypt.lock().unwrap().clone() {
+            return instead.map(SecretBytes::new);
+        }
         Ok(SecretBytes::new(wrapped.source.iter().map(|byte| !byte).collect()))
     }
 }
@@ -77,6 +82,7 @@ fn world() -> (Arc<Plugin>, Arc<V2<Arc<Plugin>>>) {
     let plugin = Arc::new(Plugin {
         status: Mutex::new(Ok(good("a"))),
         encrypt: Mutex::new(("a".into(), "1".into())),
+        decrypt: Mutex::default(),
         statuses: AtomicUsize::new(0),
         encrypts: AtomicUsize::new(0),
         decrypts: AtomicUsize::new(0),
@@ -314,4 +320,30 @@ async fn ever_new_keys_do_not_fill_the_memory() {
     }
     assert!(v2.own.load().len() <= MAX_OWN);
     assert!(v2.checked.lock().unwrap().key_ids.len() <= MAX_OWN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_that_the_plugin_does_not_give_back_never_writes() {
+    let (plugin, v2) = world();
+    let denied = CallError::Status {
+        code: Code::PermissionDenied,
+        text: "encrypt only".into(),
+    };
+    for (instead, told) in [(Err(denied), "encrypt only"), (Ok(vec![7; 32]), "gives something else")] {
+        *plugin.decrypt.lock().unwrap() = Some(instead);
+        let Err(ailment) = v2.check().await else {
+            panic!("it is unwell")
+        };
+        assert!(ailment.to_string().contains(told), "{ailment}");
+        assert!(key_id(&v2).unwrap_err().contains("there is no key to write with"));
+    }
+    *plugin.decrypt.lock().unwrap() = None;
+    v2.check().await.unwrap();
+    assert_eq!(key_id(&v2), Ok("a".into()));
+
+    // The one in use writes on.
+    *plugin.decrypt.lock().unwrap() = Some(Ok(vec![7; 32]));
+    plugin.rotate("b");
+    assert!(v2.check().await.is_err());
+    assert_eq!(key_id(&v2), Ok("a".into()));
 }
