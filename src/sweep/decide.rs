@@ -88,6 +88,7 @@ pub(super) fn decide(
     let Some(chain) = scope.sealer(key).map(|sealer| sealer.chain()) else {
         return Ok(Verdict::NotOurs);
     };
+    let start = plaintext.len();
     match chain.from_storage(StorageKey(key), stored, deks, plaintext) {
         Ok(opened) => {
             let provider = chain.readers().nth(opened.provider);
@@ -95,6 +96,19 @@ pub(super) fn decide(
                 let name = provider.key_names().get(opened.key);
                 Under::of(provider.kind(), name.map_or("", |name| name.as_str()))
             });
+            let is_guess = matches!(
+                provider.map(Provider::kind),
+                Some(ProviderKind::AesCbc | ProviderKind::KmsV1)
+            );
+            if is_guess && !is_of_kubernetes(plaintext.get(start..).unwrap_or_default()) {
+                plaintext.truncate(start);
+                return Ok(Verdict::Undecryptable {
+                    needs: under,
+                    why:
+                        "it opens, but to nothing that Kubernetes stores; was it sealed with another key of that name?"
+                            .to_owned(),
+                });
+            }
             Ok(if !opened.stale {
                 Verdict::Fresh(under)
             } else if provider.map(Provider::kind) == Some(ProviderKind::Identity) {
@@ -114,6 +128,18 @@ pub(super) fn decide(
             },
         }),
     }
+}
+
+/// Whether kube-apiserver could have stored it: protobuf or CBOR, which begin with a mark of their own, text, such as
+/// JSON, or a value that it has sealed itself. AES-CBC authenticates nothing: with a wrong key of the right name every
+/// 256th value opens, to random bytes, which must not take the place of a value that the right key would open.
+fn is_of_kubernetes(plaintext: &[u8]) -> bool {
+    const PROTOBUF: &[u8] = b"k8s\0";
+    const CBOR: &[u8] = b"\xd9\xd9\xf7";
+    plaintext.starts_with(PROTOBUF)
+        || plaintext.starts_with(CBOR)
+        || is_sealed(plaintext)
+        || str::from_utf8(plaintext).is_ok()
 }
 
 /// What it would take to open `stored`: the keys that the rule knows by that name come first, because only they tell
@@ -220,6 +246,30 @@ mod tests {
             b"/etcd-encryption-proxy/sweep/checkpoint",
         ] {
             assert_eq!(verdict(&[&new, &identity()], key, b"value").0, Verdict::NotOurs);
+        }
+    }
+
+    /// The right key or a wrong one, which nothing else tells apart where values are not authenticated.
+    #[test]
+    fn what_opens_to_random_bytes_by_a_cipher_without_authentication_does_not_open() {
+        let (cbc, gcm) = (aescbc("old", KEY_OLD), aesgcm("old", KEY_OLD));
+        let random = b"\xc3\x28\x8f\x00 random";
+        let (found, plaintext) = verdict(&[&cbc], KEY, &sealed(&[&cbc], KEY, random));
+        assert!(matches!(found, Verdict::Undecryptable { .. }), "{found:?}");
+        assert_eq!(plaintext, b"");
+        let (found, plaintext) = verdict(&[&gcm], KEY, &sealed(&[&gcm], KEY, random));
+        assert!(matches!(found, Verdict::Fresh(_)), "{found:?}");
+        assert_eq!(plaintext, random);
+        for usual in [
+            &b"k8s\0\x0a\x9c\xff"[..],
+            b"\xd9\xd9\xf7\xa2\xff",
+            b"{\"kind\":\"Bear\"}\n",
+            b"k8s:enc:aescbc:v1:inner:\xff",
+            b"",
+        ] {
+            let (found, plaintext) = verdict(&[&cbc], KEY, &sealed(&[&cbc], KEY, usual));
+            assert!(matches!(found, Verdict::Fresh(_)), "{found:?}");
+            assert_eq!(plaintext, usual);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::common::pb::etcdserverpb::{
     LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, StatusRequest,
 };
 use crate::common::pb::mvccpb::KeyValue;
-use crate::common::sweep::{GCM, IDENTITY, K1, K2, Sweep, fill, key, opened, sealed_with_k1};
+use crate::common::sweep::{GCM, IDENTITY, K1, K2, Sweep, expect_filled, fill, key, opened, sealed_with_k1};
 use crate::common::tools::Version;
 
 /// What a sweep must leave as it was.
@@ -244,4 +244,19 @@ async fn a_value_at_etcds_limit_is_told_and_the_others_are_done() {
         left[0]["why"].as_str().unwrap().contains("--max-request-bytes"),
         "{outcome:#?}"
     );
+}
+
+/// AES-CBC authenticates nothing: every 256th value opens with a wrong key, to rubbish.
+#[tokio::test]
+async fn what_a_wrong_key_opens_to_is_not_taken_for_a_value() {
+    const KEYS: usize = 3_000;
+    const WRONG: &str = "{aescbc: {keys: [{name: k1, secret: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=}]}}";
+    let etcd = Etcd::start(Version::V3_5).await;
+    let client = etcd.client().await;
+    fill(&client, KEYS, 100).await;
+    let outcome = Sweep::of(&etcd, &[K2, WRONG]).run().await;
+    assert_eq!(outcome.code, Some(4), "{outcome:#?}");
+    assert_eq!(outcome.number("/counts/rewritten"), 0);
+    assert_eq!(outcome.number("/counts/undecryptable"), KEYS as u64);
+    expect_filled(&client, KEYS, 100, CBC_1).await;
 }
