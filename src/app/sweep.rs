@@ -2,10 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{oneshot, watch};
+use tokio::time::sleep;
 
 use super::build::{Dialers, check_prefixes, client_tls, dialers, load_keyring};
 use super::run::{Signals, examine};
@@ -21,6 +23,9 @@ use crate::transport::Flusher;
 
 /// Flow-control window of each call, bytes: a page is read as fast as it comes.
 const WINDOW: u32 = 2 * 1024 * 1024;
+
+/// How long what is under way may take to end once the sweep is to stop.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Settings of `sweep`.
 #[derive(Clone, Debug)]
@@ -71,7 +76,7 @@ pub enum SweepError {
 
 /// Sweeps, or looks, and blocks the calling thread meanwhile.
 ///
-/// The first SIGTERM or SIGINT lets what is under way end and keeps the checkpoint; a second one ends at once.
+/// The first SIGTERM or SIGINT lets what is under way end, for ten seconds, and keeps the checkpoint; a second one ends at once.
 pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<Report, SweepError> {
     forbid_dumps()?;
     let runtime = Builder::new_current_thread()
@@ -113,6 +118,8 @@ pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<R
         tokio::select! {
             report = &mut report => report.map_err(|_| lost())?,
             _ = signals.next() => Err(SweepError::Sweep(sweep::Error::Stopped)),
+            // Whatever etcd has not answered by then is looked at again by the next one, as if this one had been killed.
+            () = sleep(GRACE) => Err(SweepError::Sweep(sweep::Error::Stopped)),
         }
     })
 }

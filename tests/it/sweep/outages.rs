@@ -226,3 +226,19 @@ async fn a_store_that_goes_back_in_time_keeps_what_is_written_then() {
     Sweep::of(&etcd, &[K2, K1]).run().await.expect_clean();
     beside.end(&etcd.client().await, &[]).await.expect_rotated_once();
 }
+
+#[tokio::test]
+async fn a_sweep_that_is_to_stop_does_not_wait_for_an_etcd_that_is_away() {
+    const KEYS: usize = 2_000;
+    let etcd = Etcd::start(Version::V3_5).await;
+    let client = etcd.client().await;
+    fill(&client, KEYS, 100).await;
+    let (mut process, _folder) = Sweep::of(&etcd, &[K2, K1]).flag("--rate=1000").start();
+    at_work(&mut process, &client).await;
+    etcd.freeze(true);
+    process.signal("TERM");
+    expect_end(&mut process, 6);
+    etcd.freeze(false);
+    Sweep::of(&etcd, &[K2, K1]).run().await.expect_clean();
+    expect_filled(&client, KEYS, 100, CBC_2).await;
+}
