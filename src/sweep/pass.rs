@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::watch;
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use super::Error;
 use super::apply::Tools;
@@ -332,8 +332,11 @@ async fn next_page<S: Store>(tools: &Tools<'_, S>, mut scan: Scan) -> Result<Nex
                 is_overtaken,
             });
         };
+        sleep(tools.pace.pause()).await;
+        let asked = Instant::now();
         match tools.store.page(ask).await {
             Ok(page) => {
+                tools.pace.read(asked.elapsed());
                 tools.reads.worked();
                 let kvs = scan.take(page);
                 return Ok(NextPage {

@@ -8,8 +8,8 @@ use crate::etcd::{KeyValue, Page, PageAsk};
 pub(super) const FIRST_LIMIT: i64 = 64;
 /// Keys of a page at most: what kube-apiserver's own clients ask for.
 pub(super) const MAX_LIMIT: i64 = 500;
-/// Bytes that a page should have. etcd holds a page several times over while it answers.
-const WANTED_BYTES: usize = 1024 * 1024;
+/// Bytes that a page should have. etcd holds a page several times over while it answers, and others wait for it meanwhile.
+const WANTED_BYTES: usize = 128 * 1024;
 /// Bytes after which a page is not read on, however many keys it was to have.
 pub(super) const MAX_BYTES: usize = 8 * 1024 * 1024;
 
@@ -185,7 +185,7 @@ mod tests {
                 .collect();
             let answer = Page {
                 count: in_range.len() as u64,
-                ..page(&names, in_range.len() > limit, 1_000 * names.len())
+                ..page(&names, in_range.len() > limit, 100 * names.len())
             };
             passed += in_range.len();
             pages += 1;
@@ -214,7 +214,7 @@ mod tests {
         scan.take(page(&["b"], true, 1_000));
         assert_eq!(scan.ask().unwrap().limit, 2);
         for _ in 0..20 {
-            scan.take(page(&["c"], true, 1_000));
+            scan.take(page(&["c"], true, 100));
         }
         assert_eq!(scan.ask().unwrap().limit, MAX_LIMIT);
         // Cut before its first key was whole: that one is asked for alone.
