@@ -1,7 +1,7 @@
 //! Re-encryption of what is stored: finds values that are not as the rules write them, writes them again, and proves by a
 //! second look that none is left.
 //!
-//! `decide`, `ranges`, `scan`, `ledger`, `tally` and `pace` are pure; `renew` opens and seals; `apply` writes one key;
+//! `decide`, `ranges`, `stretch`, `scan`, `ledger`, `tally` and `pace` are pure; `renew` opens and seals; `apply` writes one key;
 //! `pass` drives them over a whole store; `owner` and `checkpoint` make it one sweep at a time, that can be killed
 //! anywhere and taken up again; `worker` does it in the background of a process that serves. The store is a trait, so that
 //! a model in memory can stand in for etcd.
@@ -27,6 +27,7 @@ mod report;
 mod run;
 mod scan;
 mod scope;
+mod stretch;
 mod table;
 mod tally;
 #[cfg(test)]

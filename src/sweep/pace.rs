@@ -3,10 +3,12 @@
 //! By default the number of writes under way follows etcd's own latency, as TCP Vegas follows a path's. The latency of a
 //! write while next to nothing else of ours is under way is the base. What is measured above it is time that our writes
 //! spend queueing, and `writes × (1 - base / latency)` is how many of them queue. A few keep etcd busy; more only make
-//! its other clients wait. So the number grows while few queue, and shrinks when many do. The base is measured anew every
-//! so often, because etcd's other clients, its disk and its backend change. Knows no key and sends nothing.
+//! its other clients wait, and so do a few where etcd is quick. So the number grows while few queue and the latency is
+//! near its base, and shrinks when many do or the latency is twice that. The base is measured anew every so often, because
+//! etcd's other clients, its disk and its backend change. Knows no key and sends nothing.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::mem;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,16 +16,25 @@ use tokio::time::Instant;
 /// Writes that may queue at etcd: below the first the number grows, above the second it shrinks.
 const QUEUE_LOW: f64 = 8.0;
 const QUEUE_HIGH: f64 = 16.0;
+/// And how many times the base the latency may be.
+const TIMES_LOW: f64 = 1.5;
+const TIMES_HIGH: f64 = 2.0;
 /// Latency so far above the base that etcd has more to do than ours, or is in trouble: the number is halved.
 const OVERLOAD: f64 = 16.0;
-/// Samples that one decision is made of, at least: the median of fewer says little.
-const MIN_SAMPLES: usize = 16;
+/// Each decision is made on so much time, and on no fewer answers. etcd commits its backend every 100 ms, which is when it
+/// is slow; the mean, unlike the median, holds how slow.
+const PERIOD: Duration = Duration::from_millis(100);
+const MIN_SAMPLES: u32 = 16;
 /// Between two measurements of the base.
 const BASE_EVERY: Duration = Duration::from_secs(10);
 /// Writes under way while the base is measured.
 const BASE_WRITES: usize = 2;
-/// A rate's burst, as a part of a second.
+/// Between two pages, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// What a rate saves up while nothing can be done, as a part of a second.
 const BURST: f64 = 0.1;
+/// And what goes at once otherwise.
+const BATCH: f64 = 0.002;
 
 /// Writes under way at once where nothing is said: more than etcd can be kept busy with.
 const CONCURRENCY: usize = 256;
@@ -58,6 +69,7 @@ impl Default for Limits {
 pub(super) struct Pace {
     limits: Limits,
     window: RefCell<Window>,
+    pause: Cell<Duration>,
     keys: RefCell<Option<Bucket>>,
     bytes: RefCell<Option<Bucket>>,
 }
@@ -67,6 +79,7 @@ impl Pace {
         let bucket = |rate: Option<f64>| RefCell::new(rate.map(|rate| Bucket::new(rate, Instant::now())));
         Self {
             window: RefCell::new(Window::new(limits.concurrency, Instant::now())),
+            pause: Cell::default(),
             keys: bucket(limits.keys_per_second),
             bytes: bucket(limits.bytes_per_second),
             limits,
@@ -87,9 +100,21 @@ impl Pace {
         self.window.borrow_mut().answered(latency.as_secs_f64(), Instant::now());
     }
 
+    /// A page was read in `took`.
+    pub(super) fn read(&self, took: Duration) {
+        if self.limits.is_adaptive {
+            self.pause.set(took.min(LONGEST_PAUSE));
+        }
+    }
+
+    /// How long etcd is left alone before the next page: as long as it was busy with the last one.
+    pub(super) fn pause(&self) -> Duration {
+        self.pause.get()
+    }
+
     /// etcd said that it is in trouble.
     pub(super) fn troubled(&self) {
-        self.window.borrow_mut().halve();
+        self.window.borrow_mut().halve(Instant::now());
     }
 
     /// Takes `keys` and `bytes` from the rates, or says when it may be tried again.
@@ -121,7 +146,7 @@ impl Pace {
                 clippy::cast_sign_loss,
                 reason = "a part of a rate, and cut to a few keys anyway"
             )]
-            let part = (rate * BURST) as usize;
+            let part = (rate * BATCH) as usize;
             part
         });
         keys.clamp(1, most)
@@ -163,13 +188,49 @@ struct Window {
     is_starting: bool,
     /// Seconds; `None` until it is measured.
     base: Option<f64>,
+    /// What the last measurement gave. A base is the lower of two, so that one bad moment is not taken for what etcd is
+    /// like.
+    measured: f64,
     /// When the base is to be measured anew.
     base_due: Instant,
     /// The size to return to when the base has been measured.
     measuring: Option<f64>,
     /// Answers still to come of writes that were sent before the measurement.
     stale_answers: usize,
-    samples: Vec<f64>,
+    period: Period,
+}
+
+/// Answers since the last decision.
+#[derive(Debug)]
+struct Period {
+    began: Instant,
+    answers: u32,
+    /// Their latencies together, seconds.
+    waited: f64,
+}
+
+impl Period {
+    fn new(began: Instant) -> Self {
+        Self {
+            began,
+            answers: 0,
+            waited: 0.0,
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.answers >= MIN_SAMPLES && now - self.began >= PERIOD
+    }
+
+    /// Mean latency.
+    fn latency(&self) -> f64 {
+        (self.waited / f64::from(self.answers.max(1))).max(1e-6)
+    }
+
+    /// How many writes were under way in the mean (Little's law).
+    fn under_way(&self, now: Instant) -> f64 {
+        self.waited / (now - self.began).as_secs_f64().max(1e-6)
+    }
 }
 
 impl Window {
@@ -180,10 +241,11 @@ impl Window {
             most,
             is_starting: true,
             base: None,
-            base_due: now + BASE_EVERY,
+            measured: f64::INFINITY,
+            base_due: now,
             measuring: Some(as_f64(2 * BASE_WRITES).min(most)),
             stale_answers: 0,
-            samples: Vec::new(),
+            period: Period::new(now),
         }
     }
 
@@ -196,27 +258,28 @@ impl Window {
         self.size.max(1.0) as usize
     }
 
-    fn halve(&mut self) {
+    fn halve(&mut self, now: Instant) {
         self.is_starting = false;
         self.size = (self.size / 2.0).max(1.0);
-        self.samples.clear();
+        self.period = Period::new(now);
     }
 
     fn answered(&mut self, latency: f64, now: Instant) {
         if self.stale_answers > 0 {
             self.stale_answers -= 1;
+            self.period = Period::new(now);
             return;
         }
-        self.samples.push(latency);
-        if self.samples.len() < self.size().max(MIN_SAMPLES) {
+        self.period.answers += 1;
+        self.period.waited += latency;
+        if !self.period.is_over(now) {
             return;
         }
-        self.samples.sort_unstable_by(f64::total_cmp);
-        let median = self.samples.get(self.samples.len() / 2).copied().unwrap_or(latency);
-        self.samples.clear();
+        let period = mem::replace(&mut self.period, Period::new(now));
         match (self.measuring.take(), self.base) {
             (Some(before), _) => {
-                self.base = Some(median.max(1e-6));
+                self.base = Some(period.latency().min(self.measured));
+                self.measured = period.latency();
                 self.base_due = now + BASE_EVERY;
                 self.size = before;
             }
@@ -226,25 +289,31 @@ impl Window {
                 self.stale_answers = self.size().saturating_sub(BASE_WRITES);
                 self.size = as_f64(BASE_WRITES).min(self.size);
             }
-            (None, base) => self.adjust(median, base.unwrap_or(median)),
+            (None, base) => {
+                let latency = period.latency();
+                self.adjust(latency, base.unwrap_or(latency), period.under_way(now));
+            }
         }
     }
 
-    fn adjust(&mut self, latency: f64, base: f64) {
-        let queued = self.size * (1.0 - base / latency.max(base));
-        if latency > base * OVERLOAD && self.size > QUEUE_HIGH {
-            self.halve();
-        } else if queued > QUEUE_HIGH {
+    fn adjust(&mut self, latency: f64, base: f64, under_way: f64) {
+        let times = latency / base;
+        let queued = self.size * (1.0 - 1.0 / times.max(1.0));
+        if times > OVERLOAD && self.size > QUEUE_HIGH {
             self.is_starting = false;
-            self.size *= 0.9;
-        } else if queued < QUEUE_LOW {
+            self.size /= 2.0;
+        } else if queued > QUEUE_HIGH || times > TIMES_HIGH {
+            self.size *= if self.is_starting { 0.7 } else { 0.9 };
+            self.is_starting = false;
+        } else if queued > QUEUE_LOW || times > TIMES_LOW {
+            self.is_starting = false;
+        } else if under_way > self.size / 2.0 {
+            // Only where it is made use of: it would grow for ever under a rate that keeps writes few.
             self.size = if self.is_starting {
                 self.size * 2.0
             } else {
-                self.size + 2.0
+                (self.size * 1.1).max(self.size + 1.0)
             };
-        } else {
-            self.is_starting = false;
         }
         self.size = self.size.clamp(1.0, self.most);
     }
@@ -277,28 +346,58 @@ mod tests {
         // 5 ms of fsync, 20,000 a second: a hundred are under way before any queues.
         let sized = rest(0.005, 20_000.0, 512);
         assert!((100.0..130.0).contains(&sized), "{sized}");
-        // No fsync: a handful keeps it busy.
+        // No fsync: a handful keeps it busy, and each more is felt.
         let sized = rest(0.0002, 20_000.0, 512);
-        assert!((8.0..32.0).contains(&sized), "{sized}");
+        assert!((5.0..9.0).contains(&sized), "{sized}");
         assert!(rest(0.005, 20_000.0, 10) <= 10.0);
         assert!(rest(0.0002, 20_000.0, 1) <= 1.0);
     }
 
+    /// Answers after `latency` for so many seconds, to as many writes as may be under way or `sent`, if that is fewer.
+    fn answer(window: &mut Window, clock: &mut Instant, latency: f64, sent: usize, seconds: f64) {
+        let end = *clock + Duration::from_secs_f64(seconds);
+        while *clock < end {
+            *clock += Duration::from_secs_f64(latency / as_f64(window.size().min(sent)));
+            window.answered(latency, *clock);
+        }
+    }
+
     #[tokio::test]
     async fn latency_that_rises_for_other_reasons_shrinks_the_window() {
-        let now = Instant::now();
-        let mut window = Window::new(256, now);
-        for _ in 0..10_000 {
-            window.answered(0.002, now);
-        }
-        let before = window.size;
-        for _ in 0..10_000 {
-            window.answered(0.2, now);
-        }
+        let mut clock = Instant::now();
+        let mut window = Window::new(256, clock);
+        answer(&mut window, &mut clock, 0.002, 256, 2.0);
+        assert!(window.size > 100.0, "{}", window.size);
+        answer(&mut window, &mut clock, 0.2, 256, 6.0);
+        assert!(window.size <= QUEUE_HIGH, "{}", window.size);
+    }
+
+    #[tokio::test]
+    async fn a_window_that_is_not_made_use_of_does_not_grow() {
+        let mut clock = Instant::now();
+        let mut window = Window::new(256, clock);
+        answer(&mut window, &mut clock, 0.002, 3, 5.0);
+        assert!(window.size < 10.0, "{}", window.size);
+    }
+
+    #[tokio::test]
+    async fn one_bad_moment_is_not_taken_for_what_etcd_is_like() {
+        let mut clock = Instant::now();
+        let mut window = Window::new(256, clock);
+        answer(&mut window, &mut clock, 0.002, 256, 1.0);
+        window.base_due = clock;
+        answer(&mut window, &mut clock, 0.02, 256, 5.0);
         assert!(
-            window.size <= QUEUE_HIGH && window.size < before / 4.0,
-            "{}",
-            window.size
+            window.base.is_some_and(|base| (base - 0.002).abs() < 1e-9),
+            "{:?}",
+            window.base
+        );
+        window.base_due = clock;
+        answer(&mut window, &mut clock, 0.02, 256, 5.0);
+        assert!(
+            window.base.is_some_and(|base| (base - 0.02).abs() < 1e-9),
+            "{:?}",
+            window.base
         );
     }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::watch;
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use super::Error;
 use super::apply::Tools;
@@ -34,8 +34,9 @@ const SAVE_KEYS: usize = PAGE_KEYS / 4;
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of stored values that are under way at once, at most; one value may be larger.
 const MAX_BYTES_UNDER_WAY: usize = 16 * 1024 * 1024;
-/// Keys in hand that are enough for the next page to wait.
+/// Keys in hand, or bytes of their values, that are enough for the next page to wait.
 const MAX_QUEUE: usize = 500;
+const MAX_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 /// Values that are opened and sealed together.
 const BATCH_KEYS: usize = 32;
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -74,6 +75,7 @@ impl<S: Store> Pass<'_, S> {
             scan,
             under_way: Ledger::new(),
             queue: VecDeque::new(),
+            queue_bytes: 0,
             ready: VecDeque::new(),
             page: None,
             batch: None,
@@ -94,6 +96,7 @@ struct Flow<'a, S> {
     under_way: Ledger<Record>,
     /// Read and not yet opened.
     queue: VecDeque<KeyValue>,
+    queue_bytes: usize,
     /// Sealed and not yet written.
     ready: VecDeque<Job>,
     page: Slot<'a, NextPage>,
@@ -186,7 +189,8 @@ impl<S: Store> Flow<'_, S> {
 
     /// Starts to read the next page, while there is still something in hand.
     fn read(&mut self) {
-        if self.page.is_none() && self.queue.len() < MAX_QUEUE && self.scan.ask().is_some() {
+        let has_room = self.queue.len() < MAX_QUEUE && self.queue_bytes < MAX_QUEUE_BYTES;
+        if self.page.is_none() && has_room && self.scan.ask().is_some() {
             self.page = Some(Box::pin(next_page(self.pass.tools, self.scan.clone())));
         }
     }
@@ -204,6 +208,7 @@ impl<S: Store> Flow<'_, S> {
             Ok(values) => values,
             Err(due) => return Some(due),
         };
+        self.queue_bytes -= values.iter().map(size).sum::<usize>();
         // Copied, so that a key does not hold on to the page that it came in.
         let ticket = |kv: &KeyValue| self.under_way.issue(Bytes::copy_from_slice(&kv.key), size(kv));
         let tickets = values.iter().map(ticket).collect();
@@ -230,6 +235,7 @@ impl<S: Store> Flow<'_, S> {
         record.overtaken += u32::from(read.is_overtaken);
         note_revisions(record, self.pass.writes, &read.scan);
         self.scan = read.scan;
+        self.queue_bytes += read.kvs.iter().map(size).sum::<usize>();
         self.queue.extend(read.kvs);
     }
 
@@ -326,8 +332,11 @@ async fn next_page<S: Store>(tools: &Tools<'_, S>, mut scan: Scan) -> Result<Nex
                 is_overtaken,
             });
         };
+        sleep(tools.pace.pause()).await;
+        let asked = Instant::now();
         match tools.store.page(ask).await {
             Ok(page) => {
+                tools.pace.read(asked.elapsed());
                 tools.reads.worked();
                 let kvs = scan.take(page);
                 return Ok(NextPage {

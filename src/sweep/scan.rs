@@ -1,14 +1,15 @@
 //! Walks ranges page by page at one revision. Pure: says what to ask next, and takes the answer.
 
 use super::ranges::{Ranges, successor};
+use super::stretch::Stretch;
 use crate::etcd::{KeyValue, Page, PageAsk};
 
 /// Keys of the first page, before it is known how large the values are.
 pub(super) const FIRST_LIMIT: i64 = 64;
 /// Keys of a page at most: what kube-apiserver's own clients ask for.
 pub(super) const MAX_LIMIT: i64 = 500;
-/// Bytes that a page should have. etcd holds a page several times over while it answers.
-const WANTED_BYTES: usize = 1024 * 1024;
+/// Bytes that a page should have. etcd holds a page several times over while it answers, and others wait for it meanwhile.
+const WANTED_BYTES: usize = 128 * 1024;
 /// Bytes after which a page is not read on, however many keys it was to have.
 pub(super) const MAX_BYTES: usize = 8 * 1024 * 1024;
 
@@ -17,6 +18,8 @@ pub(super) const MAX_BYTES: usize = 8 * 1024 * 1024;
 pub(super) struct Scan {
     /// What is still to be read.
     rest: Ranges,
+    /// How far into it the next page may reach.
+    stretch: Stretch,
     /// What the pages are read at; 0 until the first has come.
     revision: i64,
     limit: i64,
@@ -29,6 +32,7 @@ impl Scan {
     pub(super) fn new(ranges: &Ranges, position: &[u8]) -> Self {
         Self {
             rest: ranges.from(position),
+            stretch: Stretch::default(),
             revision: 0,
             limit: FIRST_LIMIT,
             first_revision: 0,
@@ -40,7 +44,7 @@ impl Scan {
         let range = self.rest.first()?;
         Some(PageAsk {
             start: &range.start,
-            end: range.end.as_deref(),
+            end: self.stretch.within(range.end.as_deref()),
             revision: self.revision,
             limit: self.limit,
             enough: MAX_BYTES,
@@ -55,20 +59,23 @@ impl Scan {
         if self.first_revision == 0 {
             self.first_revision = self.revision;
         }
-        let next = match (page.kvs.last(), self.rest.first()) {
-            (Some(last), _) if page.more => Some(successor(&last.key)),
-            // More, but not one key was whole: the first of them is asked for alone, and then it is.
-            (None, _) if page.more => None,
-            (_, range) => {
-                let end = range.and_then(|range| range.end.clone());
-                if end.is_none() {
-                    self.rest = Ranges::of([]);
-                }
-                end
+        let end = self.rest.first().and_then(|range| range.end.as_deref());
+        match (page.kvs.last(), self.stretch.within(end).map(<[u8]>::to_vec)) {
+            (Some(last), _) if page.more => {
+                self.stretch.goes_on(&page);
+                self.rest = self.rest.from(&successor(&last.key));
             }
-        };
-        if let Some(next) = next {
-            self.rest = self.rest.from(&next);
+            // More, but not one key was whole: the first of them is asked for alone, and then it is.
+            (None, _) if page.more => {}
+            (_, Some(reached)) => {
+                if Some(&*reached) == end {
+                    self.stretch = Stretch::default();
+                } else {
+                    self.stretch.ended(&reached, page.kvs.len(), self.limit);
+                }
+                self.rest = self.rest.from(&reached);
+            }
+            (_, None) => self.rest = Ranges::of([]),
         }
         self.adapt(page.kvs.len(), page.bytes);
         page.kvs
@@ -106,6 +113,9 @@ impl Scan {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::ops::Bound;
+
     use super::*;
     use crate::sweep::tests::world::{KEY_NEW, aescbc, scope};
 
@@ -121,6 +131,7 @@ mod tests {
             revision: 42,
             kvs: keys.iter().map(kv).collect(),
             more,
+            count: 0,
             bytes,
         }
     }
@@ -148,6 +159,44 @@ mod tests {
         assert!(scan.ask().is_none());
     }
 
+    /// Namespaces of all sizes, far apart and close together.
+    fn crowd() -> BTreeSet<Vec<u8>> {
+        let one = (0..60_000).map(|index| format!("one/{index:x}"));
+        let some = (0..40).flat_map(|space| (0..1_000).map(move |index| format!("some-{}/s{index}", space * 7919)));
+        let many = (0..5_000).flat_map(|space| (0..4).map(move |index| format!("x{}/{index}", space * space)));
+        let keys = one.chain(some).chain(many);
+        keys.map(|key| format!("/registry/secrets/{key}").into_bytes())
+            .collect()
+    }
+
+    #[test]
+    fn a_large_range_is_met_key_by_key_and_etcd_passes_each_a_few_times_only() {
+        let keys = crowd();
+        let mut scan = scan();
+        let (mut met, mut passed, mut pages) = (Vec::new(), 0, 0);
+        while let Some(ask) = scan.ask() {
+            let upto = ask.end.map_or(Bound::Unbounded, Bound::Excluded);
+            let in_range: Vec<_> = keys.range::<[u8], _>((Bound::Included(ask.start), upto)).collect();
+            let limit = usize::try_from(ask.limit).unwrap();
+            let names: Vec<_> = in_range
+                .iter()
+                .take(limit)
+                .map(|key| str::from_utf8(&key[18..]).unwrap())
+                .collect();
+            let answer = Page {
+                count: in_range.len() as u64,
+                ..page(&names, in_range.len() > limit, 100 * names.len())
+            };
+            passed += in_range.len();
+            pages += 1;
+            met.extend(scan.take(answer).into_iter().map(|kv| kv.key.to_vec()));
+        }
+        assert!(met.iter().eq(&keys));
+        // To the end each time, it would be 240 pages and a hundred times each key.
+        assert!(pages < 600, "{pages}");
+        assert!(passed < 12 * keys.len(), "{passed}");
+    }
+
     #[test]
     fn a_resumed_scan_begins_at_its_position() {
         let ranges = scope(&[&aescbc("new", KEY_NEW)]).ranges();
@@ -165,7 +214,7 @@ mod tests {
         scan.take(page(&["b"], true, 1_000));
         assert_eq!(scan.ask().unwrap().limit, 2);
         for _ in 0..20 {
-            scan.take(page(&["c"], true, 1_000));
+            scan.take(page(&["c"], true, 100));
         }
         assert_eq!(scan.ask().unwrap().limit, MAX_LIMIT);
         // Cut before its first key was whole: that one is asked for alone.

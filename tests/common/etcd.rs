@@ -21,6 +21,8 @@ pub struct Setup {
     pub version: Version,
     /// With TLS and client certificates required.
     pub tls: bool,
+    /// With a fsync before a write is answered, as an operator's etcd has it.
+    pub fsync: bool,
     /// More of etcd's flags.
     pub flags: Vec<String>,
 }
@@ -31,6 +33,7 @@ impl Setup {
         Self {
             version,
             tls: false,
+            fsync: false,
             flags: Vec::new(),
         }
     }
@@ -38,6 +41,12 @@ impl Setup {
     /// Serves its clients over TLS and asks them for a certificate.
     pub fn with_tls(mut self) -> Self {
         self.tls = true;
+        self
+    }
+
+    /// Has each write on the disk before it is answered.
+    pub fn with_fsync(mut self) -> Self {
+        self.fsync = true;
         self
     }
 
@@ -212,9 +221,11 @@ impl Etcd {
             .arg(format!("--listen-peer-urls={}", self.peer_url()))
             .arg(format!("--initial-advertise-peer-urls={}", self.peer_url()))
             .arg("--logger=zap")
-            .arg("--log-outputs=stderr")
+            .arg("--log-outputs=stderr");
+        if !self.setup.fsync {
             // The tests lose nothing when the machine crashes, and a fsync a write would make them slow.
-            .arg("--unsafe-no-fsync");
+            command.arg("--unsafe-no-fsync");
+        }
         if !self
             .setup
             .flags

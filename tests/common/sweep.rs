@@ -78,16 +78,17 @@ impl Sweep {
     /// Runs it to its end.
     pub async fn run(mut self) -> Outcome {
         let task = tokio::task::spawn_blocking(move || {
-            let output: Output = self.command.output().expect("the sweep starts");
+            let output = self.command.output().expect("the sweep starts");
             // Its configuration is needed until here.
             drop(self.folder);
-            Outcome {
-                code: output.status.code(),
-                report: serde_json::from_slice(&output.stdout).unwrap_or_default(),
-                stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            }
+            Outcome::of(&output)
         });
         task.await.expect("the sweep's thread")
+    }
+
+    /// The command, for who runs it in a way of their own. The folder has to be kept for as long as it runs.
+    pub fn into_parts(self) -> (Command, TempDir) {
+        (self.command, self.folder)
     }
 
     /// Starts it, to be killed perhaps. The folder has to be kept for as long as it runs.
@@ -98,6 +99,15 @@ impl Sweep {
 }
 
 impl Outcome {
+    /// What a sweep that has ended left behind.
+    pub fn of(output: &Output) -> Self {
+        Self {
+            code: output.status.code(),
+            report: serde_json::from_slice(&output.stdout).unwrap_or_default(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// The number at `path` in the report.
     pub fn number(&self, path: &str) -> u64 {
         let found = self.report.pointer(path).and_then(Value::as_u64);

@@ -89,6 +89,8 @@ pub struct Page {
     pub kvs: Vec<KeyValue>,
     /// Whether the range goes on behind them.
     pub more: bool,
+    /// Keys of the whole range, those of the page included; 0 where the answer was cut before it said so.
+    pub count: u64,
     /// Bytes that were read.
     pub bytes: usize,
 }
@@ -312,6 +314,7 @@ fn page(message: &Bytes, is_cut: bool) -> Result<Page, WireError> {
             range_response::HEADER => page.revision = header_in(&field.body()?)?,
             range_response::KVS => page.kvs.push(key_value(message, &field.body()?)?),
             range_response::MORE => page.more |= field.flag()?,
+            range_response::COUNT => page.count = field.int64()?.cast_unsigned(),
             _ => {}
         }
     }

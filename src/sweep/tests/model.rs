@@ -277,6 +277,7 @@ impl Store for &Model {
                 })
             } else {
                 let mut kvs = state.at(revision, ask.start, ask.end);
+                let count = kvs.len() as u64;
                 let limit = usize::try_from(ask.limit).unwrap().min(most);
                 let more = kvs.len() > limit;
                 kvs.truncate(limit);
@@ -286,6 +287,7 @@ impl Store for &Model {
                     bytes: kvs.iter().map(|kv| kv.value.len()).sum(),
                     kvs,
                     more,
+                    count,
                 })
             }
         }?;
