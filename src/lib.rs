@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod etcd;
 pub mod files;
+pub mod inventory;
 pub mod keyring;
 pub mod keyspace;
 pub mod kms;

@@ -14,7 +14,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, ItemMod, ItemUse, Lit, Macro, Meta, UseTree};
 
 /// The rooms, lowest first. A room may import its own modules and those of rooms before it.
-const ROOMS: [&str; 24] = [
+const ROOMS: [&str; 25] = [
     "types",
     "wire",
     "pb",
@@ -30,6 +30,7 @@ const ROOMS: [&str; 24] = [
     "kms",
     "etcd",
     "keyring",
+    "inventory",
     "review",
     "rewrite",
     "proxy",
