@@ -14,9 +14,10 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, ItemMod, ItemUse, Lit, Macro, Meta, UseTree};
 
 /// The rooms, lowest first. A room may import its own modules and those of rooms before it.
-const ROOMS: [&str; 25] = [
+const ROOMS: [&str; 26] = [
     "types",
     "wire",
+    "bbolt",
     "pb",
     "value",
     "config",
