@@ -14,7 +14,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, ItemMod, ItemUse, Lit, Macro, Meta, UseTree};
 
 /// The rooms, lowest first. A room may import its own modules and those of rooms before it.
-const ROOMS: [&str; 26] = [
+const ROOMS: [&str; 27] = [
     "types",
     "wire",
     "bbolt",
@@ -32,6 +32,7 @@ const ROOMS: [&str; 26] = [
     "etcd",
     "keyring",
     "inventory",
+    "snapshot",
     "review",
     "rewrite",
     "proxy",
