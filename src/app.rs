@@ -9,6 +9,7 @@ mod memory;
 mod reload;
 mod run;
 mod settings;
+mod snapshot;
 mod sweep;
 
 pub use error::Error;
@@ -16,4 +17,5 @@ pub use families::families;
 pub use memory::{MemoryLock, Unlockable, forbid_dumps};
 pub use run::serve;
 pub use settings::{Background, Common, Settings};
+pub use snapshot::{SnapshotError, SnapshotSettings, inspect_snapshot};
 pub use sweep::{SweepError, SweepSettings, sweep};

@@ -4,6 +4,7 @@ mod common;
 mod config;
 mod members;
 mod serve;
+mod snapshot;
 mod sweep;
 
 use std::process::ExitCode;
@@ -37,6 +38,9 @@ enum Verb {
     /// Rewrite what etcd holds so that every value is encrypted as its rule says, and prove it
     #[command(after_long_help = sweep::AFTER_HELP)]
     Sweep(Box<sweep::Flags>),
+    /// Look into a snapshot of etcd
+    #[command(subcommand)]
+    Snapshot(snapshot::Verb),
     /// Check an EncryptionConfiguration, or make a key for one
     #[command(subcommand)]
     Config(config::Verb),
@@ -63,6 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Sweep(flags) => sweep::run(*flags),
+        Verb::Snapshot(verb) => snapshot::run(verb),
         Verb::Config(verb) => config::run(verb),
     }
 }
@@ -90,11 +95,13 @@ mod tests {
     #[test]
     fn every_flag_can_be_given_by_environment_under_its_own_name() {
         let command = Cli::command();
-        let verbs = ["serve", "sweep"].map(|verb| command.find_subcommand(verb).unwrap());
+        let below = |command: &clap::Command, verb| command.find_subcommand(verb).unwrap().clone();
+        let inspect = below(&below(&command, "snapshot"), "inspect");
+        let verbs = [below(&command, "serve"), below(&command, "sweep"), inspect];
         for flag in verbs
             .iter()
-            .flat_map(|verb| verb.get_arguments())
-            .filter(|arg| arg.get_id() != "help")
+            .flat_map(clap::Command::get_arguments)
+            .filter(|arg| arg.get_id() != "help" && !arg.is_positional())
         {
             let name = flag.get_long().unwrap();
             let variable = format!("ETCD_ENCRYPTION_PROXY_{}", name.to_uppercase().replace('-', "_"));

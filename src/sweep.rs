@@ -34,7 +34,7 @@ mod tally;
 mod tests;
 mod worker;
 
-pub use decide::{Under, Verdict};
+pub use decide::Verdict;
 pub use error::Error;
 pub use owner::Holder;
 pub use pace::Limits;
@@ -42,5 +42,5 @@ pub use quota::quota_warning;
 pub use report::{Finding, Report};
 pub use run::{Observer, Options, Progress, Stage, sweep};
 pub use scope::Scope;
-pub use tally::{Left, Row, State, Tally};
+pub use tally::{Row, State, Tally};
 pub use worker::{Activity, FAMILIES, Worker, WorkerStatus};

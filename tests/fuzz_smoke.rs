@@ -103,6 +103,7 @@ macro_rules! smoke {
 }
 
 smoke! {
+    bbolt: 5_000,
     config: 3_000,
     frames: 10_000,
     keyspace: 5_000,

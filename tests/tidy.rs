@@ -14,9 +14,10 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, ItemMod, ItemUse, Lit, Macro, Meta, UseTree};
 
 /// The rooms, lowest first. A room may import its own modules and those of rooms before it.
-const ROOMS: [&str; 24] = [
+const ROOMS: [&str; 27] = [
     "types",
     "wire",
+    "bbolt",
     "pb",
     "value",
     "config",
@@ -30,6 +31,8 @@ const ROOMS: [&str; 24] = [
     "kms",
     "etcd",
     "keyring",
+    "inventory",
+    "snapshot",
     "review",
     "rewrite",
     "proxy",

@@ -13,6 +13,7 @@
     clippy::unwrap_used
 )]
 
+pub mod bbolt;
 pub mod config;
 pub mod frames;
 pub mod keyspace;
@@ -58,7 +59,8 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
+    target("bbolt", bbolt::run, bbolt::seeds),
     target("config", config::run, config::seeds),
     target("frames", frames::run, frames::seeds),
     target("keyspace", keyspace::run, keyspace::seeds),

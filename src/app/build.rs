@@ -1,5 +1,6 @@
 //! From settings to the parts that run, with everything checked that can be checked before anything is served.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Common, Error, Settings};
@@ -8,13 +9,13 @@ use crate::config::{self, Options};
 use crate::etcd::Reachability;
 use crate::files::{self, Permissions};
 use crate::keyring::{self, Keyring, KeyringHandle, LoadError};
-use crate::keyspace::KeySpace;
+use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::kms::Plugins;
 use crate::proxy;
 use crate::tls::{ClientSessions, ClientTls, ServerTls, Side};
 use crate::traces::Traces;
 use crate::transport::{Dialer, Endpoint, ListenUrl};
-use crate::types::Fingerprint;
+use crate::types::{Fingerprint, StatePrefix};
 use crate::{etcd, tls};
 
 /// What `serve` runs.
@@ -50,7 +51,7 @@ pub(super) fn build(
 ) -> Result<Parts, Error> {
     check_listeners(settings)?;
     let common = &settings.common;
-    check_prefixes(common)?;
+    check_prefixes(&common.prefixes, &common.state_prefix)?;
     let permissions = Arc::new(Permissions::new(common.strict_permissions));
     let keyring = load_keyring(common, &permissions, &plugins, settings.reload_encryption_config)?;
     let client_tls = client_tls(common, &permissions)?;
@@ -106,16 +107,12 @@ fn check_listeners(settings: &Settings) -> Result<(), Error> {
 }
 
 /// The state prefix may lie below a Kubernetes prefix (that is so for `/`), never the other way round.
-pub(super) fn check_prefixes(settings: &Common) -> Result<(), Error> {
-    let state = settings.state_prefix.as_bytes();
-    match settings
-        .prefixes
-        .iter()
-        .find(|prefix| prefix.as_bytes().starts_with(state))
-    {
+pub(super) fn check_prefixes(prefixes: &[EtcdPrefix], state: &StatePrefix) -> Result<(), Error> {
+    let holds = |prefix: &&EtcdPrefix| prefix.as_bytes().starts_with(state.as_bytes());
+    match prefixes.iter().find(holds) {
         None => Ok(()),
         Some(prefix) => Err(Error::StatePrefixHoldsPrefix {
-            state: settings.state_prefix.as_bytes().escape_ascii().to_string(),
+            state: state.as_bytes().escape_ascii().to_string(),
             prefix: prefix.to_string(),
         }),
     }
@@ -127,17 +124,27 @@ pub(super) fn load_keyring(
     plugins: &Plugins,
     is_followed: bool,
 ) -> Result<Keyring, Error> {
-    let path = &settings.encryption_config;
+    let keyspace = KeySpace::new(settings.prefixes.clone())?;
+    load_keyring_of(&settings.encryption_config, keyspace, permissions, plugins, is_followed)
+}
+
+/// The keyring of the configuration at `path`.
+pub(super) fn load_keyring_of(
+    path: &Path,
+    keyspace: KeySpace,
+    permissions: &Permissions,
+    plugins: &Plugins,
+    is_followed: bool,
+) -> Result<Keyring, Error> {
     let file = files::read(path, config::MAX_DOCUMENT_BYTES)?;
     permissions.admit(file.exposure).map_err(Error::Exposed)?;
-    let keyspace = KeySpace::new(settings.prefixes.clone())?;
     compile(&file.bytes, keyspace, plugins, is_followed).map_err(|error| match error {
         LoadError::Config(problems) => Error::Config {
-            path: path.clone(),
+            path: path.to_owned(),
             problems,
         },
         source => Error::Keyring {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         },
     })

@@ -85,7 +85,7 @@ pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<R
         .map_err(Error::Start)?;
     let plugins = Plugins::new(runtime.handle().clone(), kms::Config::default());
     let common = &settings.common;
-    check_prefixes(common)?;
+    check_prefixes(&common.prefixes, &common.state_prefix)?;
     let permissions = Permissions::new(common.strict_permissions);
     let keyring = Arc::new(load_keyring(common, &permissions, &plugins, false)?);
     let client_tls = client_tls(common, &permissions)?;

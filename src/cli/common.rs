@@ -49,16 +49,6 @@ pub(super) struct CommonFlags {
         help_heading = "etcd"
     )]
     etcd_keyfile: Option<PathBuf>,
-    /// Where Kubernetes' keys begin in etcd, as given to kube-apiserver; several separated by commas
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_ETCD_PREFIX",
-        value_name = "PREFIX,…",
-        value_delimiter = ',',
-        default_value = "/registry",
-        help_heading = "etcd"
-    )]
-    etcd_prefix: Vec<EtcdPrefix>,
 
     /// The EncryptionConfiguration, the same file that kube-apiserver would be given
     #[arg(
@@ -68,15 +58,8 @@ pub(super) struct CommonFlags {
         help_heading = "Encryption"
     )]
     encryption_provider_config: PathBuf,
-    /// Refuse an EncryptionConfiguration or a private key that others than its user can read, instead of warning of it
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_STRICT_PERMISSIONS", action = ArgAction::Set, num_args = 0..=1,
-          require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL",
-          help_heading = "Encryption")]
-    strict_permissions: bool,
-    /// Keys of the proxy's own in etcd; clients can neither see nor change them
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_STATE_PREFIX", value_name = "PREFIX",
-          default_value = StatePrefix::DEFAULT, value_parser = state_prefix, help_heading = "Encryption")]
-    state_prefix: StatePrefix,
+    #[command(flatten)]
+    places: PlaceFlags,
 }
 
 impl CommonFlags {
@@ -89,12 +72,36 @@ impl CommonFlags {
                 cert_file: self.etcd_certfile,
                 key_file: self.etcd_keyfile,
             },
-            prefixes: self.etcd_prefix,
+            prefixes: self.places.etcd_prefix,
             encryption_config: self.encryption_provider_config,
-            strict_permissions: self.strict_permissions,
-            state_prefix: self.state_prefix,
+            strict_permissions: self.places.strict_permissions,
+            state_prefix: self.places.state_prefix,
         }
     }
+}
+
+/// Where in etcd what lies, and how files with keys are looked at.
+#[derive(Debug, Args)]
+pub(super) struct PlaceFlags {
+    /// Where Kubernetes' keys begin in etcd, as given to kube-apiserver; several separated by commas
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ETCD_PREFIX",
+        value_name = "PREFIX,…",
+        value_delimiter = ',',
+        default_value = "/registry",
+        help_heading = "etcd"
+    )]
+    pub(super) etcd_prefix: Vec<EtcdPrefix>,
+    /// Refuse an EncryptionConfiguration or a private key that others than its user can read, instead of warning of it
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_STRICT_PERMISSIONS", action = ArgAction::Set, num_args = 0..=1,
+          require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL",
+          help_heading = "Encryption")]
+    pub(super) strict_permissions: bool,
+    /// Keys of the proxy's own in etcd; clients can neither see nor change them
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_STATE_PREFIX", value_name = "PREFIX",
+          default_value = StatePrefix::DEFAULT, value_parser = state_prefix, help_heading = "Encryption")]
+    pub(super) state_prefix: StatePrefix,
 }
 
 /// A state prefix is a folder of its own: without the slash at its end it would take in neighbours.

@@ -1,12 +1,9 @@
 //! What a stored value is under the loaded rules, and whether it should be written again. Pure: bytes in, verdict out.
 
-use std::borrow::Cow;
-
-use serde::{Deserialize, Serialize};
-
 use super::scope::Scope;
+use crate::inventory::{Under, is_plausible};
 use crate::types::StorageKey;
-use crate::value::{Chain, Deks, OpenError, Provider, ProviderKind, is_sealed, sealed_by};
+use crate::value::{Deks, OpenError, Provider, ProviderKind, is_sealed};
 
 /// What is to become of a stored value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,46 +23,6 @@ pub enum Verdict {
     },
     /// No rule covers it, or it is one of the proxy's own.
     NotOurs,
-}
-
-/// The provider and key that a value is sealed with, by name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Under {
-    /// As a configuration names it, kms with its version: `aescbc`, `kms v2`; `identity` for plaintext; `unknown` where
-    /// a sealed value does not say it in a way that can be shown.
-    pub provider: Cow<'static, str>,
-    /// The name of the key, or of the KMS plugin; empty for identity.
-    pub key: String,
-}
-
-impl Under {
-    /// What is not among the rows of its own in a list that is full.
-    pub(super) fn others() -> Self {
-        Self {
-            provider: Cow::Borrowed("(others)"),
-            key: String::new(),
-        }
-    }
-
-    /// No encryption.
-    pub(super) fn identity() -> Self {
-        Self::of(ProviderKind::Identity, "")
-    }
-
-    fn of(kind: ProviderKind, key: &str) -> Self {
-        let provider = match kind {
-            ProviderKind::Identity => "identity",
-            ProviderKind::AesCbc => "aescbc",
-            ProviderKind::AesGcm => "aesgcm",
-            ProviderKind::Secretbox => "secretbox",
-            ProviderKind::KmsV1 => "kms v1",
-            ProviderKind::KmsV2 => "kms v2",
-        };
-        Self {
-            provider: Cow::Borrowed(provider),
-            key: key.to_owned(),
-        }
-    }
 }
 
 /// Why there is no verdict yet.
@@ -92,15 +49,10 @@ pub(super) fn decide(
     match chain.from_storage(StorageKey(key), stored, deks, plaintext) {
         Ok(opened) => {
             let provider = chain.readers().nth(opened.provider);
-            let under = provider.map_or_else(Under::identity, |provider| {
-                let name = provider.key_names().get(opened.key);
-                Under::of(provider.kind(), name.map_or("", |name| name.as_str()))
-            });
-            let is_guess = matches!(
-                provider.map(Provider::kind),
-                Some(ProviderKind::AesCbc | ProviderKind::KmsV1)
-            );
-            if is_guess && !is_of_kubernetes(plaintext.get(start..).unwrap_or_default()) {
+            let under = Under::opened(chain, opened);
+            let kind = provider.map_or(ProviderKind::Identity, Provider::kind);
+            if !is_plausible(kind, plaintext.get(start..).unwrap_or_default()) {
+                // It must not take the place of a value that the right key would open.
                 plaintext.truncate(start);
                 return Ok(Verdict::Undecryptable {
                     needs: under,
@@ -111,7 +63,7 @@ pub(super) fn decide(
             }
             Ok(if !opened.stale {
                 Verdict::Fresh(under)
-            } else if provider.map(Provider::kind) == Some(ProviderKind::Identity) {
+            } else if kind == ProviderKind::Identity {
                 Verdict::Plaintext
             } else {
                 Verdict::Stale(under)
@@ -120,7 +72,7 @@ pub(super) fn decide(
         Err(OpenError::Pending) => Err(NotYet::Pending),
         Err(error) if error.is_transient() => Err(NotYet::Kms(error.to_string())),
         Err(error) => Ok(Verdict::Undecryptable {
-            needs: needs(chain, stored),
+            needs: Under::needed(chain, stored),
             why: if is_sealed(stored) {
                 error.to_string()
             } else {
@@ -128,39 +80,6 @@ pub(super) fn decide(
             },
         }),
     }
-}
-
-/// Whether kube-apiserver could have stored it: protobuf or CBOR, which begin with a mark of their own, text, such as
-/// JSON, or a value that it has sealed itself. AES-CBC authenticates nothing: with a wrong key of the right name every
-/// 256th value opens, to random bytes, which must not take the place of a value that the right key would open.
-fn is_of_kubernetes(plaintext: &[u8]) -> bool {
-    const PROTOBUF: &[u8] = b"k8s\0";
-    const CBOR: &[u8] = b"\xd9\xd9\xf7";
-    plaintext.starts_with(PROTOBUF)
-        || plaintext.starts_with(CBOR)
-        || is_sealed(plaintext)
-        || str::from_utf8(plaintext).is_ok()
-}
-
-/// What it would take to open `stored`: the keys that the rule knows by that name come first, because only they tell
-/// where a name with colons ends.
-fn needs(chain: &Chain, stored: &[u8]) -> Under {
-    let known = chain.candidates(stored).find_map(|candidate| {
-        let provider = chain.readers().nth(candidate.provider)?;
-        let key = candidate.keys().next()?;
-        Some(Under::of(provider.kind(), provider.key_names().get(key)?.as_str()))
-    });
-    known.unwrap_or_else(|| match sealed_by(stored) {
-        _ if !is_sealed(stored) => Under::identity(),
-        Some(found) => Under {
-            provider: Cow::Owned(found.provider),
-            key: found.key,
-        },
-        None => Under {
-            provider: Cow::Borrowed("unknown"),
-            key: String::new(),
-        },
-    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::checkpoint::Checkpoint;
 use super::scope::Scope;
-use super::tally::{Left, Row, State, Tally};
+use super::tally::{Row, State, Tally};
+use crate::inventory::Left;
 
 /// Version of the report's JSON. Fields may be added under the same one.
 const SCHEMA: u32 = 1;

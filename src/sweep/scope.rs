@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::ranges::Ranges;
 use crate::config::ResourceSelector;
+use crate::inventory;
 use crate::keyring::{Keyring, Rule, Sealer};
 use crate::keyspace::{Place, Scope as Reach, Span};
 use crate::types::{Fingerprint, StatePrefix};
@@ -63,14 +64,9 @@ impl Scope {
         }
     }
 
-    /// What `key` belongs to, as Kubernetes writes it: `secrets`, `deployments.apps`; `(unlisted)` for keys of no resource
-    /// that could be named, which only a rule for everything covers.
+    /// What `key` belongs to, as Kubernetes writes it.
     pub(super) fn resource(&self, key: &[u8]) -> String {
-        match self.keyring.keyspace().classify(key) {
-            Place::Resource { group: "", resource } => resource.to_owned(),
-            Place::Resource { group, resource } => format!("{resource}.{group}"),
-            Place::Unlisted | Place::NeverEncrypted | Place::Outside => "(unlisted)".to_owned(),
-        }
+        inventory::resource(self.keyring.keyspace().classify(key))
     }
 
     /// Every key that has a chain here lies in one of these; not every key in them has one.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::report::{Finding, Line, Report};
 use super::tally::State;
+use crate::inventory::columns;
 
 /// Values that are named one by one; the JSON has more.
 const MAX_LISTED: usize = 20;
@@ -95,12 +96,7 @@ impl Report {
         }
         writeln!(f, "\nLeft as they are:")?;
         for left in self.left.iter().take(MAX_LISTED) {
-            let name = if left.under.key.is_empty() {
-                left.under.provider.clone().into_owned()
-            } else {
-                format!("{} key {:?}", left.under.provider, left.under.key)
-            };
-            writeln!(f, "  {} needs {name}: {}", left.etcd_key, left.why)?;
+            writeln!(f, "  {left}")?;
         }
         if self.left.len() > MAX_LISTED {
             writeln!(f, "  and {} more; see -o json", self.left.len() - MAX_LISTED)?;
@@ -118,11 +114,13 @@ fn span(from: i64, to: i64) -> String {
 }
 
 fn table(lines: &[Line], is_dry_run: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut rows = vec![if is_dry_run {
-        ["RESOURCE", "STATE", "PROVIDER", "KEY", "OBJECTS", ""].map(str::to_owned)
+    let last = if is_dry_run {
+        ["OBJECTS", ""]
     } else {
-        ["RESOURCE", "STATE", "PROVIDER", "KEY", "BEFORE", "AFTER"].map(str::to_owned)
-    }];
+        ["BEFORE", "AFTER"]
+    };
+    let head = ["RESOURCE", "STATE", "PROVIDER", "KEY"].into_iter().chain(last);
+    let mut rows = vec![head.map(str::to_owned).collect()];
     for Line { row, before, objects } in lines {
         let state = match row.state {
             State::Current => "current",
@@ -139,7 +137,7 @@ fn table(lines: &[Line], is_dry_run: bool, f: &mut fmt::Formatter<'_>) -> fmt::R
             "" => "-".to_owned(),
             name => name.escape_debug().to_string(),
         };
-        rows.push([
+        rows.push(vec![
             row.resource.escape_debug().to_string(),
             state.to_owned(),
             row.under.provider.to_string(),
@@ -148,26 +146,5 @@ fn table(lines: &[Line], is_dry_run: bool, f: &mut fmt::Formatter<'_>) -> fmt::R
             second,
         ]);
     }
-    let mut widths = [0; 6];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for row in &rows {
-        let mut line = String::new();
-        for (index, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
-            // Numbers stand on the right.
-            let padded = if index < 4 {
-                format!("{cell}{padding}")
-            } else {
-                format!("{padding}{cell}")
-            };
-            line.push_str(&padded);
-            line.push_str("  ");
-        }
-        writeln!(f, "{}", line.trim_end())?;
-    }
-    Ok(())
+    columns(&rows, 4, f)
 }

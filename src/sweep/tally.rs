@@ -5,20 +5,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::decide::{Under, Verdict};
+use super::decide::Verdict;
+use crate::inventory::{Left, MAX_LISTED, Under};
 
 /// Rows of an inventory at most. Names of keys are read out of stored values, so whoever can write to etcd could make as
 /// many rows as there are values; beyond this they are counted in one.
 const MAX_ROWS: usize = 1_000;
 /// And bytes of names in them: two inventories stand in one checkpoint, which etcd takes up to 1.5 MiB of.
 const MAX_ROWS_BYTES: usize = 256 * 1024;
-/// Values that are named one by one at most; all are counted.
-const MAX_LISTED: usize = 1_000;
 /// Bytes of that list that a checkpoint keeps. It is written every few hundred keys, and etcd keeps each version until
 /// compaction: the whole list would fill the backend.
 const MAX_SAVED_BYTES: usize = 4 * 1024;
-/// Longest etcd key that is kept for the list, bytes.
-const LONGEST_KEY: usize = 512;
 
 /// What became of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,21 +69,6 @@ pub struct Row {
     /// What they are sealed with.
     #[serde(flatten)]
     pub under: Under,
-}
-
-/// A value that was left as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Left {
-    /// The etcd key, with what is no printable ASCII escaped.
-    pub etcd_key: String,
-    /// Its resource.
-    pub resource: String,
-    /// What it is sealed with, so far as it says so itself.
-    #[serde(flatten)]
-    pub under: Under,
-    /// Why it was left.
-    pub why: String,
 }
 
 /// Counts and lists.
@@ -153,13 +135,8 @@ impl Tally {
         if let Some(why) = why
             && self.left.len() < MAX_LISTED
         {
-            let key = key.get(..LONGEST_KEY).unwrap_or(key);
-            self.left.push(Left {
-                etcd_key: key.escape_ascii().to_string(),
-                resource: record.resource.clone(),
-                under: under.clone(),
-                why,
-            });
+            self.left
+                .push(Left::new(key, record.resource.clone(), under.clone(), why));
         }
         let row = Row {
             resource: record.resource,
@@ -308,10 +285,7 @@ mod tests {
             (3_000, 3_000)
         );
         assert!(tally.rows().count() <= MAX_ROWS + 1);
-        assert_eq!(
-            (tally.left.len(), tally.left[0].etcd_key.len()),
-            (MAX_LISTED, 4 * LONGEST_KEY)
-        );
+        assert_eq!((tally.left.len(), tally.left[0].etcd_key.len()), (MAX_LISTED, 4 * 512));
         let record = serde_json::to_vec(&tally).unwrap();
         assert!(
             record.len() < 512 * 1024,

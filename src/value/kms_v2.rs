@@ -13,7 +13,7 @@ use super::encrypted_object::{EncryptedObject, encode_data_header};
 use super::hkdf_gcm::{self, HkdfGcm};
 use super::prefix_chain::{Opened, Transformer};
 use super::provider::Cipher as _;
-use super::{DekKind, Deks, KmsV2Keys, ObjectError, OpenError, SealError, WrappedDek};
+use super::{DekKind, Deks, KmsV2Keys, ObjectError, OpenError, SealError, WrappedDek, prefix};
 use crate::types::{SecretBytes, StorageKey};
 
 /// What a wrapped DEK was found to hold: it opens values and seals none.
@@ -39,6 +39,15 @@ impl fmt::Debug for DekV2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("DekV2(REDACTED)")
     }
+}
+
+/// Which key of its KMS a stored value was sealed under, by what it says itself. `None` if it is not of KMS v2, or is damaged.
+pub fn key_id_of(stored: &[u8]) -> Option<String> {
+    let named = stored.strip_prefix(prefix::KMS_V2.as_bytes())?;
+    // The name of a plugin has no colon.
+    let colon = named.iter().position(|&byte| byte == b':')?;
+    let object = EncryptedObject::parse(named.get(colon + 1..)?).ok()?;
+    Some(object.dek.key_id.into_owned())
 }
 
 /// A seed of this process's own, which its plugin has wrapped.

@@ -155,6 +155,13 @@ impl Etcd {
         self.process.take().expect("etcd runs").kill();
     }
 
+    /// Ends it in good order; the data stay.
+    pub fn stop(&mut self) {
+        let mut process = self.process.take().expect("etcd runs");
+        process.signal("TERM");
+        process.wait();
+    }
+
     /// Ends it as abruptly as it can bear; the data stay.
     ///
     /// A single member of etcd 3.5.0 to 3.5.4 tells clients of writes before they are in its log, so that a crash loses
@@ -162,11 +169,7 @@ impl Etcd {
     pub fn kill_or_stop(&mut self) {
         match self.setup.version {
             Version::V3_4 => self.kill(),
-            Version::V3_5 => {
-                let mut process = self.process.take().expect("etcd runs");
-                process.signal("TERM");
-                process.wait();
-            }
+            Version::V3_5 => self.stop(),
         }
     }
 

@@ -37,6 +37,7 @@ mod passed_on;
 mod range_stream;
 mod reload;
 mod rules;
+mod snapshot;
 mod state_prefix;
 mod storm;
 mod sweep;

@@ -1,0 +1,124 @@
+//! `snapshot inspect`: its flags, its report on standard output, its exit codes.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{ArgAction, Args, Subcommand, ValueEnum};
+
+use super::common::PlaceFlags;
+use super::serve::LogFormat;
+use crate::app::{SnapshotSettings, inspect_snapshot};
+use crate::snapshot::Finding;
+use crate::telemetry::init_logging;
+
+/// Exit codes beside 0, 1 and 2.
+const HISTORY: u8 = 3;
+const MISSING: u8 = 4;
+const UNASKED: u8 = 6;
+
+/// The verbs below `snapshot`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Say what a snapshot of etcd holds, which keys open it, and which are missing, before it is restored
+    #[command(after_long_help = AFTER_HELP)]
+    Inspect(Box<Flags>),
+}
+
+/// What stands below the flags in `--help`.
+const AFTER_HELP: &str = "\
+Every value in the snapshot is opened with the keys of the configurations given, and counted by resource, provider and key: \
+what is stored, and what stood there before and has not been compacted away. No etcd is needed, nothing is written, and no \
+value is shown. KMS plugins are asked, if the configurations list any and the snapshot needs them.
+
+Exit codes: 0 if every value opens; 1 if the snapshot or a configuration could not be read, or is damaged; 2 for wrong usage; 3 \
+if all that is stored opens, but not all of its history; 4 if values do not open: restored with these configurations alone \
+they would be lost; 6 if all others open, but a KMS could not be asked.";
+
+/// Flags of `snapshot inspect`.
+#[derive(Debug, Args)]
+pub(super) struct Flags {
+    /// The snapshot, as `etcdctl snapshot save` writes it, or a copy of a member's `member/snap/db`
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Configurations whose keys may open it, the one to be restored with first; separated by commas
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ENCRYPTION_PROVIDER_CONFIG",
+        value_name = "FILE,…",
+        value_delimiter = ',',
+        required = true,
+        help_heading = "Encryption"
+    )]
+    encryption_provider_config: Vec<PathBuf>,
+    #[command(flatten)]
+    places: PlaceFlags,
+
+    /// Inspect the file whatever its SHA-256 says; as etcdutl's flag of this name
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_SKIP_HASH_CHECK", action = ArgAction::Set, num_args = 0..=1,
+          require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL",
+          help_heading = "Operation")]
+    skip_hash_check: bool,
+    /// How the report is printed, to standard output
+    #[arg(
+        short,
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_OUTPUT",
+        value_enum,
+        default_value = "text",
+        help_heading = "Operation"
+    )]
+    output: Output,
+    /// error, warn, info, debug or trace, or a list of target=level
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "warn",
+        help_heading = "Operation"
+    )]
+    log_level: String,
+    /// How log lines on standard error look
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_LOG_FORMAT",
+        value_enum,
+        default_value = "text",
+        help_heading = "Operation"
+    )]
+    log_format: LogFormat,
+}
+
+/// `--output`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// Carries out `verb`.
+pub(super) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+    let Verb::Inspect(flags) = verb;
+    init_logging(flags.log_format.into(), &flags.log_level).context("--log-level")?;
+    let report = inspect_snapshot(&SnapshotSettings {
+        file: flags.file,
+        skip_hash_check: flags.skip_hash_check,
+        encryption_configs: flags.encryption_provider_config,
+        prefixes: flags.places.etcd_prefix,
+        strict_permissions: flags.places.strict_permissions,
+        state_prefix: flags.places.state_prefix,
+    })?;
+    let text = match flags.output {
+        Output::Text => report.to_string(),
+        Output::Json => serde_json::to_string_pretty(&report)? + "\n",
+    };
+    io::stdout().write_all(text.as_bytes()).context("standard output")?;
+    Ok(match report.finding {
+        Finding::Opens => ExitCode::SUCCESS,
+        Finding::History => ExitCode::from(HISTORY),
+        Finding::Missing => ExitCode::from(MISSING),
+        Finding::Unasked => ExitCode::from(UNASKED),
+    })
+}
