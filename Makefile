@@ -36,7 +36,8 @@ dashboard: tools ## A real Prometheus before a proxy at work answers every query
 	cargo test --locked --test it -- --ignored --exact --nocapture observed::every_panel_has_data
 
 .PHONY: bench
-bench: tools ## What a value costs to seal and to open; a sweep of a real etcd, a quarter of an hour
+bench: tools ## What a value costs; instructions on the hot path; a sweep of a real etcd, a quarter of an hour
+	command -v valgrind >/dev/null || $$([[ $$(id -u) == 0 ]] || echo sudo) apt-get install -y -qq valgrind
 	cargo bench --locked
 
 FUZZ_SECONDS ?= 60
