@@ -55,8 +55,8 @@ pub enum SweepError {
     /// Some process could not read what would be written.
     #[error(
         "not every proxy of this cluster has loaded this very configuration file: {0}. What is written with it they could \
-         not read, or would write again with another key. Give all the same file and wait until they have loaded it, or pass \
-         --force"
+         not read, or would write again with another key. Give all the same file and wait until they have loaded it (the record of one that was killed is gone after \
+         15 s), or pass --force"
     )]
     Dissent(Dissent),
     /// It did not come to its proof.
