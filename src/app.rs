@@ -6,6 +6,7 @@ mod checks;
 mod error;
 mod families;
 mod memory;
+mod offline;
 mod reload;
 mod run;
 mod settings;
