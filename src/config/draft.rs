@@ -18,27 +18,33 @@ impl Draft {
         }
     }
 
+    /// Whether it says something else than `config`.
+    pub fn differs_from(&self, config: &EncryptionConfiguration) -> bool {
+        self.entries != config.entries
+    }
+
     /// Lists `key` last, so that it reads only, in each provider that writes with the key `writer`.
     pub fn append(&mut self, writer: &KeyId, key: &Key) {
         for provider in self.writing_providers() {
-            let writes = provider.key_ids().next().as_ref() == Some(writer);
-            if let Some(keys) = keys_mut(provider, writer.provider).filter(|_| writes) {
+            let is_meant = provider.key_ids().next().as_ref() == Some(writer);
+            if let Some(keys) = keys_mut(provider, writer.provider).filter(|_| is_meant) {
                 keys.push(key.clone());
             }
         }
     }
 
-    /// Puts `key` first in each list of keys that it is in: where the list's provider is the first one, it writes.
-    pub fn promote(&mut self, key: &KeyId) {
-        for keys in self.lists(key.provider) {
+    /// Puts `key` first in each list of keys in which one of `beside` stands too: where the list's provider is the first
+    /// one, it writes.
+    pub fn promote(&mut self, key: &KeyId, beside: &[KeyId]) {
+        for keys in self.lists(key, beside) {
             // Stable: the others keep their order.
             keys.sort_by_key(|other| other.name != key.name);
         }
     }
 
-    /// Puts `key` last in each list of keys that it is in: it reads only, unless it is alone there.
-    pub fn demote(&mut self, key: &KeyId) {
-        for keys in self.lists(key.provider) {
+    /// Puts `key` last there: it reads only.
+    pub fn demote(&mut self, key: &KeyId, beside: &[KeyId]) {
+        for keys in self.lists(key, beside) {
             keys.sort_by_key(|other| other.name == key.name);
         }
     }
@@ -111,9 +117,12 @@ impl Draft {
         self.writing_entries().filter_map(|entry| entry.providers.first_mut())
     }
 
-    fn lists(&mut self, of: KeyType) -> impl Iterator<Item = &mut Vec<Key>> {
+    /// The lists that `key` and one of `beside` are in.
+    fn lists(&mut self, key: &KeyId, beside: &[KeyId]) -> impl Iterator<Item = &mut Vec<Key>> {
+        let of = key.provider;
         let providers = self.entries.iter_mut().flat_map(|entry| &mut entry.providers);
-        providers.filter_map(move |provider| keys_mut(provider, of))
+        let lists = providers.filter_map(move |provider| keys_mut(provider, of));
+        lists.filter(move |keys| is_any_in(std::slice::from_ref(key), of, keys) && is_any_in(beside, of, keys))
     }
 }
 

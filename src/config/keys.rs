@@ -135,10 +135,10 @@ impl EncryptionConfiguration {
         self.lists(key).next().is_some()
     }
 
-    /// Whether `key` stands first in each list of keys that it is in, and is in one.
-    pub fn leads(&self, key: &KeyId) -> bool {
-        let mut lists = self.lists(key).peekable();
-        lists.peek().is_some() && lists.all(|keys| keys.first().is_some_and(|first| first.name == key.name))
+    /// Whether `key` stands first in each list of keys in which one of `others` is too.
+    pub fn leads(&self, key: &KeyId, others: &[KeyId]) -> bool {
+        let mut lists = self.lists(key).filter(|keys| is_any_in(others, key.provider, keys));
+        lists.all(|keys| keys.first().is_some_and(|first| first.name == key.name))
     }
 
     /// Whether `key` is in a list of keys in which one of `others` is too.

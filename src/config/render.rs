@@ -13,17 +13,18 @@ use super::model::{Entry, Key, Kms, KmsApiVersion, Provider};
 use super::scalar::{Meaning, resolve};
 
 impl Draft {
-    /// The document. It lies in one allocation, which is wiped when dropped.
-    pub fn render(&self) -> Zeroizing<String> {
+    /// The document, with a line of `comment` on top. It lies in one allocation, which is wiped when dropped.
+    pub fn render(&self, comment: &str) -> Zeroizing<String> {
         let mut length = Length(0);
         // Neither of the two can fail.
-        let _ = self.write(&mut length);
+        let _ = self.write(comment, &mut length);
         let mut text = Zeroizing::new(String::with_capacity(length.0));
-        let _ = self.write(&mut *text);
+        let _ = self.write(comment, &mut *text);
         text
     }
 
-    fn write(&self, to: &mut impl Write) -> fmt::Result {
+    fn write(&self, comment: &str, to: &mut impl Write) -> fmt::Result {
+        writeln!(to, "# {}", comment.escape_default())?;
         to.write_str("apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n")?;
         self.entries.iter().try_for_each(|entry| write_entry(entry, to))
     }

@@ -211,7 +211,7 @@ impl Target {
             Ok(file) => file,
             Err(source) => return attempt("made", Err(source)),
         };
-        let mut fill = || {
+        let mut complete = || {
             attempt("written", file.write_all(contents))?;
             let own = self.attempt("looked at", file.metadata())?;
             if (own.uid(), own.gid()) != (about.uid(), about.gid()) {
@@ -225,7 +225,7 @@ impl Target {
             attempt("written to disk", file.sync_all())
         };
         // Half of a configuration must not lie about under a name that promises all of it.
-        fill().inspect_err(|_| drop(fs::remove_file(path)))
+        complete().inspect_err(|_| drop(fs::remove_file(path)))
     }
 }
 

@@ -149,7 +149,7 @@ impl Member {
 }
 
 /// The beginning of a fingerprint.
-fn short(fingerprint: &str) -> &str {
+pub fn short(fingerprint: &str) -> &str {
     fingerprint.get(..SHORT).unwrap_or(fingerprint)
 }
 

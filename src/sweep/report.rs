@@ -183,7 +183,7 @@ impl Report {
             schema: SCHEMA,
             finding: finding(&record.after),
             is_dry_run: false,
-            is_partial: !(scope.resources.is_empty() && scope.prefixes.is_empty()),
+            is_partial: !scope.is_everything(),
             configuration: scope.keyring.fingerprint().to_string(),
             started: record.started.clone(),
             finished: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),

@@ -11,7 +11,7 @@ use super::{HEAD, SECRET_32, accepted};
 use crate::types::{GroupResource, KeyName, SecretBytes};
 
 fn rendered(draft: &Draft) -> EncryptionConfiguration {
-    let text = draft.render();
+    let text = draft.render("a\nb: é");
     assert!(text.is_ascii());
     assert_eq!(text.capacity(), text.len(), "one allocation, of the right size");
     match parse(text.as_bytes(), Options { reload: true }) {
@@ -84,17 +84,22 @@ fn a_key_goes_through_its_whole_life() {
     draft.append(&old, &key("new:1", 7));
     let prepared = rendered(&draft);
     assert_eq!(names(&prepared), [&["old", "older", "new:1"][..], &["old"], &["old"]]);
-    assert!(prepared.has_key(&new) && !prepared.leads(&new) && prepared.is_beside(&old, std::slice::from_ref(&new)));
+    assert!(prepared.has_key(&new) && !prepared.leads(&new, std::slice::from_ref(&old)));
+    assert!(prepared.is_beside(&old, std::slice::from_ref(&new)));
 
-    draft.promote(&new);
+    draft.promote(&new, std::slice::from_ref(&old));
     let rotated = rendered(&draft);
     assert_eq!(names(&rotated), [&["new:1", "old", "older"][..], &["old"], &["old"]]);
-    assert!(rotated.leads(&new) && rotated.writers().contains(&Writer::Key(new.clone())));
+    assert!(rotated.leads(&new, std::slice::from_ref(&old)) && rotated.writers().contains(&Writer::Key(new.clone())));
 
     let mut back = draft.clone();
-    back.promote(&old);
-    back.demote(&new);
-    assert_eq!(rendered(&back).entries, prepared.entries);
+    back.promote(&old, std::slice::from_ref(&new));
+    back.demote(&new, std::slice::from_ref(&old));
+    assert_eq!(
+        rendered(&back).entries,
+        prepared.entries,
+        "a list without the new key is another matter"
+    );
 
     draft.remove(&[old.clone(), new.clone()], std::slice::from_ref(&new));
     let dropped = rendered(&draft);
@@ -140,7 +145,8 @@ fn what_is_written_is_yaml_that_people_can_read() {
         &id(KeyType::AesCbc, "a\u{7}\"\u{1f600}"),
         &key("aescbckey-2026-01-31T12:00:00Z", 0),
     );
-    insta::assert_snapshot!(draft.render().as_str(), @r#"
+    insta::assert_snapshot!(draft.render("Made by a test.").as_str(), @r#"
+    # Made by a test.
     apiVersion: apiserver.config.k8s.io/v1
     kind: EncryptionConfiguration
     resources:
@@ -241,8 +247,8 @@ proptest! {
                 0 => for writer in before.writing_keys() {
                     draft.append(&writer, &key("new", 9));
                 },
-                1 => ids.iter().take(2).for_each(|id| draft.promote(id)),
-                2 => ids.iter().take(2).for_each(|id| draft.demote(id)),
+                1 => ids.iter().take(2).for_each(|id| draft.promote(id, &ids)),
+                2 => ids.iter().take(2).for_each(|id| draft.demote(id, &ids)),
                 3 => draft.add_identity(),
                 4 => draft.identity_first(),
                 5 => draft.identity_last(),
