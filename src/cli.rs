@@ -3,6 +3,7 @@
 mod common;
 mod config;
 mod members;
+mod secrets_encrypt;
 mod serve;
 mod snapshot;
 mod sweep;
@@ -38,6 +39,9 @@ enum Verb {
     /// Rewrite what etcd holds so that every value is encrypted as its rule says, and prove it
     #[command(after_long_help = sweep::AFTER_HELP)]
     Sweep(Box<sweep::Flags>),
+    /// Rotate keys, switch encryption on or off, and tell how that stands: the words of k3s and RKE2
+    #[command(subcommand, after_help = secrets_encrypt::AFTER_HELP)]
+    SecretsEncrypt(secrets_encrypt::Verb),
     /// Look into a snapshot of etcd
     #[command(subcommand)]
     Snapshot(snapshot::Verb),
@@ -67,6 +71,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Sweep(flags) => sweep::run(*flags),
+        Verb::SecretsEncrypt(verb) => secrets_encrypt::run(verb),
         Verb::Snapshot(verb) => snapshot::run(verb),
         Verb::Config(verb) => config::run(verb),
     }

@@ -1,21 +1,28 @@
-//! An EncryptionConfiguration's text, strictly read and validated. Does no IO, and never shows a byte of a key.
+//! An EncryptionConfiguration's text, strictly read and validated, changed and written again. Does no IO, and never shows a
+//! byte of a key but in a document that is asked for.
 //!
 //! Text becomes a tree of located nodes (`tree`), the tree becomes the fields as they were written (`decode`), and those
 //! become the configuration (`validate`, `masking`). Each step collects its problems, and the first that has any ends it.
+//! A `draft` is a configuration that a rotation changes, and `render` makes a document of it.
 
 mod decode;
+mod draft;
 mod error;
 mod go;
+mod keys;
 mod masking;
 mod model;
 mod path;
+mod render;
 mod scalar;
 mod schema;
 mod text;
 mod tree;
 mod validate;
 
+pub use draft::Draft;
 pub use error::{Error, Location, Problem};
+pub use keys::{KeyId, KeyType, Writer};
 pub use model::{EncryptionConfiguration, Entry, Key, Kms, KmsApiVersion, Provider, ResourceSelector};
 
 use crate::types::Fingerprint;

@@ -1,5 +1,5 @@
 //! Files that an operator may replace while the proxy runs: read within a bound, checked for who else can read them, and
-//! followed, so that whoever uses one looks at it again when it changes.
+//! followed, so that whoever uses one looks at it again when it changes; replaced as a whole.
 //!
 //! Never decides what a change means, and never keeps what a file holds.
 
@@ -9,11 +9,13 @@ mod inotify;
 mod permissions;
 mod places;
 mod read;
+mod replace;
 mod status;
 mod watcher;
 
 pub use follow::{Subject, follow};
 pub use permissions::{Exposure, Permissions};
 pub use read::{Contents, Error, check_kind, fingerprint, read, read_stream};
+pub use replace::{ReplaceError, check_replaceable, replace};
 pub use status::{Failure, State, Status};
 pub use watcher::{Change, POLL, Watcher};

@@ -19,6 +19,7 @@ pub mod pb;
 pub mod proxy;
 pub mod review;
 pub mod rewrite;
+pub mod rotation;
 pub mod snapshot;
 pub mod sweep;
 pub mod telemetry;

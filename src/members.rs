@@ -10,4 +10,4 @@ mod roster;
 
 pub use presence::{MemberId, Presence};
 pub use record::{Key, Loaded, Member, RuleKeys};
-pub use roster::{Dissent, Roster};
+pub use roster::{Dissent, Roster, short};

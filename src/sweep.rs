@@ -15,6 +15,7 @@ mod apply;
 mod checkpoint;
 mod decide;
 mod error;
+mod latest;
 mod ledger;
 mod owner;
 mod pace;
@@ -36,6 +37,7 @@ mod worker;
 
 pub use decide::Verdict;
 pub use error::Error;
+pub use latest::{Latest, Work};
 pub use owner::Holder;
 pub use pace::Limits;
 pub use quota::quota_warning;

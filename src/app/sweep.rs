@@ -1,31 +1,23 @@
 //! Runs one sweep, straight on etcd, with no proxy and no kube-apiserver.
 
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use thiserror::Error;
-use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{oneshot, watch};
-use tokio::time::sleep;
 
-use super::build::{Dialers, check_prefixes, client_tls, dialers, load_keyring};
-use super::run::{Signals, examine};
-use super::{Common, Error, forbid_dumps};
+use super::build::{Dialers, load_keyring};
+use super::offline::{self, Hands};
+use super::run::examine;
+use super::{Common, Error};
 use crate::config::ResourceSelector;
 use crate::etcd::{self, CallError, Client, Pool, Reachability};
 use crate::files::Permissions;
 use crate::keyring::Keyring;
-use crate::kms::{self, Plugins};
 use crate::members::{Dissent, Loaded, Roster};
 use crate::sweep::{self, Finding, Observer, Report, Scope, quota_warning};
 use crate::transport::Flusher;
 
 /// Flow-control window of each call, bytes: a page is read as fast as it comes.
 const WINDOW: u32 = 2 * 1024 * 1024;
-
-/// How long what is under way may take to end once the sweep is to stop.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Settings of `sweep`.
 #[derive(Clone, Debug)]
@@ -78,73 +70,31 @@ pub enum SweepError {
 ///
 /// The first SIGTERM or SIGINT lets what is under way end, for ten seconds, and keeps the checkpoint; a second one ends at once.
 pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<Report, SweepError> {
-    forbid_dumps()?;
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Start)?;
-    let plugins = Plugins::new(runtime.handle().clone(), kms::Config::default());
-    let common = &settings.common;
-    check_prefixes(&common.prefixes, &common.state_prefix)?;
-    let permissions = Permissions::new(common.strict_permissions);
-    let keyring = Arc::new(load_keyring(common, &permissions, &plugins, false)?);
-    let client_tls = client_tls(common, &permissions)?;
-    let (members, _) = dialers(common, client_tls.as_ref())?;
-    runtime.block_on(async {
-        let mut signals = Signals::new()?;
+    let (settings, told) = (settings.clone(), Arc::clone(observer));
+    let common = settings.common.clone();
+    let stopped = || SweepError::Sweep(sweep::Error::Stopped);
+    offline::run(&common, &|text| observer.notice(text), stopped, async move |hands| {
+        let permissions = Permissions::new(settings.common.strict_permissions);
+        let keyring = Arc::new(load_keyring(&settings.common, &permissions, &hands.plugins, false)?);
         examine(keyring.plugins()).await;
-        let (stop, stopped) = watch::channel(false);
-        let (report_tx, mut report) = oneshot::channel();
         let job = Job {
-            settings: settings.clone(),
-            keyring: Arc::clone(&keyring),
-            members,
-            observer: Arc::clone(observer),
-            stopped,
+            settings,
+            keyring,
+            observer: told,
         };
-        // A thread of its own: connections live on one, and KMS plugins are asked on the other.
-        let thread = std::thread::Builder::new().name("sweep".to_owned()).spawn(move || {
-            let _ = report_tx.send(job.run());
-        });
-        thread.map_err(Error::Start)?;
-        let lost = || Error::Start(io::Error::other("the sweep's thread ended"));
-        tokio::select! {
-            report = &mut report => return report.map_err(|_| lost())?,
-            signal = signals.next() => {
-                observer.notice(&format!("{signal}: stopping, what is under way ends first; a second signal stops at once"));
-                stop.send_replace(true);
-            }
-        }
-        tokio::select! {
-            report = &mut report => report.map_err(|_| lost())?,
-            _ = signals.next() => Err(SweepError::Sweep(sweep::Error::Stopped)),
-            // Whatever etcd has not answered by then is looked at again by the next one, as if this one had been killed.
-            () = sleep(GRACE) => Err(SweepError::Sweep(sweep::Error::Stopped)),
-        }
+        job.sweep(hands).await
     })
 }
 
 struct Job {
     settings: SweepSettings,
     keyring: Arc<Keyring>,
-    members: Dialers,
     observer: Arc<dyn Observer>,
-    stopped: watch::Receiver<bool>,
 }
 
 impl Job {
-    fn run(self) -> Result<Report, SweepError> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())
-            .map_err(Error::Start)?;
-        runtime.block_on(self.sweep())
-    }
-
-    async fn sweep(self) -> Result<Report, SweepError> {
-        let flusher = Flusher::default();
-        tokio::task::spawn_local(flusher.clone().run());
-        let client = client(Arc::clone(&self.members), &flusher);
+    async fn sweep(self, hands: Hands) -> Result<Report, SweepError> {
+        let client = hands.client;
         let scope = Scope {
             keyring: Arc::clone(&self.keyring),
             state: self.settings.common.state_prefix.clone(),
@@ -157,7 +107,7 @@ impl Job {
             warn_of_quota(&client, &scope, &*self.observer).await;
         }
         let options = &self.settings.options;
-        let mut report = sweep::sweep(&client, &scope, options, Arc::clone(&self.observer), self.stopped).await?;
+        let mut report = sweep::sweep(&client, &scope, options, Arc::clone(&self.observer), hands.stopped).await?;
         if report.finding != Finding::Clean || report.is_dry_run {
             if self.settings.compact || self.settings.defragment {
                 self.observer
@@ -181,12 +131,12 @@ impl Job {
             }
         }
         if self.settings.defragment {
-            for member in self.members.iter() {
+            for member in hands.members.iter() {
                 self.observer.notice(&format!(
                     "defragmenting {}, which serves nothing meanwhile",
                     member.endpoint()
                 ));
-                let one = client_of_one(member, &flusher);
+                let one = client_of_one(member, &hands.flusher);
                 one.defragment()
                     .await
                     .map_err(|error| afterwards("defragmented", &report, error))?;

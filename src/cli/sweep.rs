@@ -1,6 +1,6 @@
 //! `sweep`: its flags, its progress on standard error, its report on standard output, its exit codes.
 
-mod progress;
+pub(super) mod progress;
 
 use std::io::{self, Write as _};
 use std::num::NonZeroUsize;

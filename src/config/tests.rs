@@ -3,6 +3,7 @@
 mod bounds;
 mod decoding;
 mod documents;
+mod edits;
 mod leaks;
 mod resources;
 mod rules;

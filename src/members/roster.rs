@@ -22,6 +22,8 @@ const SHORT: usize = "sha256:".len() + 12;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roster {
     entries: Vec<(String, Result<Member, String>)>,
+    /// The revision at which a record was last written; 0 where there is none.
+    changed: i64,
 }
 
 /// Who has not loaded what everybody should have.
@@ -42,6 +44,7 @@ impl Roster {
         let end = prefix_end(&folder);
         let mut start = folder.clone();
         let mut entries = Vec::new();
+        let mut changed = 0;
         loop {
             let ask = PageAsk {
                 start: &start,
@@ -54,12 +57,13 @@ impl Roster {
             for kv in &page.kvs {
                 let id = kv.key.strip_prefix(folder.as_slice()).unwrap_or_default();
                 entries.push((id.escape_ascii().to_string(), Member::decode(&kv.value)));
+                changed = changed.max(kv.mod_revision);
             }
             match page.kvs.last() {
                 Some(last) if page.more && entries.len() < MAX_MEMBERS => {
                     start = [&last.key[..], &[0]].concat();
                 }
-                _ => return Ok(Self { entries }),
+                _ => return Ok(Self { entries, changed }),
             }
         }
     }
@@ -77,6 +81,18 @@ impl Roster {
     /// Whether nobody is there.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// The revision at which one of the records was last written: since then everybody who is here has been as they say.
+    /// 0 where nobody is.
+    pub fn changed(&self) -> i64 {
+        self.changed
+    }
+
+    /// Every member, in the order of their IDs, or why its record cannot be read.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, Result<&Member, &str>)> {
+        let entries = self.entries.iter();
+        entries.map(|(id, member)| (id.as_str(), member.as_ref().map_err(String::as_str)))
     }
 
     /// How many have loaded `loaded`.
@@ -133,7 +149,7 @@ impl Member {
 }
 
 /// The beginning of a fingerprint.
-fn short(fingerprint: &str) -> &str {
+pub fn short(fingerprint: &str) -> &str {
     fingerprint.get(..SHORT).unwrap_or(fingerprint)
 }
 
@@ -148,6 +164,18 @@ impl fmt::Display for Dissent {
 }
 
 #[cfg(test)]
+impl Roster {
+    /// Of these members, whose records were last written at `changed`.
+    pub(crate) fn of(members: impl IntoIterator<Item = Member>, changed: i64) -> Self {
+        let entries = members.into_iter().enumerate();
+        Self {
+            entries: entries.map(|(id, member)| (id.to_string(), Ok(member))).collect(),
+            changed,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::members::record::tests::member;
@@ -156,6 +184,7 @@ mod tests {
         let entries = members.into_iter().enumerate();
         Roster {
             entries: entries.map(|(id, member)| (id.to_string(), member)).collect(),
+            changed: 0,
         }
     }
 

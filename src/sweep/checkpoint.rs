@@ -175,7 +175,7 @@ impl<'a, S: Store> Keeper<'a, S> {
     }
 }
 
-fn parse(record: &[u8]) -> Result<Checkpoint, String> {
+pub(super) fn parse(record: &[u8]) -> Result<Checkpoint, String> {
     #[derive(Deserialize)]
     struct Version {
         schema: u32,

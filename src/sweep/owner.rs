@@ -305,7 +305,7 @@ impl Owner {
 }
 
 impl Holder {
-    fn unknown() -> Self {
+    pub(super) fn unknown() -> Self {
         Self {
             host: "an unknown host".to_owned(),
             pid: 0,

@@ -21,6 +21,9 @@ pub struct Report {
     pub finding: Finding,
     /// Whether values were to be rewritten, or only looked at.
     pub is_dry_run: bool,
+    /// Whether only some resources or keys were looked at. Such a report proves nothing of the others.
+    #[serde(skip)]
+    pub is_partial: bool,
     /// SHA-256 of the configuration.
     pub configuration: String,
     /// When the sweep was first started, RFC 3339.
@@ -180,6 +183,7 @@ impl Report {
             schema: SCHEMA,
             finding: finding(&record.after),
             is_dry_run: false,
+            is_partial: !scope.is_everything(),
             configuration: scope.keyring.fingerprint().to_string(),
             started: record.started.clone(),
             finished: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),

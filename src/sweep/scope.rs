@@ -88,6 +88,12 @@ impl Scope {
         ranges
     }
 
+    /// Whether every value under a rule is looked at.
+    pub(super) fn is_everything(&self) -> bool {
+        let is_wanted = |rule: &Rule| self.is_wanted(rule.chain());
+        self.resources.is_empty() && self.prefixes.is_empty() && self.keyring.rules().iter().all(is_wanted)
+    }
+
     /// Tells one piece of work from another, so that none is taken up where another was left: the configuration, the key
     /// IDs that KMS plugins write under, where Kubernetes' keys lie, and what was asked for.
     pub(super) fn fingerprint(&self) -> String {

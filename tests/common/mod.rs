@@ -16,6 +16,7 @@ pub mod pki;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod rotation;
 pub mod snapshot;
 pub mod sweep;
 pub mod tools;

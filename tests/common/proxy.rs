@@ -24,6 +24,8 @@ pub struct Setup {
     flags: Vec<String>,
     under: Vec<String>,
     name: Option<String>,
+    /// The configuration's file, if it is not this proxy's own.
+    shared: Option<PathBuf>,
     folder: TempDir,
 }
 
@@ -38,7 +40,16 @@ impl Setup {
             flags: Vec::new(),
             under: Vec::new(),
             name: None,
+            shared: None,
             folder: TempDir::with_prefix("proxy-").expect("a temporary folder"),
+        }
+    }
+
+    /// A proxy before `upstream` whose configuration is the file at `path`, as it is.
+    pub fn sharing(upstream: impl Into<String>, path: &Path) -> Self {
+        Self {
+            shared: Some(path.to_owned()),
+            ..Self::new(upstream, "")
         }
     }
 
@@ -99,10 +110,14 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let config = self.folder.path().join("encryption.yaml");
-        fs::write(&config, &self.config).expect("the configuration file");
-        // Others than its owner have no business with keys, and the proxy would say so.
-        fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).expect("its permissions");
+        let own = || {
+            let config = self.folder.path().join("encryption.yaml");
+            fs::write(&config, &self.config).expect("the configuration file");
+            // Others than its owner have no business with keys, and the proxy would say so.
+            fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).expect("its permissions");
+            config
+        };
+        let config = self.shared.clone().unwrap_or_else(own);
         let mut words = self.under.iter().map(String::as_str).chain([BINARY, "serve"]);
         let mut command = Command::new(words.next().expect("the binary at least"));
         command

@@ -36,6 +36,7 @@ mod outages;
 mod passed_on;
 mod range_stream;
 mod reload;
+mod rotation;
 mod rules;
 mod snapshot;
 mod state_prefix;

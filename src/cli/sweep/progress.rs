@@ -17,7 +17,7 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 const TEMPLATE: &str = "{msg} {wide_bar} {human_pos}/{human_len} {per_sec:.0} {eta}";
 
 /// Shows how it goes.
-pub(super) struct Display {
+pub(in crate::cli) struct Display {
     bar: Option<ProgressBar>,
     state: Mutex<State>,
 }
@@ -30,7 +30,7 @@ struct State {
 }
 
 /// For this process's standard error.
-pub(super) fn display() -> Arc<Display> {
+pub(in crate::cli) fn display() -> Arc<Display> {
     let now = Instant::now();
     Arc::new(Display {
         bar: io::stderr().is_terminal().then(bar),
@@ -52,7 +52,7 @@ fn bar() -> ProgressBar {
 
 impl Display {
     /// Takes the bar off the screen.
-    pub(super) fn finish(&self) {
+    pub(in crate::cli) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

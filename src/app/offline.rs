@@ -1,0 +1,92 @@
+//! The frame of a verb that works straight on etcd: connections on a thread of their own, KMS plugins and signals on the
+//! calling one.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{oneshot, watch};
+use tokio::time::sleep;
+
+use super::build::{Dialers, check_prefixes, client_tls, dialers};
+use super::run::Signals;
+use super::sweep::client;
+use super::{Common, Error, forbid_dumps};
+use crate::etcd::Client;
+use crate::files::Permissions;
+use crate::kms::{self, Plugins};
+use crate::transport::Flusher;
+
+/// What such a verb works with.
+pub(super) struct Hands {
+    pub(super) plugins: Arc<Plugins>,
+    pub(super) members: Dialers,
+    pub(super) client: Client,
+    pub(super) flusher: Flusher,
+    /// Set when what is under way is to end.
+    pub(super) stopped: watch::Receiver<bool>,
+}
+
+/// How long what is under way may take to end after the first signal.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Runs `work`, and blocks the calling thread meanwhile. The first SIGTERM or SIGINT has it end what is under way, for ten
+/// seconds; then, or by a second one, it ends at once, with what `stopped` makes.
+pub(super) fn run<T, E, F>(common: &Common, notice: &dyn Fn(&str), stopped: impl FnOnce() -> E, work: F) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<Error> + Send + 'static,
+    F: AsyncFnOnce(Hands) -> Result<T, E> + Send + 'static,
+{
+    forbid_dumps()?;
+    let started = |error: io::Error| E::from(Error::Start(error));
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(started)?;
+    let plugins = Arc::new(Plugins::new(runtime.handle().clone(), kms::Config::default()));
+    check_prefixes(&common.prefixes, &common.state_prefix)?;
+    let client_tls = client_tls(common, &Permissions::new(common.strict_permissions))?;
+    let (members, _) = dialers(common, client_tls.as_ref())?;
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let (stop, stops) = watch::channel(false);
+        let (outcome_tx, mut outcome) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("offline".to_owned());
+        let body = move || {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default())
+                .map_err(started)?;
+            runtime.block_on(async {
+                let flusher = Flusher::default();
+                tokio::task::spawn_local(flusher.clone().run());
+                let client = client(Arc::clone(&members), &flusher);
+                work(Hands {
+                    plugins,
+                    members,
+                    client,
+                    flusher,
+                    stopped: stops,
+                })
+                .await
+            })
+        };
+        let thread = thread.spawn(move || {
+            let _ = outcome_tx.send(body());
+        });
+        thread.map_err(started)?;
+        let lost = || E::from(Error::Start(io::Error::other("the working thread ended")));
+        tokio::select! {
+            outcome = &mut outcome => return outcome.map_err(|_| lost())?,
+            signal = signals.next() => {
+                notice(&format!("{signal}: stopping, what is under way ends first; a second signal stops at once"));
+                stop.send_replace(true);
+            }
+        }
+        tokio::select! {
+            outcome = &mut outcome => outcome.map_err(|_| lost())?,
+            _ = signals.next() => Err(stopped()),
+            // Whatever etcd has not answered by then is looked at again by the next one, as if this one had been killed.
+            () = sleep(GRACE) => Err(stopped()),
+        }
+    })
+}

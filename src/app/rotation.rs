@@ -1,0 +1,202 @@
+//! Runs `secrets-encrypt`: the configuration's file, etcd, and sweeps with keyrings that are compiled from the file as it
+//! is at that moment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::offline::{self, Hands};
+use super::run::examine;
+use super::{Common, Error};
+use crate::config::EncryptionConfiguration;
+use crate::etcd::{CallError, Client};
+use crate::files::Permissions;
+use crate::keyring::Keyring;
+use crate::keyspace::KeySpace;
+use crate::kms::Plugins;
+use crate::rotation::{self, Ask, Audience, ConfigFile, Driver, Outcome, Site, Status, outline};
+use crate::sweep::{self, Latest, Observer, Report, Scope};
+use crate::types::StatePrefix;
+
+/// Settings of `secrets-encrypt`.
+#[derive(Clone, Debug)]
+pub struct RotationSettings {
+    /// The cluster, and the file.
+    pub common: Common,
+    /// How long, and by what.
+    pub limits: rotation::Limits,
+    /// How fast a sweep is.
+    pub pace: sweep::Limits,
+    /// How long etcd may be in trouble before a sweep gives up.
+    pub max_wait: Duration,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub enum RotationWork {
+    /// To tell how things stand; with the values in etcd counted, if `count`.
+    Status {
+        /// Whether to count.
+        count: bool,
+    },
+    /// To carry out a command.
+    Run(Ask),
+    /// To tell what that would do.
+    Plan(Ask),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum RotationReport {
+    /// How things stand.
+    Status(Box<Status>),
+    /// A command is done.
+    Done(Box<Outcome>),
+    /// What it would do.
+    Plan(Vec<String>),
+}
+
+/// Why it was not done.
+#[derive(Debug, Error)]
+pub enum RotationError {
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] Error),
+    /// It was refused, or ended before its end.
+    #[error(transparent)]
+    Rotation(#[from] rotation::Error),
+}
+
+/// Does `work`, and blocks the calling thread meanwhile. The first SIGTERM or SIGINT lets what is under way end.
+pub fn rotation<A>(
+    settings: &RotationSettings,
+    work: RotationWork,
+    audience: &Arc<A>,
+) -> Result<RotationReport, RotationError>
+where
+    A: Audience + Observer + 'static,
+{
+    let (settings, told) = (settings.clone(), Arc::clone(audience));
+    let common = settings.common.clone();
+    let notice = |text: &str| Audience::notice(&**audience, text);
+    let stopped = || RotationError::Rotation(rotation::Error::Stopped);
+    offline::run(&common, &notice, stopped, async move |hands| {
+        let permissions = Permissions::new(settings.common.strict_permissions);
+        let source = ConfigFile::new(settings.common.encryption_config.clone(), permissions);
+        let stop = hands.stopped.clone();
+        let limits = settings.limits.clone();
+        let site = Etcd::new(settings, hands, told.clone())?;
+        let driver = Driver {
+            site: &site,
+            source: &source,
+            audience: &*told,
+            limits,
+            stop,
+        };
+        Ok(match work {
+            RotationWork::Run(ask) => RotationReport::Done(Box::new(driver.run(&ask).await?)),
+            RotationWork::Plan(ask) => {
+                let (facts, _) = driver.facts().await?;
+                let counted = site.look(&facts.config).await?;
+                let plan = outline(&ask, &facts, Some(counted.counts.scanned));
+                RotationReport::Plan(plan.map_err(rotation::Error::Refused)?)
+            }
+            RotationWork::Status { count } => {
+                let (facts, _) = driver.facts().await?;
+                let latest = Latest::read(&site.client, &site.state).await;
+                let latest = latest.map_err(rotation::Error::Call)?;
+                let counted = if count {
+                    Some(site.look(&facts.config).await?)
+                } else {
+                    None
+                };
+                RotationReport::Status(Box::new(Status::of(&facts, &latest, counted.as_ref())))
+            }
+        })
+    })
+}
+
+/// etcd itself.
+struct Etcd {
+    client: Client,
+    state: StatePrefix,
+    keyspace: KeySpace,
+    plugins: Arc<Plugins>,
+    options: sweep::Options,
+    observer: Arc<dyn Observer>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Etcd {
+    fn new(settings: RotationSettings, hands: Hands, observer: Arc<dyn Observer>) -> Result<Self, Error> {
+        Ok(Self {
+            client: hands.client,
+            state: settings.common.state_prefix,
+            keyspace: KeySpace::new(settings.common.prefixes)?,
+            plugins: hands.plugins,
+            options: sweep::Options {
+                limits: settings.pace,
+                max_wait: settings.max_wait,
+                restart: false,
+                dry_run: false,
+            },
+            observer,
+            stopped: hands.stopped,
+        })
+    }
+
+    /// Counts what there is, and writes nothing.
+    async fn look(&self, config: &EncryptionConfiguration) -> Result<Report, rotation::Error> {
+        let options = sweep::Options {
+            dry_run: true,
+            ..self.options
+        };
+        self.sweep_with(config, &options).await
+    }
+
+    async fn sweep_with(
+        &self,
+        config: &EncryptionConfiguration,
+        options: &sweep::Options,
+    ) -> Result<Report, rotation::Error> {
+        let keyring =
+            Keyring::compile(config, self.keyspace.clone(), &self.plugins).map_err(rotation::Error::Keyring)?;
+        examine(keyring.plugins()).await;
+        let scope = Scope {
+            keyring: Arc::new(keyring),
+            state: self.state.clone(),
+            resources: Vec::new(),
+            prefixes: Vec::new(),
+            // Whoever asks for it after `disable` wants just that.
+            lays_bare: true,
+        };
+        let (observer, stopped) = (Arc::clone(&self.observer), self.stopped.clone());
+        Ok(sweep::sweep(&self.client, &scope, options, observer, stopped).await?)
+    }
+}
+
+impl Site for Etcd {
+    type Store = Client;
+
+    fn store(&self) -> &Client {
+        &self.client
+    }
+
+    fn state(&self) -> &StatePrefix {
+        &self.state
+    }
+
+    fn prefixes(&self) -> Vec<String> {
+        self.keyspace.prefixes().iter().map(ToString::to_string).collect()
+    }
+
+    async fn sweep(&self, config: &EncryptionConfiguration) -> Result<Report, rotation::Error> {
+        self.sweep_with(config, &self.options).await
+    }
+
+    async fn compact(&self, revision: i64) -> Result<(), CallError> {
+        self.client.compact(revision, true).await
+    }
+}

@@ -1,0 +1,355 @@
+//! `secrets-encrypt`: flags, what is printed, exit codes. The words are those of k3s and RKE2, so that what was written for
+//! them works.
+
+mod output;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use clap::{ArgAction, Args, Subcommand, ValueEnum};
+
+use super::common::{CommonFlags, positive};
+use super::serve::LogFormat;
+use crate::app::{RotationError, RotationReport, RotationSettings, RotationWork, rotation};
+use crate::rotation::{Ask, Command, Error, Kind, Limits};
+use crate::sweep;
+use crate::telemetry::init_logging;
+use output::Voice;
+
+/// Exit codes beside 0, 1 and 2.
+const STAGE: u8 = 3;
+const MEMBERS: u8 = 4;
+const OVERTAKEN: u8 = 5;
+const UNFINISHED: u8 = 6;
+const NOT_PROVED: u8 = 7;
+const CONFIGURATION: u8 = 8;
+
+/// How long etcd may be in trouble while values are counted.
+const STATUS_WAIT: Duration = Duration::from_secs(30);
+
+/// What stands below the verbs in `--help`.
+pub(super) const AFTER_HELP: &str = "\
+The configuration's file is edited in place, as a whole, and what it was is kept beside it; who distributes that file to \
+the members does so as ever. How far a rotation has come stands in etcd, under --state-prefix, so that any of these \
+commands can be interrupted, or killed, and goes on when it is run again.
+
+Exit codes: 0 if it is done; 1 if it could not start, or failed; 2 for wrong usage; 3 if the stage is another one's; 4 if not \
+all members have loaded the same configuration; 5 if another command has taken over; 6 if it ended before its end and goes on \
+when run again; 7 if values stand in the way of a key's removal; 8 if the configuration cannot be rotated like this.";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Tell how far a rotation is, who has loaded which configuration, and what is stored under which key
+    Status(Box<StatusFlags>),
+    /// Encrypt values again when they are written: move identity last
+    Enable(Box<RunFlags>),
+    /// Store values in the clear when they are written: move identity first
+    Disable(Box<RunFlags>),
+    /// Add a new key that only reads
+    Prepare(Box<ForceFlags>),
+    /// Have the new key write
+    Rotate(Box<ForceFlags>),
+    /// Store everything under the key that writes, prove it, and remove the old key
+    Reencrypt(Box<ReencryptFlags>),
+    /// Prepare, rotate and reencrypt in one
+    RotateKeys(Box<RotateKeysFlags>),
+    /// Take a rotation back, as long as no key has been removed
+    Abort(Box<AbortFlags>),
+}
+
+/// Flags of every verb.
+#[derive(Debug, Args)]
+pub(super) struct SharedFlags {
+    #[command(flatten)]
+    common: CommonFlags,
+    /// error, warn, info, debug or trace, or a list of target=level
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "warn",
+        help_heading = "Operation"
+    )]
+    log_level: String,
+    /// How log lines on standard error look
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_LOG_FORMAT",
+        value_enum,
+        default_value = "text",
+        help_heading = "Operation"
+    )]
+    log_format: LogFormat,
+}
+
+/// Flags of `status`.
+#[derive(Debug, Args)]
+pub(super) struct StatusFlags {
+    #[command(flatten)]
+    shared: SharedFlags,
+    /// How it is printed, to standard output
+    #[arg(short, long, value_enum, default_value = "text", help_heading = "Status")]
+    output: Output,
+    /// Read every value and count what is under which key, rather than tell what the last sweep found
+    #[arg(long, help_heading = "Status")]
+    count: bool,
+}
+
+/// `--output`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// Flags of every verb that changes something.
+#[derive(Debug, Args)]
+pub(super) struct RunFlags {
+    #[command(flatten)]
+    shared: SharedFlags,
+    /// Tell what would be done, and do nothing
+    #[arg(long, help_heading = "Rotation")]
+    dry_run: bool,
+    /// Wait for what others do: until every member has loaded the configuration, or etcd's history is compacted away.
+    /// Otherwise what can be done at once is done
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true,
+          default_missing_value = "true", value_name = "BOOL", help_heading = "Rotation")]
+    wait: bool,
+    /// How long one such wait may last
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = humantime::parse_duration,
+          help_heading = "Rotation")]
+    timeout: Duration,
+}
+
+/// Flags of verbs that can be forced.
+#[derive(Debug, Args)]
+pub(super) struct ForceFlags {
+    #[command(flatten)]
+    run: RunFlags,
+    /// Do it whatever the stage is, and though not all members have loaded the same. What would be written has to be readable
+    /// for every member all the same, and no key is removed without proof
+    #[arg(short, long, help_heading = "Rotation")]
+    force: bool,
+}
+
+/// Flags of verbs that re-encrypt.
+#[derive(Debug, Args)]
+pub(super) struct SweepFlags {
+    /// At most so many keys a second, read or written
+    #[arg(long, value_name = "KEYS", value_parser = positive, help_heading = "Re-encryption")]
+    rate: Option<f64>,
+    /// At most so many bytes of values a second, as they are stored
+    #[arg(long, value_name = "BYTES", value_parser = positive, help_heading = "Re-encryption")]
+    rate_bytes: Option<f64>,
+    /// How long etcd (or a KMS) may be unable to go on before the sweep gives up
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration,
+          help_heading = "Re-encryption")]
+    max_wait: Duration,
+    /// Compact etcd's history once everything is re-encrypted, rather than wait until somebody does. Watches that are further
+    /// behind have to start over
+    #[arg(long, help_heading = "Re-encryption")]
+    compact: bool,
+}
+
+/// Flags of `reencrypt`.
+#[derive(Debug, Args)]
+pub(super) struct ReencryptFlags {
+    #[command(flatten)]
+    force: ForceFlags,
+    #[command(flatten)]
+    sweep: SweepFlags,
+    /// Leave the old key where it is: it reads, and goes with the next rotation
+    #[arg(long, help_heading = "Rotation")]
+    skip: bool,
+}
+
+/// Flags of `rotate-keys`.
+#[derive(Debug, Args)]
+pub(super) struct RotateKeysFlags {
+    #[command(flatten)]
+    run: RunFlags,
+    #[command(flatten)]
+    sweep: SweepFlags,
+}
+
+/// Flags of `abort`.
+#[derive(Debug, Args)]
+pub(super) struct AbortFlags {
+    #[command(flatten)]
+    run: RunFlags,
+    #[command(flatten)]
+    sweep: SweepFlags,
+    /// Leave the new key where it is: it reads, and goes with the next rotation. Nothing is re-encrypted
+    #[arg(long, help_heading = "Rotation")]
+    skip: bool,
+}
+
+/// A command with all its flags, those that it does not have at rest.
+struct Wanted {
+    command: Command,
+    run: RunFlags,
+    force: bool,
+    skip: bool,
+    sweep: Option<SweepFlags>,
+}
+
+impl Verb {
+    fn wanted(self) -> Result<Wanted, Box<StatusFlags>> {
+        let plain = |command, run| Wanted {
+            command,
+            run,
+            force: false,
+            skip: false,
+            sweep: None,
+        };
+        Ok(match self {
+            Self::Status(flags) => return Err(flags),
+            Self::Enable(run) => plain(Command::Enable, *run),
+            Self::Disable(run) => plain(Command::Disable, *run),
+            Self::Prepare(flags) => Wanted {
+                force: flags.force,
+                ..plain(Command::Prepare, flags.run)
+            },
+            Self::Rotate(flags) => Wanted {
+                force: flags.force,
+                ..plain(Command::Rotate, flags.run)
+            },
+            Self::Reencrypt(flags) => Wanted {
+                force: flags.force.force,
+                skip: flags.skip,
+                sweep: Some(flags.sweep),
+                ..plain(Command::Reencrypt, flags.force.run)
+            },
+            Self::RotateKeys(flags) => Wanted {
+                sweep: Some(flags.sweep),
+                ..plain(Command::RotateKeys, flags.run)
+            },
+            Self::Abort(flags) => Wanted {
+                skip: flags.skip,
+                sweep: Some(flags.sweep),
+                ..plain(Command::Abort, flags.run)
+            },
+        })
+    }
+}
+
+/// Carries it out.
+pub(super) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb.wanted() {
+        Ok(wanted) => command(wanted),
+        Err(flags) => status(*flags),
+    }
+}
+
+fn status(flags: StatusFlags) -> anyhow::Result<ExitCode> {
+    let settings = settings(flags.shared, STATUS_WAIT, None)?;
+    let voice = Arc::new(Voice::new());
+    let outcome = rotation(&settings, RotationWork::Status { count: flags.count }, &voice);
+    voice.finish();
+    let text = match (outcome, flags.output) {
+        (Ok(RotationReport::Status(status)), Output::Text) => status.to_string(),
+        (Ok(RotationReport::Status(status)), Output::Json) => output::json(&status)?,
+        (Err(RotationError::Rotation(Error::NoFile(_))), Output::Text) => {
+            "Encryption Status: Disabled, no configuration file found\n".to_owned()
+        }
+        (Err(RotationError::Rotation(Error::NoFile(_))), Output::Json) => {
+            "{\n\t\"stage\": \"\",\n\t\"activekey\": \"\"\n}\n".to_owned()
+        }
+        (Err(error), _) => return failed(error),
+        (Ok(RotationReport::Done(_) | RotationReport::Plan(_)), _) => String::new(),
+    };
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
+    let Wanted {
+        command,
+        run,
+        force,
+        skip,
+        sweep,
+    } = wanted;
+    let ask = Ask {
+        command,
+        force,
+        skip,
+        wait: run.wait,
+        now: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+    };
+    let settings = settings(run.shared, run.timeout, sweep)?;
+    let work = if run.dry_run {
+        RotationWork::Plan(ask)
+    } else {
+        RotationWork::Run(ask)
+    };
+    let voice = Arc::new(Voice::new());
+    let outcome = rotation(&settings, work, &voice);
+    voice.finish();
+    match outcome {
+        Ok(RotationReport::Done(done)) => output::print(&output::done(command, &done))?,
+        Ok(RotationReport::Plan(lines)) => output::print(&output::plan(command, &lines))?,
+        Ok(RotationReport::Status(_)) => {}
+        Err(error) => return failed(error),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn settings(shared: SharedFlags, timeout: Duration, sweep: Option<SweepFlags>) -> anyhow::Result<RotationSettings> {
+    init_logging(shared.log_format.into(), &shared.log_level).context("--log-level")?;
+    let default = sweep::Limits::default();
+    let (compact, pace, max_wait) = match sweep {
+        None => (false, default, timeout),
+        Some(flags) => {
+            let pace = sweep::Limits {
+                keys_per_second: flags.rate,
+                bytes_per_second: flags.rate_bytes,
+                ..default
+            };
+            (flags.compact, pace, flags.max_wait)
+        }
+    };
+    Ok(RotationSettings {
+        common: shared.common.settings(),
+        limits: Limits { timeout, compact },
+        pace,
+        max_wait,
+    })
+}
+
+/// Says why, and with which code the process ends.
+fn failed(error: RotationError) -> anyhow::Result<ExitCode> {
+    let RotationError::Rotation(rotation) = &error else {
+        return Err(error.into());
+    };
+    let code = code_of(rotation);
+    if let Error::NotProved {
+        report: Some(report), ..
+    } = rotation
+    {
+        super::report(&anyhow::anyhow!("{report}"));
+    }
+    let error = anyhow::Error::from(error);
+    super::report(&error);
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn code_of(error: &Error) -> Option<u8> {
+    Some(match error {
+        Error::Refused(refusal) => match refusal.kind() {
+            Kind::Stage => STAGE,
+            Kind::Members => MEMBERS,
+            Kind::Configuration => CONFIGURATION,
+        },
+        Error::NotLoaded { .. } => MEMBERS,
+        Error::Overtaken(_) => OVERTAKEN,
+        Error::NotProved { .. } => NOT_PROVED,
+        Error::Invalid { .. } | Error::WouldBeInvalid(_) | Error::Replace(_) | Error::NoFile(_) => CONFIGURATION,
+        error if error.is_resumable() => UNFINISHED,
+        _ => return None,
+    })
+}

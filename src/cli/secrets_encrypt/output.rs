@@ -1,0 +1,135 @@
+//! What `secrets-encrypt` prints: k3s's lines to standard output, ours behind them, progress to standard error.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde::Serialize as _;
+use serde_json::ser::PrettyFormatter;
+
+use crate::cli::sweep::progress::{Display, display};
+use crate::rotation::{Audience, Command, Outcome, Status};
+use crate::sweep::{Observer, Progress, Stage, Work};
+
+/// Who tells the operator.
+pub(super) struct Voice {
+    display: Arc<Display>,
+}
+
+impl Voice {
+    pub(super) fn new() -> Self {
+        Self { display: display() }
+    }
+
+    /// Takes the bar off the screen.
+    pub(super) fn finish(&self) {
+        self.display.finish();
+    }
+}
+
+impl Observer for Voice {
+    fn notice(&self, text: &str) {
+        self.display.notice(text);
+    }
+
+    fn progress(&self, progress: &Progress) {
+        self.display.progress(progress);
+    }
+}
+
+impl Audience for Voice {
+    fn says(&self, line: &str) {
+        // What can't be written there can't be written anywhere.
+        let _ = print(&format!("{line}\n"));
+    }
+
+    fn notice(&self, text: &str) {
+        self.display.notice(text);
+    }
+
+    fn follows(&self, work: &Work) {
+        let [looked, proved] = work.scanned;
+        let (stage, done) = if proved > 0 {
+            (Stage::Look, proved)
+        } else {
+            (Stage::Rewrite, looked)
+        };
+        self.display.progress(&Progress {
+            stage,
+            done,
+            // The other's goal is not known; the first pass met about as many as the proof will.
+            total: looked,
+            rewritten: work.rewritten,
+        });
+    }
+}
+
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    io::stdout().write_all(text.as_bytes()).context("standard output")
+}
+
+/// As k3s prints it: indented by tabs.
+pub(super) fn json(status: &Status) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    let formatter = PrettyFormatter::with_indent(b"\t");
+    status.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))?;
+    bytes.push(b'\n');
+    Ok(String::from_utf8(bytes)?)
+}
+
+/// The command's success, in k3s's words, and then what came of it.
+pub(super) fn done(command: Command, outcome: &Outcome) -> String {
+    let mut text = String::new();
+    let first = match command {
+        Command::Prepare => "prepare completed successfully",
+        Command::Rotate => "rotate completed successfully",
+        // Its own line came when it started.
+        Command::Reencrypt => "reencryption finished",
+        Command::RotateKeys => "keys rotated, reencryption finished",
+        Command::Enable => "secrets-encryption enabled",
+        Command::Disable => "secrets-encryption disabled",
+        Command::Abort => "rotation aborted",
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{first}");
+    if let Some(report) = &outcome.report {
+        let counts = &report.counts;
+        let _ = writeln!(
+            text,
+            "{} values looked at, {} rewritten by this command",
+            counts.scanned, counts.rewritten
+        );
+        if counts.undecryptable > 0 {
+            let _ = writeln!(
+                text,
+                "{} values do not open and were left as they are",
+                counts.undecryptable
+            );
+        }
+    }
+    for key in &outcome.removed {
+        let _ = writeln!(text, "removed {key}");
+    }
+    if let Some(revision) = outcome.needed_before {
+        let _ = writeln!(
+            text,
+            "what was stored before revision {revision}, in snapshots for instance, still needs it"
+        );
+    }
+    let _ = match outcome.members {
+        0 => writeln!(text, "no member is there: nobody had to load the configuration"),
+        members => writeln!(text, "members: {members}"),
+    };
+    text
+}
+
+/// What would be done.
+pub(super) fn plan(command: Command, lines: &[String]) -> String {
+    let mut text = format!("`{}` would\n", command.as_str());
+    for (line, number) in lines.iter().zip(1..) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{number}. {line}");
+    }
+    text
+}

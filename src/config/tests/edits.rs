@@ -1,0 +1,289 @@
+//! What a rotation does to a configuration: whatever the document was, the edited one is valid, says what was meant, keeps
+//! all else, and reads what the old one read.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::super::*;
+use super::{HEAD, SECRET_32, accepted};
+use crate::types::{GroupResource, KeyName, SecretBytes};
+
+fn rendered(draft: &Draft) -> EncryptionConfiguration {
+    let text = draft.render("a\nb: é");
+    assert!(text.is_ascii());
+    assert_eq!(text.capacity(), text.len(), "one allocation, of the right size");
+    match parse(text.as_bytes(), Options { reload: true }) {
+        Ok(config) => config,
+        Err(error) => panic!("{error}\n{}", text.as_str()),
+    }
+}
+
+fn key(name: &str, byte: u8) -> Key {
+    Key {
+        name: KeyName::new(name),
+        secret: SecretBytes::new(vec![byte; 32]),
+    }
+}
+
+fn id(provider: KeyType, name: &str) -> KeyId {
+    KeyId {
+        provider,
+        name: KeyName::new(name),
+    }
+}
+
+/// Everything that could open a value, by entry: a key with its bytes, a plugin, or identity.
+fn readers(config: &EncryptionConfiguration) -> Vec<(usize, String)> {
+    let mut readers = Vec::new();
+    for (index, entry) in config.entries.iter().enumerate() {
+        for provider in &entry.providers {
+            match provider.keys() {
+                Some((of, keys)) => readers.extend(keys.iter().map(|key| {
+                    let bytes = hex::encode(key.secret.expose());
+                    (index, format!("{of} {} {bytes}", key.name))
+                })),
+                None => readers.push((index, format!("{provider:?}"))),
+            }
+        }
+    }
+    readers.sort();
+    readers
+}
+
+#[test]
+fn a_key_goes_through_its_whole_life() {
+    let config = accepted(&format!(
+        "{HEAD}resources:
+- resources: [secrets]
+  providers: [{{aescbc: {{keys: [{{name: old, secret: {SECRET_32}}}, {{name: older, secret: {SECRET_32}}}]}}}}, {{identity: {{}}}}]
+- resources: [configmaps]
+  providers: [{{secretbox: {{keys: [{{name: old, secret: {SECRET_32}}}]}}}}]
+- resources: [events, secrets]
+  providers: [{{identity: {{}}}}, {{aescbc: {{keys: [{{name: old, secret: {SECRET_32}}}]}}}}]
+"
+    ));
+    let (old, new) = (id(KeyType::AesCbc, "old"), id(KeyType::AesCbc, "new:1"));
+    assert_eq!(
+        config.writers(),
+        [
+            Writer::Key(old.clone()),
+            Writer::Key(id(KeyType::Secretbox, "old")),
+            Writer::Identity
+        ]
+    );
+    let names = |config: &EncryptionConfiguration| -> Vec<Vec<String>> {
+        let of = |entry: &Entry| {
+            let ids = entry.providers.iter().flat_map(Provider::key_ids);
+            ids.map(|id| id.name.as_str().to_owned()).collect()
+        };
+        config.entries.iter().map(of).collect()
+    };
+    let mut draft = Draft::of(&config);
+    draft.append(&old, &key("new:1", 7));
+    let prepared = rendered(&draft);
+    assert_eq!(names(&prepared), [&["old", "older", "new:1"][..], &["old"], &["old"]]);
+    assert!(prepared.has_key(&new) && !prepared.leads(&new, std::slice::from_ref(&old)));
+    assert!(prepared.is_beside(&old, std::slice::from_ref(&new)));
+
+    draft.promote(&new, std::slice::from_ref(&old));
+    let rotated = rendered(&draft);
+    assert_eq!(names(&rotated), [&["new:1", "old", "older"][..], &["old"], &["old"]]);
+    assert!(rotated.leads(&new, std::slice::from_ref(&old)) && rotated.writers().contains(&Writer::Key(new.clone())));
+
+    let mut back = draft.clone();
+    back.promote(&old, std::slice::from_ref(&new));
+    back.demote(&new, std::slice::from_ref(&old));
+    assert_eq!(
+        rendered(&back).entries,
+        prepared.entries,
+        "a list without the new key is another matter"
+    );
+
+    draft.remove(&[old.clone(), new.clone()], std::slice::from_ref(&new));
+    let dropped = rendered(&draft);
+    // The same name in a list where nothing was rotated is another matter.
+    assert_eq!(names(&dropped), [&["new:1", "older"][..], &["old"], &["old"]]);
+    assert!(!dropped.is_beside(&old, &[new]));
+}
+
+#[test]
+fn encryption_is_taken_off_and_put_on_again() {
+    let config = accepted(&format!(
+        "{HEAD}resources:
+- resources: [secrets]
+  providers: [{{aescbc: {{keys: [{{name: a, secret: {SECRET_32}}}]}}}}, {{aesgcm: {{keys: [{{name: b, secret: {SECRET_32}}}]}}}}]
+- resources: [pods]
+  providers: [{{identity: {{}}}}]
+"
+    ));
+    let mut draft = Draft::of(&config);
+    draft.add_identity();
+    assert_eq!(rendered(&draft).entries[0].providers[2], Provider::Identity);
+    draft.identity_first();
+    assert_eq!(rendered(&draft).writers(), [Writer::Identity]);
+    draft.identity_last();
+    let on = rendered(&draft);
+    assert_eq!(on.writers()[0], Writer::Key(id(KeyType::AesCbc, "a")));
+    assert_eq!(on.entries[1], config.entries[1], "nothing but identity is left alone");
+    draft.add_provider(KeyType::Secretbox, &key("new", 1));
+    assert_eq!(rendered(&draft).entries[1].providers.len(), 2);
+    assert_eq!(rendered(&draft).entries[0], on.entries[0]);
+}
+
+#[test]
+fn what_is_written_is_yaml_that_people_can_read() {
+    let mut draft = Draft::of(&accepted(&format!(
+        "{{\"apiVersion\": \"apiserver.config.k8s.io/v1\", \"kind\": \"EncryptionConfiguration\", \"resources\": [
+           {{\"resources\": [\"secrets\", \"*.apps\", \"on\"], \"providers\": [
+             {{\"aescbc\": {{\"keys\": [{{\"name\": \"a\\u0007\\\"\\ud83d\\ude00\", \"secret\": \"{SECRET_32}\"}}]}}}},
+             {{\"kms\": {{\"name\": \"one:two\", \"endpoint\": \"unix:///s\", \"timeout\": \"1m30s\"}}}},
+             {{\"identity\": {{}}}}]}}]}}"
+    )));
+    draft.append(
+        &id(KeyType::AesCbc, "a\u{7}\"\u{1f600}"),
+        &key("aescbckey-2026-01-31T12:00:00Z", 0),
+    );
+    insta::assert_snapshot!(draft.render("Made by a test.").as_str(), @r#"
+    # Made by a test.
+    apiVersion: apiserver.config.k8s.io/v1
+    kind: EncryptionConfiguration
+    resources:
+    - resources:
+      - secrets
+      - "*.apps"
+      - "on"
+      providers:
+      - aescbc:
+          keys:
+          - name: "a\u0007\"\U0001f600"
+            secret: "A/j5CnrWGB83ylcPkuUhm/6TSyrQtsNJtDPwPHNOj4Q="
+          - name: "aescbckey-2026-01-31T12:00:00Z"
+            secret: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+      - kms:
+          apiVersion: v1
+          name: "one:two"
+          cachesize: 1000
+          endpoint: "unix:///s"
+          timeout: "1m30s"
+      - identity: {}
+    "#);
+}
+
+fn a_key() -> impl Strategy<Value = Key> {
+    (prop_oneof!["[ab]", "[a-c]:[0-9]", ".{1,4}"], any::<u8>()).prop_map(|(name, byte)| key(&name, byte))
+}
+
+fn provider() -> impl Strategy<Value = Provider> {
+    let keys = || prop::collection::vec(a_key(), 1..4);
+    let kms = (any::<bool>(), any::<u32>(), 1..100_000_000_u64).prop_map(|(is_v1, name, micros)| {
+        let (api_version, cache_size) = if is_v1 {
+            (KmsApiVersion::V1, Some(7))
+        } else {
+            (KmsApiVersion::V2, None)
+        };
+        Provider::Kms(Kms {
+            api_version,
+            name: KeyName::new(format!("kms{name}")),
+            cache_size,
+            endpoint: "unix:///some where/ü.sock".to_owned(),
+            timeout: Duration::from_micros(micros),
+        })
+    });
+    prop_oneof![
+        2 => Just(Provider::Identity),
+        4 => keys().prop_map(|keys| Provider::AesCbc { keys }),
+        2 => keys().prop_map(|keys| Provider::AesGcm { keys }),
+        2 => keys().prop_map(|keys| Provider::Secretbox { keys }),
+        1 => kms,
+    ]
+}
+
+fn draft() -> impl Strategy<Value = Draft> {
+    let resources = prop::collection::btree_set(
+        prop_oneof![
+            Just("secrets"),
+            Just("pods"),
+            Just("true"),
+            Just("configmaps"),
+            Just("events")
+        ],
+        1..4,
+    );
+    let entry = (resources, prop::collection::vec(provider(), 1..4)).prop_map(|(resources, providers)| Entry {
+        resources: resources
+            .into_iter()
+            .map(|name| ResourceSelector::Exact(GroupResource::new("", name)))
+            .collect(),
+        providers,
+    });
+    prop::collection::vec(entry, 1..4)
+        .prop_map(|entries| Draft { entries })
+        .prop_filter("plugins have names of their own", |draft| {
+            let mut names = BTreeSet::new();
+            let all = draft.entries.iter().flat_map(|entry| &entry.providers);
+            all.filter_map(|provider| match provider {
+                Provider::Kms(kms) => Some(kms.name.as_str()),
+                _ => None,
+            })
+            .all(|name| names.insert(name))
+        })
+}
+
+proptest! {
+    #[test]
+    fn a_document_says_what_was_rendered(draft in draft()) {
+        prop_assert_eq!(rendered(&draft).entries, draft.entries);
+    }
+
+    #[test]
+    fn nothing_but_a_removal_makes_anything_unreadable(draft in draft(), steps in prop::collection::vec(0..7, 1..6)) {
+        let mut draft = draft;
+        for step in steps {
+            let before = rendered(&draft);
+            let ids = before.key_ids();
+            match step {
+                0 => for writer in before.writing_keys() {
+                    draft.append(&writer, &key("new", 9));
+                },
+                1 => ids.iter().take(2).for_each(|id| draft.promote(id, &ids)),
+                2 => ids.iter().take(2).for_each(|id| draft.demote(id, &ids)),
+                3 => draft.add_identity(),
+                4 => draft.identity_first(),
+                5 => draft.identity_last(),
+                _ => draft.add_provider(KeyType::AesGcm, &key("new", 9)),
+            }
+            let after = rendered(&draft);
+            for ((before, after), entry) in before.entries.iter().zip(&after.entries).zip(0..) {
+                prop_assert_eq!(&before.resources, &after.resources, "entry {}", entry);
+            }
+            let now = readers(&after);
+            for reader in readers(&before) {
+                // Identity twice in one entry reads no more than once.
+                prop_assert!(now.contains(&reader), "{:?} after step {}", reader, step);
+            }
+        }
+    }
+
+    #[test]
+    fn a_removal_takes_what_was_named_and_never_the_last_key(draft in draft()) {
+        let before = rendered(&draft);
+        let (gone, beside) = before.key_ids().into_iter().fold((Vec::new(), Vec::new()), |(mut gone, mut beside), id| {
+            if gone.len() > beside.len() { beside.push(id) } else { gone.push(id) }
+            (gone, beside)
+        });
+        let mut draft = draft;
+        draft.remove(&gone, &beside);
+        let after = rendered(&draft);
+        let now = readers(&after);
+        for key in &gone {
+            prop_assert!(!after.is_beside(key, &beside));
+        }
+        let is_gone = |reader: &str| gone.iter().any(|id| reader.starts_with(&format!("{} {} ", id.provider, id.name)));
+        for (entry, reader) in readers(&before) {
+            prop_assert!(now.contains(&(entry, reader.clone())) || is_gone(&reader), "{}", reader);
+        }
+        prop_assert_eq!(before.entries.len(), after.entries.len());
+    }
+}

@@ -1,0 +1,66 @@
+//! Rotation of keys: which step may be taken when, and the taking of it.
+//!
+//! `machine` decides, purely: what an operator asked for and the facts give the next step, or a refusal. `driver` takes the
+//! steps one by one and looks at the facts anew before each, so that it does not matter who took the last one, or whether
+//! that process still lives. `record` is what etcd keeps of it. Where the configuration lives, and how it is replaced, is a
+//! [`Source`]'s business: a file here.
+//!
+//! Invariant: nothing writes with a key before every live member has shown that it reads with it.
+//! Invariant: a key is removed only against a [`Proof`], which only a complete and clean report of a sweep makes, taken while
+//! every live member had loaded what stopped writing with that key.
+//! Invariant: what a step needs to be done again after a crash is in etcd before it is done. Key bytes are only in the
+//! configuration itself.
+
+mod driver;
+mod error;
+mod facts;
+mod file;
+mod machine;
+mod outline;
+mod proof;
+mod record;
+mod refusal;
+mod stage;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use crate::config::{Draft, EncryptionConfiguration};
+
+pub use driver::{Audience, Driver, Limits, Outcome, Site};
+pub use error::Error;
+pub use facts::Facts;
+pub use file::ConfigFile;
+pub use machine::{Ask, Command};
+pub use outline::outline;
+pub use proof::{NoProof, Proof};
+pub use record::Record;
+pub use refusal::{Kind, Refusal};
+pub use stage::Stage;
+pub use status::Status;
+
+/// Where the configuration lives that members load: a file that is distributed to them.
+pub trait Source {
+    /// What operators call it.
+    fn name(&self) -> String;
+    /// The configuration as it is now.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not valid.
+    fn read(&self) -> Result<EncryptionConfiguration, Error>;
+    /// Whether it could be replaced at all. Changes nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&self) -> Result<(), Error>;
+    /// Puts `next` in the place of `was`, if that is still there. Says where the old one is kept, if anywhere.
+    ///
+    /// `comment` is another one each time, and part of what is written: what says the same as an earlier configuration must
+    /// not have its fingerprint, or a member that has not yet said that it left that one would seem to be back at it.
+    ///
+    /// # Errors
+    /// It stays as it was, or [`Error::Changed`]: somebody else was first.
+    fn replace(&self, was: &EncryptionConfiguration, next: &Draft, comment: &str) -> Result<Option<PathBuf>, Error>;
+}

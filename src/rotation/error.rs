@@ -1,0 +1,175 @@
+//! Why a command ended before its end. No variant holds a byte of a key.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::machine::Command;
+use super::proof::NoProof;
+use super::refusal::Refusal;
+use super::stage::Stage;
+use crate::members::Dissent;
+use crate::sweep::Report;
+use crate::{config, etcd, files, keyring, sweep};
+
+/// Why a command ended before its end.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// It may not be done now.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// Another command took over.
+    #[error("another command has taken over{}; see `status`", by(.0.as_ref()))]
+    Overtaken(Option<Command>),
+    /// The record in etcd cannot be read.
+    #[error("the record of the rotation in etcd cannot be read: {why}")]
+    Record {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The record cannot be changed, however often it is tried.
+    #[error("others change the record of the rotation in etcd all the time")]
+    Contended,
+    /// etcd gave no usable answer.
+    #[error("etcd: {0}")]
+    Call(#[from] etcd::CallError),
+    /// The configuration cannot be read.
+    #[error("the configuration cannot be read")]
+    Read(#[source] files::Error),
+    /// Others can read the configuration.
+    #[error("--strict-permissions: {0}")]
+    Exposed(String),
+    /// There is no configuration.
+    #[error("there is no configuration file {0:?}")]
+    NoFile(PathBuf),
+    /// The configuration is not valid.
+    #[error("{path:?} is refused:\n{problems}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// All that is wrong with it.
+        problems: config::Error,
+    },
+    /// The configuration was changed by somebody else. It is looked at anew.
+    #[error("the configuration was changed by somebody else")]
+    Changed,
+    /// The configuration cannot be replaced.
+    #[error("the configuration was not changed")]
+    Replace(#[source] files::ReplaceError),
+    /// What a step would make of the configuration is not valid: it would be too long, say.
+    #[error("the changed configuration would not be valid: {0}")]
+    WouldBeInvalid(config::Error),
+    /// The configuration needs something that is not there.
+    #[error("the configuration cannot be used for re-encryption")]
+    Keyring(#[source] keyring::Error),
+    /// No random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// Members did not load the configuration in time.
+    #[error("waited {} for members to load {source_name}: {dissent}. {advice}", humantime::format_duration(*.after))]
+    NotLoaded {
+        /// How long.
+        after: Duration,
+        /// What they should load.
+        source_name: String,
+        /// Who has not.
+        dissent: Dissent,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// History is still there.
+    #[error(
+        "everything is re-encrypted, but etcd's history before revision {revision} still holds values under the old keys, \
+         which stay until that is compacted away. kube-apiserver does it every five minutes: run this again then, or now \
+         with --compact"
+    )]
+    History {
+        /// From this revision on they are not needed.
+        revision: i64,
+    },
+    /// It was told not to wait.
+    #[error("not all members have loaded {source_name} yet{}. Run this again to go on", said(.dissent.as_ref()))]
+    NotWaited {
+        /// What they should load.
+        source_name: String,
+        /// Who has not.
+        dissent: Option<Dissent>,
+    },
+    /// Members re-encrypt.
+    #[error("the members re-encrypt now. Run this again to prove it and to bring the rotation to its end")]
+    LeftToMembers,
+    /// Some values stand in the way of a key's removal.
+    #[error("{why}, so no key was removed. {advice}")]
+    NotProved {
+        /// What the sweep found.
+        why: NoProof,
+        /// What to do.
+        advice: &'static str,
+        /// All that it found.
+        report: Option<Box<Report>>,
+    },
+    /// The sweep ended before its proof.
+    #[error(transparent)]
+    Sweep(#[from] sweep::Error),
+    /// Something changes faster than it can be proved.
+    #[error("members keep changing what they have loaded, so nothing could be proved. Run this again to go on")]
+    Unsettled,
+    /// It was told to stop.
+    #[error("stopped. Run this again to go on")]
+    Stopped,
+}
+
+impl Error {
+    /// Whether running the command again goes on where it was left.
+    pub fn is_resumable(&self) -> bool {
+        match self {
+            Self::History { .. }
+            | Self::NotWaited { .. }
+            | Self::LeftToMembers
+            | Self::Unsettled
+            | Self::Stopped
+            | Self::Contended => true,
+            Self::Sweep(error) => error.is_resumable(),
+            _ => false,
+        }
+    }
+
+    /// What to do about values that stand in the way.
+    pub(super) fn not_proved(why: NoProof, report: Option<Report>) -> Self {
+        let advice = match why {
+            NoProof::Undecryptable(_) => {
+                "The report names them: restore or delete them and run this again, or keep the old keys with --skip"
+            }
+            NoProof::Nothing => {
+                "Is --etcd-prefix the one that kube-apiserver has? If there is nothing yet, --skip keeps the old key"
+            }
+            _ => {
+                "Somebody writes with another configuration: a kube-apiserver that bypasses the proxies, or a proxy without a \
+                 member record. Find it, and run this again"
+            }
+        };
+        Self::NotProved {
+            why,
+            advice,
+            report: report.map(Box::new),
+        }
+    }
+}
+
+fn by(command: Option<&Command>) -> String {
+    command.map_or_else(String::new, |command| format!(": `{}`", command.as_str()))
+}
+
+fn said(dissent: Option<&Dissent>) -> String {
+    dissent.map_or_else(String::new, |dissent| format!(": {dissent}"))
+}
+
+/// What to do where members do not load.
+pub(super) fn advice(stage: Stage, underway: Option<Command>) -> &'static str {
+    match (stage, underway) {
+        (Stage::ReencryptFinished | Stage::Start, _) => "Bring it to them; nothing else is left to do",
+        (_, Some(Command::Abort)) => "Bring it to them, and run this again to go on",
+        _ => "Bring it to them and run this again to go on, or run `abort`",
+    }
+}

@@ -1,0 +1,69 @@
+//! The configuration in a file that is distributed to the members by whoever distributes files: read, and replaced as a
+//! whole. Key bytes pass through in buffers that are wiped.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use super::{Error, Source};
+use crate::config::{self, Draft, EncryptionConfiguration, Options};
+use crate::files::{self, Permissions, ReplaceError};
+
+/// Members reload it, so it is held to the rules for that.
+const OPTIONS: Options = Options { reload: true };
+
+/// The file.
+#[derive(Debug)]
+pub struct ConfigFile {
+    path: PathBuf,
+    permissions: Permissions,
+}
+
+impl ConfigFile {
+    /// The file at `path`, refused or warned of by `permissions` if others can read it.
+    pub fn new(path: PathBuf, permissions: Permissions) -> Self {
+        Self { path, permissions }
+    }
+}
+
+impl Source for ConfigFile {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn read(&self) -> Result<EncryptionConfiguration, Error> {
+        let contents = files::read(&self.path, config::MAX_DOCUMENT_BYTES).map_err(|error| match error {
+            files::Error::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Error::NoFile(self.path.clone())
+            }
+            error => Error::Read(error),
+        })?;
+        let admitted = self.permissions.admit(contents.exposure);
+        admitted.map_err(|exposure| Error::Exposed(exposure.to_string()))?;
+        config::parse(&contents.bytes, OPTIONS).map_err(|problems| Error::Invalid {
+            path: self.path.clone(),
+            problems,
+        })
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        match files::check_replaceable(&self.path) {
+            // Somebody is at it at this moment.
+            Ok(()) | Err(ReplaceError::Busy { .. }) => Ok(()),
+            Err(error) => Err(Error::Replace(error)),
+        }
+    }
+
+    fn replace(&self, was: &EncryptionConfiguration, next: &Draft, comment: &str) -> Result<Option<PathBuf>, Error> {
+        let text = next.render(comment);
+        // What members would refuse must not get to them.
+        config::parse(text.as_bytes(), OPTIONS).map_err(Error::WouldBeInvalid)?;
+        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let limit = config::MAX_DOCUMENT_BYTES;
+        match files::replace(&self.path, was.fingerprint, text.as_bytes(), &time, limit) {
+            Ok(kept) => Ok(Some(kept)),
+            Err(ReplaceError::Changed { .. } | ReplaceError::Busy { .. }) => Err(Error::Changed),
+            Err(error) => Err(Error::Replace(error)),
+        }
+    }
+}

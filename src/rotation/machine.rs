@@ -1,0 +1,256 @@
+//! The machine of stages: what was asked for and the facts give the next step, or a refusal. Pure. Whoever takes a step asks
+//! again with the facts as they are then, so each step stands for itself: it may be repeated, and may have been taken by
+//! somebody else.
+
+mod enable;
+mod rotation;
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::Facts;
+use super::proof::{NoProof, Proof};
+use super::record::Record;
+use super::refusal::Refusal;
+use crate::config::{KeyId, KeyType};
+use crate::sweep::Report;
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// A new key that reads only.
+    Prepare,
+    /// The new key writes.
+    Rotate,
+    /// Everything is stored under it, and the old key goes.
+    Reencrypt,
+    /// These three.
+    RotateKeys,
+    /// Values are encrypted again when they are written.
+    Enable,
+    /// Values are written in the clear.
+    Disable,
+    /// The rotation is taken back.
+    Abort,
+}
+
+impl Command {
+    /// As it is typed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Rotate => "rotate",
+            Self::Reencrypt => "reencrypt",
+            Self::RotateKeys => "rotate-keys",
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+            Self::Abort => "abort",
+        }
+    }
+}
+
+/// What was asked for, and how.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The command.
+    pub command: Command,
+    /// Whatever the stage is, and though not all members have loaded the same. No key is written with that a member cannot
+    /// read with, and none is removed without proof, all the same.
+    pub force: bool,
+    /// Old keys stay.
+    pub skip: bool,
+    /// Wait for what is not in this process's hands.
+    pub wait: bool,
+    /// The time, RFC 3339, for names.
+    pub now: String,
+    /// This host's name, for the record.
+    pub host: String,
+}
+
+/// What this process has done about it so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Session {
+    /// It has noted the command in the record.
+    pub(super) begun: bool,
+    /// For so long all who are there have agreed on this configuration that nothing that was sealed before is on its way to
+    /// etcd any more.
+    pub(super) is_settled: bool,
+    /// How many sweeps it has made.
+    pub(super) sweeps: u32,
+    /// The last one.
+    pub(super) report: Option<Report>,
+}
+
+/// A change of the configuration that takes nothing away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// New keys that read only: each behind the key that writes.
+    Append(Vec<(KeyId, KeyId)>),
+    /// The first ones write where the second ones did, which are read with.
+    Promote {
+        /// Keys that write.
+        keys: Vec<KeyId>,
+        /// Keys that wrote.
+        beside: Vec<KeyId>,
+    },
+    /// The first ones write again, and the second ones are read with, behind all others.
+    Restore {
+        /// Keys that write again.
+        first: Vec<KeyId>,
+        /// Keys that wrote meanwhile.
+        last: Vec<KeyId>,
+    },
+    /// A provider with a new key, where there is nothing but identity.
+    AddProvider(KeyId),
+    /// Values in the clear can be read everywhere.
+    AddIdentity,
+    /// Values are written in the clear.
+    IdentityFirst,
+    /// Values are encrypted when they are written.
+    IdentityLast,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Put this record in the place of the one that was looked at.
+    Note(Record),
+    /// Change the configuration.
+    Change(Change),
+    /// Wait until every member has loaded it.
+    Await,
+    /// Wait a little, for writes that are on their way since before everybody had loaded the configuration.
+    Settle,
+    /// Write everything as it should be, and look whether it is.
+    Sweep,
+    /// Wait until etcd's history before this revision is compacted away: until then it holds values under the old keys.
+    AwaitHistory(i64),
+    /// Remove keys.
+    Remove {
+        /// That nothing needs them.
+        proof: Proof,
+        /// The keys.
+        keys: Vec<KeyId>,
+        /// Only from lists that have one of these too.
+        beside: Vec<KeyId>,
+    },
+    /// Nothing is left to do; put this record in the place of the one that was looked at, if it is another.
+    Finish(Option<Record>),
+}
+
+/// Why there is no next step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It may not be done.
+    Refused(Refusal),
+    /// Another command took over.
+    Overtaken(Option<Command>),
+    /// Values are left that are not as they should be, or that do not open.
+    NotProved(NoProof),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// The next step of what was asked for.
+///
+/// # Errors
+/// There is none.
+pub(super) fn next(ask: &Ask, facts: &Facts, session: &Session) -> Result<Step, Stop> {
+    let cx = Context { ask, facts, session };
+    match ask.command {
+        Command::Enable | Command::Disable => cx.switch(),
+        _ => cx.rotation(),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    ask: &'a Ask,
+    facts: &'a Facts,
+    session: &'a Session,
+}
+
+/// The stage of affairs between this command and the record.
+enum Turn {
+    /// It is to begin.
+    Begin,
+    /// It has begun, here or in a process that may be dead.
+    Continue,
+}
+
+impl Context<'_> {
+    fn record(&self) -> &Record {
+        &self.facts.record
+    }
+
+    /// Whether the command begins or goes on.
+    fn turn(&self) -> Result<Turn, Stop> {
+        match self.record().underway {
+            Some(underway) if underway == self.ask.command => Ok(Turn::Continue),
+            other if self.session.begun => Err(Stop::Overtaken(other)),
+            _ => Ok(Turn::Begin),
+        }
+    }
+
+    /// The record, changed.
+    fn note(&self, change: impl FnOnce(&mut Record)) -> Record {
+        let mut record = self.record().clone();
+        change(&mut record);
+        record
+    }
+
+    /// The record with the command begun.
+    fn begin(&self, change: impl FnOnce(&mut Record)) -> Step {
+        Step::Note(self.note(|record| {
+            record.underway = Some(self.ask.command);
+            change(record);
+        }))
+    }
+
+    fn all_loaded(&self) -> bool {
+        self.facts.dissent().is_none()
+    }
+
+    fn refuse_mismatch(&self) -> Result<(), Stop> {
+        match self.facts.mismatch() {
+            None => Ok(()),
+            Some(mismatch) => Err(Refusal::Hash {
+                one: mismatch.one,
+                other: mismatch.other,
+                dissent: mismatch.dissent,
+            }
+            .into()),
+        }
+    }
+
+    /// Once the members have loaded everything, the command is done.
+    fn end(&self, change: impl FnOnce(&mut Record)) -> Step {
+        if self.ask.wait && !self.all_loaded() {
+            return Step::Await;
+        }
+        Step::Finish(Some(self.note(|record| {
+            record.underway = None;
+            change(record);
+        })))
+    }
+
+    /// A name for a key that none has or had.
+    fn new_key(&self, provider: KeyType, taken: &[KeyId]) -> KeyId {
+        let known: Vec<_> = self.facts.config.key_ids();
+        let is_taken = |name: &str| {
+            let mut ids = known.iter().chain(taken);
+            ids.any(|id| id.name.as_str() == name) || self.record().names.iter().any(|other| other == name)
+        };
+        let first = format!("{provider}key-{}", self.ask.now);
+        let others = (2_u32..).map(|number| format!("{first}-{number}"));
+        let mut names = std::iter::once(first.clone()).chain(others);
+        KeyId {
+            provider,
+            name: crate::types::KeyName::new(names.find(|name| !is_taken(name)).unwrap_or_default()),
+        }
+    }
+}

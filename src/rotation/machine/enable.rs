@@ -1,0 +1,59 @@
+//! `enable` and `disable`: identity last or first. Each in two steps where members could not yet read what would be
+//! written; the stage stays what it is.
+
+use super::{Change, Command, Context, Step, Stop, Turn};
+use crate::config::{Draft, KeyType, Provider};
+
+impl Context<'_> {
+    pub(super) fn switch(self) -> Result<Step, Stop> {
+        match self.turn()? {
+            Turn::Begin => {
+                self.refuse_mismatch()?;
+                Ok(self.begin(|_| {}))
+            }
+            Turn::Continue if self.ask.command == Command::Enable => Ok(self.enable()),
+            Turn::Continue => Ok(self.disable()),
+        }
+    }
+
+    fn enable(self) -> Step {
+        if self.is_bare() {
+            return Step::Change(Change::AddProvider(self.new_key(KeyType::AesCbc, &[])));
+        }
+        if self.is_changed(Draft::identity_last) {
+            // What is read already may be written, once everybody reads it.
+            return self.once_loaded(Change::IdentityLast);
+        }
+        self.end(|_| {})
+    }
+
+    fn disable(self) -> Step {
+        if self.is_changed(Draft::add_identity) {
+            return Step::Change(Change::AddIdentity);
+        }
+        if self.is_changed(Draft::identity_first) {
+            return self.once_loaded(Change::IdentityFirst);
+        }
+        self.end(|_| {})
+    }
+
+    /// Whether no entry has anything that it could encrypt with.
+    fn is_bare(self) -> bool {
+        let mut providers = self.facts.config.entries.iter().flat_map(|entry| &entry.providers);
+        providers.all(|provider| *provider == Provider::Identity)
+    }
+
+    fn is_changed(self, change: impl FnOnce(&mut Draft)) -> bool {
+        let mut draft = Draft::of(&self.facts.config);
+        change(&mut draft);
+        draft.differs_from(&self.facts.config)
+    }
+
+    fn once_loaded(self, change: Change) -> Step {
+        if self.all_loaded() {
+            Step::Change(change)
+        } else {
+            Step::Await
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! `prepare`, `rotate`, `reencrypt`, `rotate-keys` and `abort`.
+
+use super::{Change, Command, Context, Step, Stop, Turn};
+use crate::config::{KeyId, Writer};
+use crate::rotation::proof::{NoProof, Proof};
+use crate::rotation::record::{Proved, Record};
+use crate::rotation::refusal::{self, Refusal};
+use crate::rotation::stage::Stage;
+
+/// Sweeps of one command that may find stale values at their end. One that takes up where another was left does not go back
+/// to what was written there meanwhile; the next one does.
+const STALE_SWEEPS: u32 = 3;
+
+impl Context<'_> {
+    pub(super) fn rotation(self) -> Result<Step, Stop> {
+        match self.turn()? {
+            Turn::Begin => match self.ask.command {
+                Command::Rotate => self.begin_rotate(),
+                Command::Reencrypt => self.begin_reencrypt(),
+                Command::Abort => self.begin_abort(),
+                _ => self.begin_prepare(),
+            },
+            Turn::Continue => match self.ask.command {
+                Command::Prepare => self.prepare(),
+                Command::Rotate => self.rotate(),
+                Command::Reencrypt => self.reencrypt(),
+                Command::Abort => self.abort(),
+                _ => self.all(),
+            },
+        }
+    }
+
+    /// It is this command's turn, and everybody has loaded the same.
+    fn admit(self, is_turn: bool) -> Result<(), Stop> {
+        if self.ask.force {
+            return Ok(());
+        }
+        if !is_turn {
+            let record = self.record();
+            return Err(Refusal::Stage {
+                found: record.stage,
+                node: if record.by.is_empty() {
+                    self.ask.host.clone()
+                } else {
+                    record.by.clone()
+                },
+                next: refusal::next(record.stage, record.underway),
+            }
+            .into());
+        }
+        self.refuse_mismatch()
+    }
+
+    fn begin_prepare(self) -> Result<Step, Stop> {
+        let record = self.record();
+        // A rotation whose first key is not yet in the configuration is one that may begin again.
+        self.admit(record.stage.is_rest() && record.underway != Some(Command::Abort))?;
+        let retiring = self.rotatable()?;
+        let mut fresh: Vec<KeyId> = Vec::new();
+        for key in &retiring {
+            fresh.push(self.new_key(key.provider, &fresh));
+        }
+        Ok(self.begin(|record| {
+            leave_behind(record, &retiring);
+            if record.stage.is_rest() {
+                record.origin = record.stage;
+            }
+            // By force out of another rotation: its keys have no part in this one.
+            record.stage = record.origin;
+            record.started.clone_from(&self.ask.now);
+            record.remember(&fresh);
+            (record.fresh, record.retiring, record.proved) = (fresh, retiring, None);
+        }))
+    }
+
+    /// The keys that write and can be rotated.
+    fn rotatable(self) -> Result<Vec<KeyId>, Stop> {
+        let keys = self.facts.config.writing_keys();
+        if !keys.is_empty() {
+            return Ok(keys);
+        }
+        let writers = self.facts.config.writers().into_iter();
+        let kms = writers.into_iter().find_map(|writer| match writer {
+            Writer::Kms(name) => Some(name.as_str().to_owned()),
+            Writer::Key(_) | Writer::Identity => None,
+        });
+        Err(kms.map_or(Refusal::Disabled, Refusal::Kms).into())
+    }
+
+    fn prepare(self) -> Result<Step, Stop> {
+        Ok(match self.prepared()? {
+            Some(step) => step,
+            None => self.end(|_| {}),
+        })
+    }
+
+    /// What is left to do until the new keys are listed, and the stage says so.
+    fn prepared(self) -> Result<Option<Step>, Stop> {
+        let record = self.record();
+        let config = &self.facts.config;
+        let missing = |key: &&KeyId| !config.has_key(key);
+        let pairs = record.retiring.iter().zip(&record.fresh);
+        let pairs: Vec<_> = pairs.filter(|(_, fresh)| missing(fresh)).collect();
+        if !pairs.is_empty() {
+            if record.stage == Stage::Prepare {
+                return Err(missing_key(&record.fresh, missing));
+            }
+            // Somebody has changed what writes since the names were noted.
+            if let Some((gone, _)) = pairs.iter().find(|(old, _)| !config.writing_keys().contains(old)) {
+                return Err(Refusal::KeyMissing((*gone).clone()).into());
+            }
+            let pairs = pairs.into_iter().map(|(old, new)| (old.clone(), new.clone()));
+            return Ok(Some(Step::Change(Change::Append(pairs.collect()))));
+        }
+        let is_noted = record.stage == Stage::Prepare;
+        Ok((!is_noted).then(|| Step::Note(self.note(|record| record.stage = Stage::Prepare))))
+    }
+
+    fn begin_rotate(self) -> Result<Step, Stop> {
+        let record = self.record();
+        self.admit(record.stage == Stage::Prepare && record.underway != Some(Command::Abort))?;
+        let config = &self.facts.config;
+        let writing = self.rotatable()?;
+        if !record.fresh.is_empty() && record.fresh.iter().all(|key| config.has_key(key)) {
+            return Ok(self.begin(|_| {}));
+        }
+        if !self.ask.force {
+            return Err(missing_key(&record.fresh, |key| !config.has_key(key)));
+        }
+        // As k3s does it: the last key of the list, whoever put it there.
+        let pairs: Vec<_> = writing
+            .into_iter()
+            .filter_map(|old| Some((self.last_beside(&old)?, old)))
+            .collect();
+        if pairs.is_empty() {
+            return Err(Refusal::NoOtherKey.into());
+        }
+        let (fresh, retiring): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        Ok(self.begin(|record| {
+            leave_behind(record, &retiring);
+            record.started.clone_from(&self.ask.now);
+            (record.fresh, record.retiring, record.proved) = (fresh, retiring, None);
+        }))
+    }
+
+    /// The last key of the provider that writes with `key`, if it is another.
+    fn last_beside(self, key: &KeyId) -> Option<KeyId> {
+        let providers = self
+            .facts
+            .config
+            .entries
+            .iter()
+            .filter_map(|entry| entry.providers.first());
+        let mut lasts = providers.filter(|provider| provider.key_ids().next().as_ref() == Some(key));
+        lasts.find_map(|provider| provider.key_ids().last().filter(|last| last.name != key.name))
+    }
+
+    fn rotate(self) -> Result<Step, Stop> {
+        Ok(match self.rotated()? {
+            Some(step) => step,
+            None => self.end(|_| {}),
+        })
+    }
+
+    /// What is left to do until the new keys write, and the stage says so.
+    fn rotated(self) -> Result<Option<Step>, Stop> {
+        let record = self.record();
+        let config = &self.facts.config;
+        if let Some(gone) = record.fresh.iter().find(|key| !config.has_key(key)) {
+            return Err(Refusal::KeyMissing(gone.clone()).into());
+        }
+        let behind: Vec<KeyId> = record
+            .fresh
+            .iter()
+            .filter(|key| !config.leads(key, &record.retiring))
+            .cloned()
+            .collect();
+        if !behind.is_empty() {
+            // From here on somebody writes with them.
+            return match self.facts.cannot_read(&behind) {
+                None if self.ask.force || self.all_loaded() => Ok(Some(Step::Change(Change::Promote {
+                    keys: behind,
+                    beside: record.retiring.clone(),
+                }))),
+                Some(member) if self.ask.force => Err(Refusal::Unreadable { member, keys: behind }.into()),
+                _ => Ok(Some(Step::Await)),
+            };
+        }
+        let is_noted = record.stage == Stage::Rotate;
+        Ok((!is_noted).then(|| Step::Note(self.note(|record| record.stage = Stage::Rotate))))
+    }
+
+    fn begin_reencrypt(self) -> Result<Step, Stop> {
+        let record = self.record();
+        let has_begun = matches!(record.stage, Stage::ReencryptRequest | Stage::ReencryptActive);
+        // Where only a KMS writes, nothing is prepared or rotated here.
+        let is_kms = record.stage.is_rest() && matches!(self.rotatable(), Err(Stop::Refused(Refusal::Kms(_))));
+        let is_aborting = record.underway == Some(Command::Abort);
+        self.admit((has_begun || is_kms || record.stage == Stage::Rotate) && !is_aborting)?;
+        self.can_be_read()?;
+        Ok(self.begin(|record| {
+            if !has_begun {
+                record.stage = Stage::ReencryptRequest;
+                record.proved = None;
+            }
+        }))
+    }
+
+    /// A sweep writes with what this configuration writes with.
+    fn can_be_read(self) -> Result<(), Stop> {
+        let keys = self.facts.config.writing_keys();
+        match self.facts.cannot_read(&keys) {
+            None => Ok(()),
+            Some(member) => Err(Refusal::Unreadable { member, keys }.into()),
+        }
+    }
+
+    fn reencrypt(self) -> Result<Step, Stop> {
+        let record = self.record();
+        match record.stage {
+            Stage::ReencryptRequest | Stage::ReencryptActive => self.reencrypted(),
+            Stage::ReencryptFinished => Ok(self.end(|_| {})),
+            // Taken back, or begun anew, by somebody who has not said so.
+            _ => Err(Stop::Overtaken(None)),
+        }
+    }
+
+    /// What is left to do until everything is under the new keys, and the old ones are gone.
+    fn reencrypted(self) -> Result<Step, Stop> {
+        let record = self.record();
+        if record.stage == Stage::ReencryptRequest {
+            return Ok(Step::Note(self.note(|record| record.stage = Stage::ReencryptActive)));
+        }
+        let writing = self.facts.config.writing_keys();
+        let finished = |skip: bool| {
+            Step::Note(self.note(|record| {
+                record.stage = Stage::ReencryptFinished;
+                if skip {
+                    record.kept.append(&mut record.retiring);
+                } else {
+                    record.kept.clear();
+                }
+                // By force before it ever wrote.
+                let idle = record.fresh.iter().filter(|key| !writing.contains(key));
+                record.kept.extend(idle.cloned().collect::<Vec<_>>());
+                settle(record);
+            }))
+        };
+        let is_going = |key: &&KeyId| !writing.contains(key) && self.facts.config.is_beside(key, &record.fresh);
+        let old = record.retiring.iter().chain(&record.kept);
+        let going: Vec<KeyId> = old.filter(is_going).cloned().collect();
+        if record.dropping && going.is_empty() {
+            return Ok(finished(false));
+        }
+        let goes_on = self.all_loaded() || (self.ask.force && self.ask.skip);
+        if !goes_on {
+            return Ok(Step::Await);
+        }
+        if self.ask.skip || going.is_empty() {
+            return match self.swept()? {
+                Ok(()) => Ok(finished(self.ask.skip)),
+                Err(step) => Ok(step),
+            };
+        }
+        self.removed(going, &record.fresh)
+    }
+
+    /// Whether everything was written again under this configuration, or the step until then. Values that do not open are
+    /// nobody's to write.
+    fn swept(self) -> Result<Result<(), Step>, Stop> {
+        let Some(report) = &self.session.report else {
+            return Ok(Err(Step::Sweep));
+        };
+        match Proof::of(report, self.facts) {
+            Ok(_) | Err(NoProof::Undecryptable(_) | NoProof::Nothing) => Ok(Ok(())),
+            Err(NoProof::MemberDiffers) if self.ask.force => Ok(Ok(())),
+            Err(NoProof::OtherWork | NoProof::MemberChanged | NoProof::MemberDiffers) => Ok(Err(Step::Sweep)),
+            Err(NoProof::Stale) if self.session.sweeps < STALE_SWEEPS => Ok(Err(Step::Sweep)),
+            Err(why @ NoProof::Stale) => Err(Stop::NotProved(why)),
+        }
+    }
+
+    /// The steps until `keys` are gone from beside `others`.
+    fn removed(self, keys: Vec<KeyId>, others: &[KeyId]) -> Result<Step, Stop> {
+        if !self.session.is_settled {
+            return Ok(Step::Settle);
+        }
+        let Some(report) = &self.session.report else {
+            return Ok(Step::Sweep);
+        };
+        let proof = match Proof::of(report, self.facts) {
+            Ok(proof) => proof,
+            Err(NoProof::OtherWork | NoProof::MemberChanged | NoProof::MemberDiffers) => return Ok(Step::Sweep),
+            Err(NoProof::Stale) if self.session.sweeps < STALE_SWEEPS => return Ok(Step::Sweep),
+            Err(why @ (NoProof::Stale | NoProof::Nothing | NoProof::Undecryptable(_))) => {
+                return Err(Stop::NotProved(why));
+            }
+        };
+        let record = self.record();
+        let earlier = record.proved.as_ref().filter(|proved| {
+            // What was true then, needed no write since, and nobody new was there, has been true all the while.
+            let is_same = proved.configuration == report.configuration && report.counts.rewritten == 0;
+            is_same && self.facts.roster.changed() <= proved.revision
+        });
+        let revision = earlier.map_or(report.revisions.proof_to, |proved| proved.revision);
+        let proved = Some(Proved {
+            configuration: report.configuration.clone(),
+            revision,
+        });
+        if !record.dropping || record.proved != proved {
+            return Ok(Step::Note(
+                self.note(|record| (record.dropping, record.proved) = (true, proved)),
+            ));
+        }
+        if !self.facts.is_history_gone {
+            return Ok(Step::AwaitHistory(revision));
+        }
+        Ok(Step::Remove {
+            proof,
+            keys,
+            beside: others.to_vec(),
+        })
+    }
+
+    /// `rotate-keys`: each of the three, with waiting between them.
+    fn all(self) -> Result<Step, Stop> {
+        let record = self.record();
+        match record.stage {
+            Stage::ReencryptFinished if record.fresh.is_empty() => Ok(self.end(|_| {})),
+            Stage::Start | Stage::ReencryptFinished => self.prepared()?.ok_or(Stop::Overtaken(None)),
+            Stage::Prepare | Stage::Rotate if !self.all_loaded() => Ok(Step::Await),
+            Stage::Prepare => self.rotated()?.ok_or(Stop::Overtaken(None)),
+            Stage::Rotate => Ok(Step::Note(self.note(|record| {
+                record.stage = Stage::ReencryptRequest;
+                record.proved = None;
+            }))),
+            Stage::ReencryptRequest | Stage::ReencryptActive => self.reencrypted(),
+        }
+    }
+
+    fn begin_abort(self) -> Result<Step, Stop> {
+        let record = self.record();
+        if record.fresh.is_empty() {
+            return Err(Refusal::NothingToAbort(record.stage).into());
+        }
+        let config = &self.facts.config;
+        let is_listed = record.fresh.iter().any(|key| config.has_key(key));
+        let gone = record.retiring.iter().find(|key| !config.is_beside(key, &record.fresh));
+        match gone {
+            Some(gone) if is_listed => Err(Refusal::Dropped(gone.clone()).into()),
+            _ => Ok(self.begin(|record| (record.dropping, record.proved) = (false, None))),
+        }
+    }
+
+    fn abort(self) -> Result<Step, Stop> {
+        let record = self.record();
+        let config = &self.facts.config;
+        if record.fresh.is_empty() {
+            return Ok(self.end(|_| {}));
+        }
+        let back = |record: &mut Record| {
+            record.stage = record.origin;
+            settle(record);
+        };
+        let listed: Vec<KeyId> = record.fresh.iter().filter(|key| config.has_key(key)).cloned().collect();
+        if listed.is_empty() {
+            return Ok(Step::Note(self.note(back)));
+        }
+        if let Some(gone) = record.retiring.iter().find(|key| !config.is_beside(key, &listed)) {
+            return Err(Refusal::Dropped(gone.clone()).into());
+        }
+        if !record.retiring.iter().all(|key| config.leads(key, &listed)) {
+            // Everybody could read with the old keys all the while, or the rotation could not have begun.
+            return match self.facts.cannot_read(&record.retiring) {
+                None => Ok(Step::Change(Change::Restore {
+                    first: record.retiring.clone(),
+                    last: listed,
+                })),
+                Some(_) => Ok(Step::Await),
+            };
+        }
+        if record.stage != Stage::Prepare {
+            return Ok(Step::Note(self.note(|record| record.stage = Stage::Prepare)));
+        }
+        if !self.all_loaded() {
+            return Ok(Step::Await);
+        }
+        if self.ask.skip {
+            return Ok(Step::Note(self.note(|record| {
+                record.kept.append(&mut record.fresh);
+                back(record);
+            })));
+        }
+        self.removed(listed, &record.retiring)
+    }
+}
+
+/// What an earlier rotation, which was not brought to its end, leaves to be removed with the next keys.
+fn leave_behind(record: &mut Record, retiring: &[KeyId]) {
+    let (fresh, old) = (std::mem::take(&mut record.fresh), std::mem::take(&mut record.retiring));
+    for key in fresh.into_iter().chain(old) {
+        if !retiring.contains(&key) && !record.kept.contains(&key) {
+            record.kept.push(key);
+        }
+    }
+    record.kept.retain(|key| !retiring.contains(key));
+    record.dropping = false;
+}
+
+/// Nothing is rotating any more.
+fn settle(record: &mut Record) {
+    record.fresh.clear();
+    record.retiring.clear();
+    record.dropping = false;
+}
+
+fn missing_key(keys: &[KeyId], is_missing: impl FnMut(&&KeyId) -> bool) -> Stop {
+    let missing = keys.iter().find(is_missing).cloned();
+    missing.map_or(Refusal::NoOtherKey, Refusal::KeyMissing).into()
+}

@@ -1,0 +1,121 @@
+//! What a command would do, for `--dry-run`: the first step as the machine decides it, and those that would follow. Pure.
+
+use super::facts::Facts;
+use super::machine::{Ask, Command, Session, Stop, next};
+use super::refusal::{Refusal, listed};
+use super::stage::Stage;
+use crate::config::KeyId;
+
+/// The lines of the plan.
+///
+/// # Errors
+/// It would be refused.
+pub fn outline(ask: &Ask, facts: &Facts, objects: Option<u64>) -> Result<Vec<String>, Refusal> {
+    if let Err(Stop::Refused(refusal)) = next(ask, facts, &Session::default()) {
+        return Err(refusal);
+    }
+    let plan = Plan { ask, facts, objects };
+    let stage = facts.record.stage;
+    let mut lines = Vec::new();
+    match ask.command {
+        Command::Prepare => plan.prepare(&mut lines),
+        Command::Rotate => plan.rotate(&mut lines),
+        Command::Reencrypt => plan.reencrypt(&mut lines),
+        Command::RotateKeys => {
+            if stage.is_rest() {
+                plan.prepare(&mut lines);
+            }
+            if stage.is_rest() || stage == Stage::Prepare {
+                plan.rotate(&mut lines);
+            }
+            plan.reencrypt(&mut lines);
+        }
+        Command::Abort => {
+            lines.push(format!(
+                "have {} write again, in {}",
+                listed(&facts.record.retiring),
+                facts.source
+            ));
+            plan.wait(&mut lines);
+            if !ask.skip {
+                plan.sweep(&mut lines);
+                lines.push(format!("remove {}", listed(&facts.record.fresh)));
+                plan.wait(&mut lines);
+            }
+        }
+        Command::Enable => {
+            lines.push(format!(
+                "move identity last in {}: new values are encrypted",
+                facts.source
+            ));
+            plan.wait(&mut lines);
+        }
+        Command::Disable => {
+            lines.push(format!(
+                "move identity first in {}: new values are stored in the clear",
+                facts.source
+            ));
+            plan.wait(&mut lines);
+        }
+    }
+    Ok(lines)
+}
+
+struct Plan<'a> {
+    ask: &'a Ask,
+    facts: &'a Facts,
+    objects: Option<u64>,
+}
+
+impl Plan<'_> {
+    fn wait(&self, lines: &mut Vec<String>) {
+        lines.push(match self.facts.roster.len() {
+            0 => "wait for nobody: no member is there".to_owned(),
+            1 => "wait for 1 member to load it".to_owned(),
+            members => format!("wait for {members} members to load it"),
+        });
+    }
+
+    fn sweep(&self, lines: &mut Vec<String>) {
+        let what = self.objects.map_or_else(
+            || "every stored value that is not under the key that writes".to_owned(),
+            |objects| format!("up to {objects} stored values"),
+        );
+        lines.push(format!("re-encrypt {what}, and look a second time to prove it"));
+    }
+
+    fn prepare(&self, lines: &mut Vec<String>) {
+        for key in self.facts.config.writing_keys() {
+            lines.push(format!(
+                "add a new {} key behind {key} in {}",
+                key.provider, self.facts.source
+            ));
+        }
+        self.wait(lines);
+    }
+
+    fn rotate(&self, lines: &mut Vec<String>) {
+        let keys = match &self.facts.record.fresh[..] {
+            [] => "the new key".to_owned(),
+            fresh => listed(fresh),
+        };
+        lines.push(format!("move {keys} first: new values are encrypted with it"));
+        self.wait(lines);
+    }
+
+    fn reencrypt(&self, lines: &mut Vec<String>) {
+        self.sweep(lines);
+        let record = &self.facts.record;
+        let old = if record.retiring.is_empty() && record.fresh.is_empty() && self.ask.command == Command::RotateKeys {
+            self.facts.config.writing_keys()
+        } else {
+            record.retiring.clone()
+        };
+        let going: Vec<KeyId> = old.into_iter().chain(record.kept.iter().cloned()).collect();
+        if !self.ask.skip && !going.is_empty() {
+            lines.push("wait until etcd's older history is compacted away".to_owned());
+            lines.push(format!("remove {}", listed(&going)));
+            self.wait(lines);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What etcd keeps of a rotation: JSON under the state prefix, replaced by compare-and-swap. Names of keys, never their
+//! bytes; times are for people, nothing is decided by them.
+
+use serde::{Deserialize, Serialize};
+
+use super::machine::Command;
+use super::stage::Stage;
+use crate::config::KeyId;
+use crate::etcd::{CallError, Guard, Store};
+use crate::types::StatePrefix;
+
+/// The record's version. One of another version is not touched.
+const SCHEMA: u32 = 1;
+
+/// Where the record lies below the state prefix.
+const KEY: &str = "rotation";
+
+/// Names of keys that were made, of which the last ones are kept: no two keys may ever share one, and times alone do not
+/// see to that.
+const MAX_NAMES: usize = 64;
+
+/// The record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    pub(super) schema: u32,
+    /// Goes up each time that it is written.
+    pub generation: u64,
+    /// How far the rotation has come.
+    pub stage: Stage,
+    /// The stage that the rotation began at, and goes back to when it is taken back.
+    pub origin: Stage,
+    /// When it began, RFC 3339.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub started: String,
+    /// When the record was last written.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub updated: String,
+    /// Which host wrote it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+    /// What was asked for and has not come to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub underway: Option<Command>,
+    /// The keys that the rotation brings in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fresh: Vec<KeyId>,
+    /// The keys that wrote before, in the order of those that follow them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retiring: Vec<KeyId>,
+    /// Keys of earlier rotations that were left to read; they go with the next ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<KeyId>,
+    /// The proof is there, and the old keys are going.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dropping: bool,
+    /// What is stored from this revision on needs no old key, by the proof of this configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proved: Option<Proved>,
+    /// Names of the last keys that were made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+}
+
+/// A proof that was there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proved {
+    /// SHA-256 of the configuration.
+    pub configuration: String,
+    /// From this revision on no old key is needed.
+    pub revision: i64,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            schema: SCHEMA,
+            generation: 0,
+            stage: Stage::Start,
+            origin: Stage::Start,
+            started: String::new(),
+            updated: String::new(),
+            by: String::new(),
+            underway: None,
+            fresh: Vec::new(),
+            retiring: Vec::new(),
+            kept: Vec::new(),
+            dropping: false,
+            proved: None,
+            names: Vec::new(),
+        }
+    }
+}
+
+impl Record {
+    /// Remembers the names of keys that are about to be made.
+    pub(super) fn remember(&mut self, keys: &[KeyId]) {
+        self.names.extend(keys.iter().map(|key| key.name.as_str().to_owned()));
+        let surplus = self.names.len().saturating_sub(MAX_NAMES);
+        self.names.drain(..surplus);
+    }
+
+    /// The record, and the revision at which it was written; 0 where there is none.
+    pub(super) async fn load<S: Store>(
+        store: &S,
+        state: &StatePrefix,
+    ) -> Result<Result<(Self, i64), String>, CallError> {
+        let (_, found) = store.get(&key(state)).await?;
+        Ok(match found {
+            None => Ok((Self::default(), 0)),
+            Some(kv) => parse(&kv.value).map(|record| (record, kv.mod_revision)),
+        })
+    }
+
+    /// Puts it in the place of the one of `revision`: at which revision, or `None` if somebody else was first.
+    pub(super) async fn save<S: Store>(
+        &self,
+        store: &S,
+        state: &StatePrefix,
+        revision: i64,
+    ) -> Result<Option<i64>, CallError> {
+        let key = key(state);
+        // No map with keys that are not text, and nothing else that JSON cannot say.
+        let record = serde_json::to_vec(self).unwrap_or_default();
+        store
+            .put_if(&[Guard::mod_revision(&key, revision)], &key, &record, 0)
+            .await
+    }
+}
+
+fn key(state: &StatePrefix) -> Vec<u8> {
+    [state.as_bytes(), KEY.as_bytes()].concat()
+}
+
+fn parse(record: &[u8]) -> Result<Record, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        schema: u32,
+    }
+    let Version { schema } = serde_json::from_slice(record).map_err(|error| error.to_string())?;
+    if schema != SCHEMA {
+        return Err(format!("its schema is {schema}, and this version knows {SCHEMA}"));
+    }
+    serde_json::from_slice(record).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::KeyType;
+    use crate::types::KeyName;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written_and_none_of_another_version() {
+        let mut record = Record {
+            underway: Some(Command::RotateKeys),
+            stage: Stage::ReencryptActive,
+            fresh: vec![KeyId {
+                provider: KeyType::Secretbox,
+                name: KeyName::new("a:b"),
+            }],
+            ..Record::default()
+        };
+        record.remember(&record.fresh.clone());
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(text.contains(r#""stage":"reencrypt_active","#), "{text}");
+        assert_eq!(parse(text.as_bytes()), Ok(record));
+        let why = parse(br#"{"schema":2,"anything":"else"}"#).unwrap_err();
+        assert!(why.contains("schema is 2"), "{why}");
+        assert!(parse(b"").is_err());
+    }
+
+    #[test]
+    fn names_are_forgotten_after_a_while() {
+        let mut record = Record::default();
+        for index in 0..100 {
+            record.remember(&[KeyId {
+                provider: KeyType::AesCbc,
+                name: KeyName::new(index.to_string()),
+            }]);
+        }
+        assert_eq!(record.names.len(), MAX_NAMES);
+        assert_eq!(record.names.last().map(String::as_str), Some("99"));
+    }
+}

@@ -1,0 +1,130 @@
+//! Why a command is not carried out: what was found, where, and what to do. In k3s's words where it has words for it.
+
+use std::fmt;
+
+use super::machine::Command;
+use super::stage::Stage;
+use crate::config::KeyId;
+use crate::members::Dissent;
+
+/// Why a command is not carried out. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is another command's turn.
+    Stage {
+        /// The stage that was found.
+        found: Stage,
+        /// The host that brought it there.
+        node: String,
+        /// The commands that go on from there.
+        next: &'static str,
+    },
+    /// Not all members have loaded the same.
+    Hash {
+        /// The source of the configuration, or a member.
+        one: String,
+        /// A member.
+        other: String,
+        /// In what they differ.
+        dissent: Dissent,
+    },
+    /// A member could not read what would be written.
+    Unreadable {
+        /// The member.
+        member: String,
+        /// What it does not read with.
+        keys: Vec<KeyId>,
+    },
+    /// A KMS writes, and there is no key here.
+    Kms(String),
+    /// Nothing is encrypted.
+    Disabled,
+    /// There is no second key that could take over.
+    NoOtherKey,
+    /// Somebody has taken a key out of the configuration that the rotation needs.
+    KeyMissing(KeyId),
+    /// There is nothing to take back.
+    NothingToAbort(Stage),
+    /// An old key is gone already.
+    Dropped(KeyId),
+}
+
+impl Refusal {
+    /// The stage, or the members' hashes, or the configuration: what would have to be another.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Stage { .. } | Self::NothingToAbort(_) | Self::Dropped(_) => Kind::Stage,
+            Self::Hash { .. } | Self::Unreadable { .. } => Kind::Members,
+            Self::Kms(_) | Self::Disabled | Self::NoOtherKey | Self::KeyMissing(_) => Kind::Configuration,
+        }
+    }
+}
+
+/// What would have to be another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The stage.
+    Stage,
+    /// What members have loaded.
+    Members,
+    /// The configuration.
+    Configuration,
+}
+
+/// The commands that go on from a stage, for people.
+pub(super) fn next(stage: Stage, underway: Option<Command>) -> &'static str {
+    match (underway, stage) {
+        (Some(Command::RotateKeys), _) => "`rotate-keys` goes on with what was begun, `abort` takes it back",
+        (Some(Command::Abort), _) => "`abort` goes on with what was begun",
+        (_, Stage::Start | Stage::ReencryptFinished) => "`prepare`, or `rotate-keys` for all at once",
+        (_, Stage::Prepare) => "`rotate`, or `abort` to take it back",
+        (_, Stage::Rotate) => "`reencrypt`, or `abort` to take it back",
+        (_, Stage::ReencryptRequest | Stage::ReencryptActive) => {
+            "`reencrypt` goes on with what was begun, `abort` takes it back"
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stage { found, node, next } => {
+                write!(f, "incorrect stage: {found} found on node {node}; next: {next}")
+            }
+            Self::Hash { one, other, dissent } => write!(
+                f,
+                "hash does not match between {one} and {other}: {dissent}. Bring the same configuration to every member and \
+                 run this again once `status` says that all hashes match"
+            ),
+            Self::Unreadable { member, keys } => write!(
+                f,
+                "{member} has not shown that it reads with {}, so nothing may be written with that yet: bring it the \
+                 configuration, or stop it",
+                listed(keys)
+            ),
+            Self::Kms(name) => write!(
+                f,
+                "the KMS plugin {name:?} writes, and its key is not in the configuration: rotate the key in the KMS, then \
+                 run `reencrypt` to have every stored value under the new one"
+            ),
+            Self::Disabled => f.write_str("nothing is encrypted with a key of this configuration: run `enable` first"),
+            Self::NoOtherKey => f.write_str("there is no other key that could write: run `prepare` first"),
+            Self::KeyMissing(key) => write!(
+                f,
+                "{key} is part of this rotation and no longer in the configuration: put back the kept file that has it, or \
+                 run `abort`"
+            ),
+            Self::NothingToAbort(stage) => write!(f, "there is no rotation to take back, the stage is {stage}"),
+            Self::Dropped(key) => write!(
+                f,
+                "{key} has been removed, since nothing that is stored needs it: there is no way back from there. \
+                 `reencrypt` brings the rotation to its end"
+            ),
+        }
+    }
+}
+
+/// Keys in a line of text.
+pub(super) fn listed(keys: &[KeyId]) -> String {
+    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,282 @@
+//! What `status` tells, as data: k3s's part first, then what is ours. Pure.
+
+mod text;
+
+use serde::Serialize;
+
+use super::facts::Facts;
+use super::machine::Command;
+use super::refusal;
+use super::stage::Stage;
+use crate::config::{KeyType, Provider, Writer};
+use crate::members::Member;
+use crate::sweep::{Latest, Report, Row, State};
+
+/// All of it. As JSON the first six fields are k3s's.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// How far a rotation has come.
+    stage: Stage,
+    /// `AES-CBC aescbckey`; empty where nothing is encrypted.
+    #[serde(rename = "activekey")]
+    active_key: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    enable: bool,
+    #[serde(rename = "hashmatch", skip_serializing_if = "std::ops::Not::not")]
+    hash_match: bool,
+    #[serde(rename = "hasherror", skip_serializing_if = "String::is_empty")]
+    hash_error: String,
+    #[serde(rename = "inactivekeys", skip_serializing_if = "Vec::is_empty")]
+    inactive_keys: Vec<String>,
+    /// SHA-256 of the configuration where its source has it.
+    fingerprint: String,
+    members: Vec<MemberView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    objects: Option<ObjectsView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sweep: Option<SweepView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    underway: Option<Command>,
+    /// From this revision on no removed key is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proved_from_revision: Option<i64>,
+    /// Why nothing goes on by itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    blocked: Vec<String>,
+    next: String,
+    #[serde(skip)]
+    keys: Vec<KeyRow>,
+}
+
+#[derive(Clone, Debug)]
+struct KeyRow {
+    is_active: bool,
+    of: &'static str,
+    name: String,
+}
+
+/// A member.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MemberView {
+    name: String,
+    fingerprint: String,
+    /// What it writes with, by rule: once where that is the same for all.
+    writes: Vec<String>,
+    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refuses: Option<String>,
+}
+
+/// How many values are stored under which key.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ObjectsView {
+    /// Whether they were counted for this; else by the last sweep.
+    is_counted: bool,
+    /// When the sweep that counted them was started.
+    since: String,
+    /// Of which configuration.
+    fingerprint: String,
+    rows: Vec<ObjectsRow>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ObjectsRow {
+    #[serde(flatten)]
+    row: Row,
+    objects: u64,
+}
+
+/// The sweep at work.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SweepView {
+    by: String,
+    scanned: u64,
+    rewritten: u64,
+}
+
+impl Status {
+    /// Of `facts`, what sweeps have left in etcd, and what was `counted` for it.
+    pub fn of(facts: &Facts, latest: &Latest, counted: Option<&Report>) -> Self {
+        let record = &facts.record;
+        let keys = keys(facts);
+        let named = |is_active: bool| {
+            let keys = keys.iter().filter(move |key| key.is_active == is_active);
+            keys.map(|key| format!("{} {}", key.of, key.name))
+        };
+        let mismatch = facts.mismatch();
+        let mut inactive_keys: Vec<_> = named(true).skip(1).collect();
+        inactive_keys.extend(named(false));
+        let mut blocked = Vec::new();
+        if let Some(mismatch) = &mismatch {
+            blocked.push(mismatch.dissent.to_string());
+        }
+        if record.dropping
+            && !facts.is_history_gone
+            && let Some(proved) = &record.proved
+        {
+            blocked.push(format!(
+                "etcd's history before revision {} still holds values under the old keys",
+                proved.revision
+            ));
+        }
+        Self {
+            stage: record.stage,
+            active_key: named(true).next().unwrap_or_default(),
+            enable: facts.is_enabled(),
+            hash_match: mismatch.is_none(),
+            hash_error: mismatch.map_or_else(String::new, |mismatch| {
+                format!("hash does not match between {} and {}", mismatch.one, mismatch.other)
+            }),
+            inactive_keys,
+            fingerprint: facts.config.fingerprint.to_string(),
+            members: facts
+                .roster
+                .entries()
+                .map(|(id, member)| match member {
+                    Ok(member) => MemberView::of(member),
+                    Err(why) => MemberView::unreadable(id, why),
+                })
+                .collect(),
+            objects: objects(latest, counted),
+            sweep: latest.holder.as_ref().map(|holder| {
+                let work = latest.work.as_ref();
+                SweepView {
+                    by: holder.to_string(),
+                    scanned: work.map_or(0, |work| work.scanned.iter().sum()),
+                    rewritten: work.map_or(0, |work| work.rewritten),
+                }
+            }),
+            underway: record.underway,
+            proved_from_revision: record.proved.as_ref().map(|proved| proved.revision),
+            blocked,
+            next: next(facts),
+            keys,
+        }
+    }
+}
+
+/// What to run next.
+fn next(facts: &Facts) -> String {
+    let record = &facts.record;
+    let is_at_rest = record.stage.is_rest() && record.underway.is_none();
+    let text = if is_at_rest && !facts.is_enabled() {
+        "`enable`"
+    } else if is_at_rest && facts.config.writing_keys().is_empty() {
+        "`reencrypt`, once the KMS has rotated its key"
+    } else {
+        refusal::next(record.stage, record.underway)
+    };
+    text.to_owned()
+}
+
+/// Every key and plugin, once, in the order of the document.
+fn keys(facts: &Facts) -> Vec<KeyRow> {
+    let writers = facts.config.writers();
+    let mut rows: Vec<(KeyRow, Writer)> = Vec::new();
+    for provider in facts.config.entries.iter().flat_map(|entry| &entry.providers) {
+        let listed: Vec<(&'static str, Writer)> = match provider {
+            Provider::Kms(_) => vec![("KMS", provider.writer())],
+            _ => provider
+                .key_ids()
+                .map(|key| (key_type(key.provider), Writer::Key(key)))
+                .collect(),
+        };
+        for (of, key) in listed {
+            let name = match &key {
+                Writer::Key(key) => key.name.as_str(),
+                Writer::Kms(name) => name.as_str(),
+                Writer::Identity => continue,
+            };
+            if rows.iter().all(|(_, other)| *other != key) {
+                let row = KeyRow {
+                    is_active: writers.contains(&key),
+                    of,
+                    // A name may hold anything, and must not act on a terminal.
+                    name: name.escape_debug().to_string(),
+                };
+                rows.push((row, key));
+            }
+        }
+    }
+    rows.into_iter().map(|(row, _)| row).collect()
+}
+
+/// k3s's names of them.
+fn key_type(of: KeyType) -> &'static str {
+    match of {
+        KeyType::AesCbc => "AES-CBC",
+        KeyType::AesGcm => "AES-GCM",
+        KeyType::Secretbox => "XSalsa20-POLY1305",
+    }
+}
+
+impl MemberView {
+    fn of(member: &Member) -> Self {
+        let mut writes: Vec<String> = Vec::new();
+        for rule in &member.rules {
+            let key = format!("{} {}", rule.writes.provider, rule.writes.name);
+            let key = key.trim_end().escape_debug().to_string();
+            if !writes.contains(&key) {
+                writes.push(key);
+            }
+        }
+        Self {
+            name: member.name.escape_debug().to_string(),
+            fingerprint: member.loaded.configuration.escape_debug().to_string(),
+            writes,
+            version: member.version.escape_debug().to_string(),
+            refuses: member.refused.clone(),
+        }
+    }
+
+    fn unreadable(id: &str, why: &str) -> Self {
+        Self {
+            name: id.to_owned(),
+            fingerprint: String::new(),
+            writes: Vec::new(),
+            version: String::new(),
+            refuses: Some(format!("its record cannot be read: {why}")),
+        }
+    }
+}
+
+fn objects(latest: &Latest, counted: Option<&Report>) -> Option<ObjectsView> {
+    if let Some(report) = counted {
+        let rows = report.inventory.iter().map(|line| ObjectsRow {
+            row: line.row.clone(),
+            objects: line.objects,
+        });
+        return Some(ObjectsView {
+            is_counted: true,
+            since: report.started.clone(),
+            fingerprint: report.configuration.clone(),
+            rows: rows.collect(),
+        });
+    }
+    let work = latest.work.as_ref()?;
+    let rows = work.rows.iter().map(|(row, objects)| ObjectsRow {
+        row: row.clone(),
+        objects: *objects,
+    });
+    Some(ObjectsView {
+        is_counted: false,
+        since: work.started.clone(),
+        fingerprint: work.configuration.clone(),
+        rows: rows.collect(),
+    })
+}
+
+impl ObjectsRow {
+    fn state(&self) -> &'static str {
+        match self.row.state {
+            State::Current => "current",
+            State::Stale => "stale",
+            State::Plaintext => "plaintext",
+            State::Undecryptable => "undecryptable",
+        }
+    }
+}

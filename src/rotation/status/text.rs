@@ -1,0 +1,118 @@
+//! `status` for people: k3s's lines exactly, then tables of ours.
+
+use std::fmt;
+
+use super::Status;
+use crate::members::short;
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = if self.enable { "Enabled" } else { "Disabled" };
+        let hashes = if self.hash_match {
+            "All hashes match"
+        } else {
+            &self.hash_error
+        };
+        writeln!(f, "Encryption Status: {status}")?;
+        writeln!(f, "Current Rotation Stage: {}", self.stage)?;
+        writeln!(f, "Server Encryption Hashes: {hashes}\n")?;
+        let mut rows = vec![["Active", "Key Type", "Name"].map(str::to_owned)];
+        rows.push(["------", "--------", "----"].map(str::to_owned));
+        rows.extend(self.keys.iter().map(|key| {
+            let mark = if key.is_active { " *" } else { "" };
+            [mark.to_owned(), key.of.to_owned(), key.name.clone()]
+        }));
+        table(&rows, f)?;
+        self.members(f)?;
+        self.objects(f)?;
+        if let Some(sweep) = &self.sweep {
+            writeln!(
+                f,
+                "\nSweep: {} values looked at, {} rewritten, by {}",
+                sweep.scanned, sweep.rewritten, sweep.by
+            )?;
+        }
+        writeln!(f)?;
+        if let Some(underway) = self.underway {
+            writeln!(f, "Under way: {}", underway.as_str())?;
+        }
+        for why in &self.blocked {
+            writeln!(f, "Blocked: {why}")?;
+        }
+        writeln!(f, "Next: {}", self.next)
+    }
+}
+
+impl Status {
+    fn members(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.members.is_empty() {
+            return writeln!(f, "\nNo member is there.");
+        }
+        writeln!(f)?;
+        let mut rows = vec![
+            ["Member", "Configuration", "Writes With", "Refuses A Newer One"].map(str::to_owned),
+            ["------", "-------------", "-----------", "-------------------"].map(str::to_owned),
+        ];
+        rows.extend(self.members.iter().map(|member| {
+            [
+                member.name.clone(),
+                short(&member.fingerprint).to_owned(),
+                member.writes.join(", "),
+                // A reason may have lines.
+                member
+                    .refuses
+                    .as_deref()
+                    .map_or_else(String::new, |why| why.escape_debug().to_string()),
+            ]
+        }));
+        table(&rows, f)
+    }
+
+    fn objects(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(objects) = &self.objects else {
+            return Ok(());
+        };
+        writeln!(f)?;
+        let mut rows = vec![
+            ["Objects", "State", "Provider", "Key", "Resource"].map(str::to_owned),
+            ["-------", "-----", "--------", "---", "--------"].map(str::to_owned),
+        ];
+        rows.extend(objects.rows.iter().map(|line| {
+            [
+                line.objects.to_string(),
+                line.state().to_owned(),
+                line.row.under.provider.to_string(),
+                // Whatever stands in a stored value.
+                line.row.under.key.escape_debug().to_string(),
+                line.row.resource.escape_debug().to_string(),
+            ]
+        }));
+        table(&rows, f)?;
+        if objects.is_counted {
+            writeln!(f, "(counted now)")
+        } else {
+            let of_this = objects.fingerprint == self.fingerprint;
+            let which = if of_this { "this" } else { "an earlier" };
+            writeln!(f, "(by the sweep of {}, of {which} configuration)", objects.since)
+        }
+    }
+}
+
+/// Columns two spaces apart, as Go's tabwriter sets them: the last one ends where its text ends.
+fn table<const N: usize>(rows: &[[String; N]], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            line.push_str(cell);
+            line.push_str(&" ".repeat(width + 2 - cell.chars().count().min(width)));
+        }
+        writeln!(f, "{}", line.trim_end())?;
+    }
+    Ok(())
+}

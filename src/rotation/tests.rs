@@ -1,0 +1,6 @@
+//! The room's tests: the machine and the driver over a model of etcd, of members and of a file, with the real sweep and real
+//! ciphers; and what is printed.
+
+mod model;
+mod printed;
+mod world;

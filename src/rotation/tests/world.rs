@@ -1,0 +1,459 @@
+//! A store, a file and members in memory. Whenever the driver calls the store, the others do something too: members load the
+//! file, late or never, say so later still, write and read; and the driver may die in the call.
+//!
+//! At each moment every stored value must open with what every member has loaded, and with what the file says.
+
+mod store;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::config::{Draft, EncryptionConfiguration, KeyId, Options, parse};
+use crate::etcd::{CallError, KeyValue};
+use crate::keyring::Keyring;
+use crate::keyspace::{EtcdPrefix, KeySpace};
+use crate::kms::Plugins;
+use crate::members::Member;
+use crate::rotation::{Audience, Error, Site, Source};
+use crate::sweep::{self, Limits, Observer, Options as SweepOptions, Progress, Report, Scope};
+use crate::types::{StatePrefix, StorageKey};
+use crate::value::Deks;
+
+pub(super) const STATE: &str = "/etcd-encryption-proxy/";
+const OBJECTS: u32 = 4;
+
+/// Everything.
+pub(super) struct World {
+    keys: RefCell<BTreeMap<Vec<u8>, KeyValue>>,
+    revision: Cell<i64>,
+    pub(super) compacted: Cell<i64>,
+    /// Whether somebody compacts now and then.
+    pub(super) compacts: Cell<bool>,
+    rng: RefCell<StdRng>,
+    pub(super) file: RefCell<Loaded>,
+    pub(super) members: RefCell<Vec<Process>>,
+    /// Of a thousand calls so many fail.
+    pub(super) trouble: Cell<u32>,
+    /// Calls after which the driver dies; 0 for never.
+    pub(super) dies_after: Cell<u32>,
+    is_dead: Cell<bool>,
+    pub(super) death: Notify,
+    state: StatePrefix,
+    /// Writes that are sealed and on their way.
+    under_way: RefCell<Vec<Write>>,
+    /// The bytes of each key that ever was, by name.
+    named: RefCell<BTreeMap<KeyId, Vec<u8>>>,
+}
+
+/// A member's write.
+struct Write {
+    whose: String,
+    object: u32,
+    stored: Vec<u8>,
+    /// When it arrives.
+    at: Instant,
+}
+
+/// A configuration, compiled.
+#[derive(Clone)]
+pub(super) struct Loaded {
+    pub(super) config: Rc<EncryptionConfiguration>,
+    keyring: Arc<Keyring>,
+}
+
+/// A member.
+pub(super) struct Process {
+    pub(super) name: String,
+    loaded: Loaded,
+    /// Whether the record says so.
+    is_said: bool,
+    /// Does not load anything new, and says why.
+    pub(super) is_stubborn: bool,
+}
+
+impl Loaded {
+    pub(super) fn of(text: &str) -> Self {
+        let config = parse(text.as_bytes(), Options { reload: true }).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
+        Self {
+            keyring: Arc::new(Keyring::compile(&config, keyspace, &Plugins::none()).unwrap()),
+            config: Rc::new(config),
+        }
+    }
+
+    fn opens(&self, key: &[u8], stored: &[u8]) -> bool {
+        let chain = self.keyring.chain(key).expect("a rule");
+        let mut plaintext = Vec::new();
+        let opened = chain.from_storage(StorageKey(key), stored, &Deks::default(), &mut plaintext);
+        opened.is_ok() && plaintext == key
+    }
+
+    fn sealed(&self, key: &[u8]) -> Vec<u8> {
+        let chain = self.keyring.chain(key).expect("a rule");
+        let mut stored = Vec::new();
+        chain
+            .to_storage(StorageKey(key), key, &Deks::default(), &mut stored)
+            .unwrap();
+        stored
+    }
+}
+
+/// Where the object `index` lies.
+fn object(index: u32) -> Vec<u8> {
+    let resource = if index.is_multiple_of(2) {
+        "secrets"
+    } else {
+        "configmaps"
+    };
+    format!("/registry/{resource}/default/{index}").into_bytes()
+}
+
+impl World {
+    pub(super) fn new(seed: u64, document: &str, members: usize) -> Rc<Self> {
+        let file = Loaded::of(document);
+        let world = Self {
+            keys: RefCell::default(),
+            revision: Cell::new(1),
+            compacted: Cell::new(0),
+            compacts: Cell::new(true),
+            rng: RefCell::new(StdRng::seed_from_u64(seed)),
+            file: RefCell::new(file),
+            members: RefCell::default(),
+            trouble: Cell::new(0),
+            dies_after: Cell::new(0),
+            is_dead: Cell::new(false),
+            death: Notify::new(),
+            state: StatePrefix::new(STATE).unwrap(),
+            under_way: RefCell::default(),
+            named: RefCell::default(),
+        };
+        for index in 0..OBJECTS {
+            let key = object(index);
+            let stored = world.file.borrow().sealed(&key);
+            world.put(&key, &stored);
+        }
+        world.remember();
+        for index in 0..members {
+            world.start(&format!("m{index}"));
+        }
+        Rc::new(world)
+    }
+
+    fn random(&self, below: u32) -> u32 {
+        self.rng.borrow_mut().random_range(0..below)
+    }
+
+    fn put(&self, key: &[u8], value: &[u8]) -> i64 {
+        let revision = self.revision.get() + 1;
+        self.revision.set(revision);
+        let mut keys = self.keys.borrow_mut();
+        let create_revision = keys.get(key).map_or(revision, |kv| kv.create_revision);
+        let kv = KeyValue {
+            key: key.to_vec().into(),
+            value: value.to_vec().into(),
+            create_revision,
+            mod_revision: revision,
+            lease: 0,
+        };
+        keys.insert(key.to_vec(), kv);
+        revision
+    }
+
+    /// A process that loads the file as it is now.
+    pub(super) fn start(&self, name: &str) {
+        let process = Process {
+            name: name.to_owned(),
+            loaded: self.file.borrow().clone(),
+            is_said: true,
+            is_stubborn: false,
+        };
+        self.say(&process);
+        self.members.borrow_mut().push(process);
+    }
+
+    /// A process dies, and its lease ends.
+    pub(super) fn end(&self, index: usize) {
+        let process = self.members.borrow_mut().remove(index);
+        self.arrive(|write| write.whose == process.name);
+        self.keys.borrow_mut().remove(&record_key(&process.name));
+    }
+
+    /// Writes that were under way get to the store.
+    fn arrive(&self, is_due: impl Fn(&Write) -> bool) {
+        let due: Vec<_> = self
+            .under_way
+            .borrow_mut()
+            .extract_if(.., |write| is_due(write))
+            .collect();
+        for write in due {
+            self.put(&object(write.object), &write.stored);
+        }
+    }
+
+    fn say(&self, process: &Process) {
+        let refused = process.is_stubborn.then_some("it does not want to");
+        let member = Member::new(&process.name, &[], "then", &process.loaded.keyring, refused);
+        self.put(&record_key(&process.name), &serde_json::to_vec(&member).unwrap());
+    }
+
+    /// Somebody else does something.
+    pub(super) fn others(&self) {
+        let mut members = self.members.borrow_mut();
+        let chosen = if members.is_empty() {
+            None
+        } else {
+            Some(self.rng.borrow_mut().random_range(0..members.len()))
+        };
+        if let Some(process) = chosen.and_then(|index| members.get_mut(index)) {
+            let file = self.file.borrow().clone();
+            match self.random(4) {
+                0 if !process.is_stubborn && process.loaded.config.fingerprint != file.config.fingerprint => {
+                    process.loaded = file;
+                    process.is_said = false;
+                }
+                1 if !process.is_said => {
+                    process.is_said = true;
+                    self.say(process);
+                }
+                2 => {
+                    let index = self.random(OBJECTS);
+                    self.under_way.borrow_mut().push(Write {
+                        whose: process.name.clone(),
+                        object: index,
+                        stored: process.loaded.sealed(&object(index)),
+                        at: Instant::now() + Duration::from_millis(u64::from(self.random(7_000))),
+                    });
+                }
+                _ => {}
+            }
+        }
+        drop(members);
+        self.arrive(|write| write.at <= Instant::now());
+        if self.compacts.get() && self.random(5) == 0 {
+            self.compacted.set(self.revision.get());
+        }
+        self.check();
+    }
+
+    /// What must hold at each moment.
+    pub(super) fn check(&self) {
+        let keys = self.keys.borrow();
+        let members = self.members.borrow();
+        let file = self.file.borrow();
+        for index in 0..OBJECTS {
+            let key = object(index);
+            let stored = &keys[&key].value;
+            let seen = stored
+                .get(..40.min(stored.len()))
+                .unwrap_or_default()
+                .escape_ascii()
+                .to_string();
+            assert!(file.opens(&key, stored), "the file reads everything: {seen}");
+            for process in members.iter() {
+                assert!(
+                    process.loaded.opens(&key, stored),
+                    "{} reads everything: {seen}",
+                    process.name
+                );
+            }
+        }
+    }
+
+    /// No two keys ever share a name.
+    fn remember(&self) {
+        let file = self.file.borrow();
+        let mut named = self.named.borrow_mut();
+        for provider in file.config.entries.iter().flat_map(|entry| &entry.providers) {
+            use crate::config::Provider::{AesCbc, AesGcm, Secretbox};
+            let (AesCbc { keys } | AesGcm { keys } | Secretbox { keys }) = provider else {
+                continue;
+            };
+            for (id, key) in provider.key_ids().zip(keys) {
+                let bytes = named.entry(id).or_insert_with(|| key.secret.expose().to_vec());
+                assert_eq!(*bytes, key.secret.expose(), "one name, one key");
+            }
+        }
+    }
+
+    /// Stores something beside the objects that only `other` opens.
+    pub(super) fn spoil(&self, other: &Loaded) {
+        let key = b"/registry/secrets/default/spoilt";
+        self.put(key, &other.sealed(key));
+    }
+
+    /// Whoever is stubborn gives in, and what has been loaded is said.
+    pub(super) fn give_in(&self) {
+        for process in self.members.borrow_mut().iter_mut() {
+            process.is_stubborn = false;
+        }
+        self.compacts.set(true);
+        self.trouble.set(0);
+    }
+
+    /// Lets time pass until everybody has loaded the file, and said so.
+    pub(super) fn settle(&self) {
+        let is_settled = || {
+            let wanted = self.file.borrow().config.fingerprint;
+            let members = self.members.borrow();
+            members
+                .iter()
+                .all(|one| one.is_said && one.loaded.config.fingerprint == wanted)
+        };
+        while !is_settled() {
+            self.others();
+        }
+    }
+
+    /// Brings a dead driver back to life, as another process.
+    pub(super) fn revive(&self) {
+        self.is_dead.set(false);
+        self.dies_after.set(0);
+        // The lease of the one that died ends.
+        self.keys.borrow_mut().retain(|key, _| !key.ends_with(b"sweep/owner"));
+    }
+
+    /// The driver comes nearer to its end. True if it has come.
+    fn ages(&self) -> bool {
+        let left = self.dies_after.get();
+        if left > 0 {
+            self.dies_after.set(left - 1);
+            self.is_dead.set(self.is_dead.get() || left == 1);
+        }
+        self.is_dead.get()
+    }
+
+    async fn before(&self) -> Result<(), CallError> {
+        tokio::task::yield_now().await;
+        self.others();
+        if self.ages() && self.random(2) == 0 {
+            self.die().await;
+        }
+        self.maybe_lost()
+    }
+
+    async fn after<T>(&self, answer: T) -> Result<T, CallError> {
+        if self.is_dead.get() {
+            self.die().await;
+        }
+        self.maybe_lost()?;
+        Ok(answer)
+    }
+
+    async fn die(&self) {
+        self.is_dead.set(true);
+        self.death.notify_one();
+        std::future::pending::<()>().await;
+    }
+
+    fn maybe_lost(&self) -> Result<(), CallError> {
+        if self.random(1000) < self.trouble.get() {
+            return Err(CallError::Lost {
+                rpc: "model",
+                why: "the wire broke".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn record_key(name: &str) -> Vec<u8> {
+    format!("{STATE}members/{name}").into_bytes()
+}
+
+/// Hears nothing.
+pub(super) struct Deaf;
+
+impl Observer for Deaf {
+    fn notice(&self, _: &str) {}
+    fn progress(&self, _: &Progress) {}
+}
+
+impl Audience for Deaf {
+    fn says(&self, _: &str) {}
+    fn notice(&self, _: &str) {}
+    fn follows(&self, _: &sweep::Work) {}
+}
+
+/// The store as a site: with the real sweep.
+pub(super) struct Place<'a>(pub(super) &'a World);
+
+impl<'a> Site for Place<'a> {
+    type Store = &'a World;
+
+    fn store(&self) -> &&'a World {
+        &self.0
+    }
+
+    fn state(&self) -> &StatePrefix {
+        &self.0.state
+    }
+
+    fn prefixes(&self) -> Vec<String> {
+        vec!["/registry".to_owned()]
+    }
+
+    async fn sweep(&self, config: &EncryptionConfiguration) -> Result<Report, Error> {
+        let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
+        let scope = Scope {
+            keyring: Arc::new(Keyring::compile(config, keyspace, &Plugins::none()).unwrap()),
+            state: self.0.state.clone(),
+            resources: Vec::new(),
+            prefixes: Vec::new(),
+            lays_bare: true,
+        };
+        let options = SweepOptions {
+            limits: Limits {
+                is_adaptive: false,
+                concurrency: 2,
+                ..Limits::default()
+            },
+            max_wait: Duration::from_secs(60),
+            restart: false,
+            dry_run: false,
+        };
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        Ok(sweep::sweep(&self.0, &scope, &options, Arc::new(Deaf), stopped).await?)
+    }
+
+    async fn compact(&self, revision: i64) -> Result<(), CallError> {
+        self.0.compacted.set(self.0.compacted.get().max(revision));
+        Ok(())
+    }
+}
+
+impl Source for World {
+    fn name(&self) -> String {
+        "the file".to_owned()
+    }
+
+    fn read(&self) -> Result<EncryptionConfiguration, Error> {
+        Ok((*self.file.borrow().config).clone())
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn replace(&self, was: &EncryptionConfiguration, next: &Draft, comment: &str) -> Result<Option<PathBuf>, Error> {
+        // Dead from here on: with the file written, or before.
+        if self.is_dead.get() || (self.ages() && self.random(2) == 0) {
+            return Ok(None);
+        }
+        if self.file.borrow().config.fingerprint != was.fingerprint {
+            return Err(Error::Changed);
+        }
+        self.file.replace(Loaded::of(&next.render(comment)));
+        self.remember();
+        self.check();
+        Ok(None)
+    }
+}

@@ -1,0 +1,69 @@
+//! What etcd's own records tell of the last sweep, or of the one at work, to whoever does not sweep. Reads only.
+
+use super::checkpoint::{self, Checkpoint};
+use super::owner::Holder;
+use super::tally::Row;
+use crate::etcd::{CallError, Store};
+use crate::types::StatePrefix;
+
+/// The last sweep.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Latest {
+    /// Who is at work on it.
+    pub holder: Option<Holder>,
+    /// How far it has come; `None` where there was none, or its record is of another version.
+    pub work: Option<Work>,
+}
+
+/// How far it has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// SHA-256 of the configuration.
+    pub configuration: String,
+    /// Whether its proof is complete.
+    pub is_done: bool,
+    /// When it was first started, RFC 3339.
+    pub started: String,
+    /// Values that it has looked at in its first pass, and in its proof.
+    pub scanned: [u64; 2],
+    /// Values that it has written.
+    pub rewritten: u64,
+    /// Milliseconds that were spent on it.
+    pub spent_ms: u64,
+    /// What was found: by the proof where that is complete.
+    pub rows: Vec<(Row, u64)>,
+}
+
+impl Latest {
+    /// Reads both records.
+    ///
+    /// # Errors
+    /// What etcd said.
+    pub async fn read<S: Store>(store: &S, state: &StatePrefix) -> Result<Self, CallError> {
+        let key = |name: &str| [state.as_bytes(), name.as_bytes()].concat();
+        let (_, owner) = store.get(&key("sweep/owner")).await?;
+        let (_, found) = store.get(&key("sweep/checkpoint")).await?;
+        Ok(Self {
+            holder: owner.map(|kv| serde_json::from_slice(&kv.value).unwrap_or_else(|_| Holder::unknown())),
+            work: found
+                .and_then(|kv| checkpoint::parse(&kv.value).ok())
+                .map(|found| Work::of(&found)),
+        })
+    }
+}
+
+impl Work {
+    fn of(found: &Checkpoint) -> Self {
+        let is_done = found.stage == checkpoint::Stage::Done;
+        let tally = if is_done { &found.after } else { &found.before };
+        Self {
+            configuration: found.configuration.clone(),
+            is_done,
+            started: found.started.clone(),
+            scanned: [found.before.scanned, found.after.scanned],
+            rewritten: found.before.rewritten,
+            spent_ms: found.spent_ms,
+            rows: tally.rows().map(|(row, objects)| (row.clone(), objects)).collect(),
+        }
+    }
+}
