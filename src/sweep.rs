@@ -13,6 +13,7 @@
 
 mod apply;
 mod checkpoint;
+mod company;
 mod decide;
 mod error;
 mod latest;

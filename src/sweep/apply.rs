@@ -105,7 +105,10 @@ impl<S: Store> Tools<'_, S> {
                     self.pace.answered(sent.elapsed());
                     self.writes.worked();
                     match answer {
-                        Replaced::Done(revision) => return Ok(Written::Done(Outcome::Rewritten(revision))),
+                        Replaced::Done(revision) => {
+                            self.pace.wrote(revision);
+                            return Ok(Written::Done(Outcome::Rewritten(revision)));
+                        }
                         Replaced::Lost(found) => found,
                     }
                 }

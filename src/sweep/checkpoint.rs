@@ -132,6 +132,11 @@ impl<'a, S: Store> Keeper<'a, S> {
         Ok((keeper, checkpoint))
     }
 
+    /// At which revision the record was last written.
+    pub(super) fn revision(&self) -> i64 {
+        self.revision.get()
+    }
+
     /// Replaces the record.
     ///
     /// # Errors

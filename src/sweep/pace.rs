@@ -4,8 +4,11 @@
 //! write while next to nothing else of ours is under way is the base. What is measured above it is time that our writes
 //! spend queueing, and `writes × (1 - base / latency)` is how many of them queue. A few keep etcd busy; more only make
 //! its other clients wait, and so do a few where etcd is quick. So the number grows while few queue and the latency is
-//! near its base, and shrinks when many do or the latency is twice that. The base is measured anew every so often, because
-//! etcd's other clients, its disk and its backend change. Knows no key and sends nothing.
+//! near its base, and shrinks when many do or the latency is half as much again. The base is measured anew every so often, because
+//! etcd's other clients, its disk and its backend change.
+//!
+//! All that is for others. While nobody else writes, as many writes are under way as keep etcd busy, and no pauses are made.
+//! Knows no key and sends nothing.
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -13,12 +16,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::company::Company;
+
 /// Writes that may queue at etcd: below the first the number grows, above the second it shrinks.
 const QUEUE_LOW: f64 = 8.0;
 const QUEUE_HIGH: f64 = 16.0;
 /// And how many times the base the latency may be.
-const TIMES_LOW: f64 = 1.5;
-const TIMES_HIGH: f64 = 2.0;
+const TIMES_LOW: f64 = 1.25;
+const TIMES_HIGH: f64 = 1.5;
 /// Latency so far above the base that etcd has more to do than ours, or is in trouble: the number is halved.
 const OVERLOAD: f64 = 16.0;
 /// Each decision is made on so much time, and on no fewer answers. etcd commits its backend every 100 ms, which is when it
@@ -29,7 +34,10 @@ const MIN_SAMPLES: u32 = 16;
 const BASE_EVERY: Duration = Duration::from_secs(10);
 /// Writes under way while the base is measured.
 const BASE_WRITES: usize = 2;
-/// Between two pages, at most.
+/// Writes under way while nobody else writes: more give etcd hardly any more to do.
+const ALONE: usize = 128;
+/// Between two pages: so many times what the last one took, and no more than this.
+const PAUSE_TIMES: u32 = 3;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// What a rate saves up while nothing can be done, as a part of a second.
 const BURST: f64 = 0.1;
@@ -69,6 +77,7 @@ impl Default for Limits {
 pub(super) struct Pace {
     limits: Limits,
     window: RefCell<Window>,
+    company: RefCell<Company>,
     pause: Cell<Duration>,
     keys: RefCell<Option<Bucket>>,
     bytes: RefCell<Option<Bucket>>,
@@ -79,6 +88,7 @@ impl Pace {
         let bucket = |rate: Option<f64>| RefCell::new(rate.map(|rate| Bucket::new(rate, Instant::now())));
         Self {
             window: RefCell::new(Window::new(limits.concurrency, Instant::now())),
+            company: RefCell::new(Company::new()),
             pause: Cell::default(),
             keys: bucket(limits.keys_per_second),
             bytes: bucket(limits.bytes_per_second),
@@ -88,32 +98,65 @@ impl Pace {
 
     /// How many writes may be under way now.
     pub(super) fn writes(&self) -> usize {
-        if self.limits.is_adaptive {
+        if self.is_alone() {
+            self.limits.concurrency.clamp(1, ALONE)
+        } else if self.limits.is_adaptive {
             self.window.borrow().size()
         } else {
             self.limits.concurrency.max(1)
         }
     }
 
+    /// Whether others need not be heeded.
+    fn is_alone(&self) -> bool {
+        self.limits.is_adaptive && self.company.borrow().is_alone()
+    }
+
     /// A write was answered after `latency`.
     pub(super) fn answered(&self, latency: Duration) {
-        self.window.borrow_mut().answered(latency.as_secs_f64(), Instant::now());
+        if !self.is_alone() {
+            self.window.borrow_mut().answered(latency.as_secs_f64(), Instant::now());
+        }
+    }
+
+    /// A write of ours, of a value or of a record, made `revision`.
+    pub(super) fn wrote(&self, revision: i64) {
+        let was_alone = self.is_alone();
+        self.company.borrow_mut().wrote(revision, Instant::now());
+        if was_alone && !self.is_alone() {
+            self.begin_anew();
+        }
+    }
+
+    /// With a window that knows nothing. What is under way still queues behind itself.
+    fn begin_anew(&self) {
+        let mut window = Window::new(self.limits.concurrency, Instant::now());
+        window.stale_answers = ALONE;
+        self.window.replace(window);
     }
 
     /// A page was read in `took`.
     pub(super) fn read(&self, took: Duration) {
         if self.limits.is_adaptive {
-            self.pause.set(took.min(LONGEST_PAUSE));
+            self.pause.set((PAUSE_TIMES * took).min(LONGEST_PAUSE));
         }
     }
 
-    /// How long etcd is left alone before the next page: as long as it was busy with the last one.
+    /// How long etcd is left alone before the next page: some times as long as it was busy with the last one.
     pub(super) fn pause(&self) -> Duration {
-        self.pause.get()
+        if self.is_alone() {
+            Duration::ZERO
+        } else {
+            self.pause.get()
+        }
     }
 
     /// etcd said that it is in trouble.
     pub(super) fn troubled(&self) {
+        if self.is_alone() {
+            self.begin_anew();
+        }
+        self.company.borrow_mut().doubt();
         self.window.borrow_mut().halve(Instant::now());
     }
 

@@ -183,7 +183,12 @@ impl<S: Store> Flow<'_, S> {
             let copy = record.clone();
             self.being_saved = self.unsaved;
             self.saved_at = Instant::now();
-            self.saving = Some(Box::pin(async move { keeper.save(&copy).await }));
+            let pace = self.pass.tools.pace;
+            self.saving = Some(Box::pin(async move {
+                keeper.save(&copy).await?;
+                pace.wrote(keeper.revision());
+                Ok(())
+            }));
         }
     }
 
