@@ -112,6 +112,7 @@ pub struct Line {
 
 /// A key at hand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Use {
     /// Whose it is.
     pub configuration: String,
@@ -121,6 +122,8 @@ pub struct Use {
     /// How many values it opens.
     #[serde(flatten)]
     pub count: Objects,
+    /// Nothing here is under it, so that this snapshot does not need it. What it could not be tried on is no such thing.
+    pub is_idle: bool,
 }
 
 /// A key that values need and that is not at hand, does not fit, or could not be asked.
@@ -205,15 +208,12 @@ fn keys(scope: &Scope, tally: &Tally) -> Vec<Use> {
             named.extend(all.map(|name| Under::of(provider.kind(), name.as_str())));
         }
         for under in named {
-            let mut count = Objects::default();
-            let is_its = |row: &Row| row.state == State::Opens && row.source == Some(index) && row.under == under;
-            for (_, objects) in tally.rows.iter().filter(|(row, _)| is_its(row)) {
-                count.join(*objects);
-            }
+            let opens = tally.keys.get(&index).and_then(|keys| keys.get(&under)).copied();
             keys.push(Use {
                 configuration: source.name.clone(),
                 under,
-                count,
+                count: opens.unwrap_or_default(),
+                is_idle: opens.is_none(),
             });
         }
     }

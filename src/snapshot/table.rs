@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::file::Checksum;
-use super::report::{Finding, Line, Need, Report, Use};
+use super::report::{Finding, Line, Need, Report};
 use super::tally::{Objects, State};
 use crate::inventory::columns;
 
@@ -102,11 +102,10 @@ impl Report {
 
     /// Keys without which this snapshot would open as well.
     fn idle(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let idle = |key: &&Use| key.count == Objects::default();
-        if self.keys.iter().any(|key| idle(&key)) {
+        if self.keys.iter().any(|key| key.is_idle) {
             writeln!(f, "\nOpen nothing here:")?;
         }
-        for key in self.keys.iter().filter(idle) {
+        for key in self.keys.iter().filter(|key| key.is_idle) {
             writeln!(f, "  {} of {}", key.under, key.configuration.escape_debug())?;
         }
         Ok(())

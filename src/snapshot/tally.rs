@@ -8,7 +8,7 @@ use super::judge::{Free, Judgement};
 use crate::inventory::{Left, MAX_LISTED, Under};
 
 /// Rows at most. Names of keys are read out of stored values, so whoever can write to etcd could make as many rows as there
-/// are values; beyond this they are counted in one for each state.
+/// are values; beyond this they are counted in one for each state and source.
 const MAX_ROWS: usize = 1_000;
 
 /// How a value stands to the keys at hand, the best first.
@@ -77,6 +77,9 @@ impl Objects {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) rows: BTreeMap<Row, Objects>,
+    /// By source, the keys that values are under, and how many each opens. No more than the configurations have, so that
+    /// none is lost where rows are: keys are thrown away by what is said of them.
+    pub(super) keys: BTreeMap<usize, BTreeMap<Under, Objects>>,
     /// In the clear, and no rule covers them.
     pub(super) no_rule: Objects,
     /// Outside of Kubernetes' prefixes.
@@ -99,16 +102,30 @@ impl Tally {
         if !is_history && row.state != State::Opens {
             self.list(key, &row, why);
         }
+        if let Some(source) = row.source {
+            self.note(source, &row, is_history);
+        }
         if self.rows.len() >= MAX_ROWS && !self.rows.contains_key(&row) {
             row = Row {
                 resource: "(others)".to_owned(),
                 state: row.state,
                 under: Under::others(),
                 key_id: None,
-                source: None,
+                source: row.source,
             };
         }
         self.rows.entry(row).or_default().add(is_history);
+    }
+
+    /// Notes that a value is under a key of `source`, whether that opens it or not.
+    fn note(&mut self, source: usize, row: &Row, is_history: bool) {
+        let keys = self.keys.entry(source).or_default();
+        if !keys.contains_key(&row.under) {
+            keys.insert(row.under.clone(), Objects::default());
+        }
+        if let Some(opens) = keys.get_mut(&row.under).filter(|_| row.state == State::Opens) {
+            opens.add(is_history);
+        }
     }
 
     fn list(&mut self, key: &[u8], row: &Row, why: String) {

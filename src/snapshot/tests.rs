@@ -117,6 +117,33 @@ async fn a_key_of_the_right_name_and_other_bytes_is_not_taken_for_the_right_one(
     assert_eq!(report.finding, Finding::Opens, "{report}");
 }
 
+/// With a rule for everything there are as many rows as resources and keys. Old keys come last, since the newest values are met
+/// first.
+#[tokio::test]
+async fn a_key_that_opens_something_is_never_said_to_be_idle_however_many_rows_there_are() {
+    const RESOURCES: u64 = 1_100;
+    let (old, new) = (aescbc("k1", AES_1), aescbc("k2", AES_2));
+    let by = |provider: &str| scope(&[("c", &world::rule("*.*", &[provider]))]);
+    let (by_old, by_new) = (by(&old), by(&new));
+    let mut store = Store::default();
+    let key = |index: u64| format!("/registry/example.com/r{index}/default/a");
+    store.put(&key(0), &world::sealed_by(&by_old, &key(0), OBJECT));
+    for index in 1..RESOURCES {
+        store.put(&key(index), &world::sealed_by(&by_new, &key(index), OBJECT));
+    }
+    let both = scope(&[("c", &world::rule("*.*", &[&new, &old, &aescbc("k3", AES_1)]))]);
+    let report = store.inspect(&both).await;
+    assert!(report.inventory.iter().any(|line| line.resource == "(others)"));
+    let keys: Vec<_> = report
+        .keys
+        .iter()
+        .map(|key| (key.under.key.as_str(), key.count.objects, key.is_idle))
+        .collect();
+    assert_eq!(keys, [("k1", 1, false), ("k2", RESOURCES - 1, false), ("k3", 0, true)]);
+    let text = report.to_string();
+    assert!(!text.contains("behind the first"), "{text}");
+}
+
 fn kms(plugin: &Arc<PaperPlugin>) -> Keyring {
     let provider = Provider::kms_v2(KeyName::new("paper"), Arc::clone(plugin) as _);
     let secrets = ResourceSelector::Exact(GroupResource::new("", "secrets"));
@@ -169,6 +196,7 @@ async fn a_kms_is_asked_and_one_that_is_silent_is_not_asked_for_ever() {
             .contains("kms v2 key \"paper\", key ID \"kek-1\": could not be asked"),
         "{report}"
     );
+    assert!(!report.keys[0].is_idle, "it may open all of it: nobody could ask");
     assert!(
         plugin.unwrapped.load(Relaxed) <= 6,
         "{}",

@@ -26,7 +26,7 @@ pub(super) fn document(providers: &[&str]) -> String {
     rule("secrets", providers)
 }
 
-fn rule(resource: &str, providers: &[&str]) -> String {
+pub(super) fn rule(resource: &str, providers: &[&str]) -> String {
     format!(
         "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: ['{resource}']\n  \
          providers: [{}]\n",
