@@ -86,6 +86,12 @@ impl Loaded {
             kms: writing.collect(),
         }
     }
+
+    /// Whether what is written by this may be stale by `other`.
+    pub(super) fn writes_otherwise(&self, other: &Self) -> bool {
+        let is_other = |(plugin, key_id): (&String, &String)| other.kms.get(plugin) != Some(key_id);
+        self.configuration != other.configuration || self.prefixes != other.prefixes || self.kms.iter().any(is_other)
+    }
 }
 
 impl Member {

@@ -107,8 +107,18 @@ impl Roster {
 
     /// Who has not loaded `loaded`; `None` if everybody has.
     pub fn dissent(&self, loaded: &Loaded) -> Option<Dissent> {
+        self.named(loaded, |member| member.loaded != *loaded)
+    }
+
+    /// Who writes, or may write, otherwise than by `loaded`; `None` if nobody does. Who has no key ID of a plugin yet writes
+    /// nothing under it.
+    pub fn others_write(&self, loaded: &Loaded) -> Option<Dissent> {
+        self.named(loaded, |member| member.loaded.writes_otherwise(loaded))
+    }
+
+    fn named(&self, loaded: &Loaded, dissents: impl Fn(&Member) -> bool) -> Option<Dissent> {
         let reason = |(id, member): &(String, Result<Member, String>)| match member {
-            Ok(member) if member.loaded == *loaded => None,
+            Ok(member) if !dissents(member) => None,
             Ok(member) => Some(member.dissents(loaded)),
             Err(why) => Some(format!("the record of the member {id} cannot be read ({why})")),
         };

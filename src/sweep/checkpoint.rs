@@ -1,13 +1,15 @@
 //! How far a sweep has come, as a record in etcd: JSON under the state prefix, replaced by compare-and-swap and only by
-//! the owner. Holds names and counts, never a value.
+//! the owner, or, to take a proof back, while there is none. Holds names and counts, never a value.
 
 use std::cell::Cell;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::owner::Owner;
 use super::patience::{Attempts, Patience};
+use super::scope::Scope;
 use super::tally::Tally;
 use crate::etcd::{Guard, KeyValue, Store};
 
@@ -57,6 +59,25 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Of the work in `scope`, of which nothing is done.
+    pub(super) fn begun(scope: &Scope) -> Self {
+        Self {
+            schema: SCHEMA,
+            work: scope.fingerprint(),
+            configuration: scope.keyring.fingerprint().to_string(),
+            stage: Stage::Rewrite,
+            position: String::new(),
+            started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            spent_ms: 0,
+            rewrite_from: 0,
+            prove_from: 0,
+            prove_to: 0,
+            overtaken: 0,
+            before: Tally::default(),
+            after: Tally::default(),
+        }
+    }
+
     pub(super) fn key_position(&self) -> Option<Vec<u8>> {
         let digits = self.position.as_bytes();
         if !digits.len().is_multiple_of(2) {
@@ -85,6 +106,16 @@ pub(super) async fn peek<S: Store>(store: &S, key: &[u8]) -> Result<Option<(i64,
         Ok((kv.mod_revision, checkpoint))
     };
     found.map(read).transpose()
+}
+
+/// Begins the work in `scope` anew, for a proof that was written at `revision` and holds no longer. Nothing happens if somebody
+/// sweeps or has written the record since: they look at the values themselves.
+pub(super) async fn begin_anew<S: Store>(store: &S, scope: &Scope, revision: i64) -> Result<(), Error> {
+    let record = encode(&Checkpoint::begun(scope))?;
+    let (key, owner) = (scope.checkpoint_key(), scope.owner_key());
+    let guards = [Guard::mod_revision(&owner, 0), Guard::mod_revision(&key, revision)];
+    store.put_if(&guards, &key, &record, 0).await.map_err(Error::Call)?;
+    Ok(())
 }
 
 /// Reads and replaces the record.
@@ -142,7 +173,7 @@ impl<'a, S: Store> Keeper<'a, S> {
     /// # Errors
     /// Somebody else is the owner, or wrote the record.
     pub(super) async fn save(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
-        let record = serde_json::to_vec(checkpoint).map_err(|error| Error::Checkpoint { why: error.to_string() })?;
+        let record = encode(checkpoint)?;
         let mut attempts = Attempts::default();
         loop {
             self.owner.fence.passed().await;
@@ -178,6 +209,10 @@ impl<'a, S: Store> Keeper<'a, S> {
             }),
         }
     }
+}
+
+fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(checkpoint).map_err(|error| Error::Checkpoint { why: error.to_string() })
 }
 
 pub(super) fn parse(record: &[u8]) -> Result<Checkpoint, String> {

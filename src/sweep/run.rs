@@ -1,14 +1,14 @@
 //! A sweep from its start to its report: becomes the owner, takes up the checkpoint, rewrites, proves.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Error;
 use super::apply::Tools;
-use super::checkpoint::{self, Checkpoint, Keeper, SCHEMA};
+use super::checkpoint::{self, Checkpoint, Keeper};
 use super::owner::{Fence, Owner};
 use super::pace::{Limits, Pace};
 use super::pass::Pass;
@@ -16,7 +16,6 @@ use super::patience::{Attempts, Patience};
 use super::report::Report;
 use super::scan::Scan;
 use super::scope::Scope;
-use super::tally::Tally;
 use crate::etcd::Store;
 
 /// What the operator asked for.
@@ -111,7 +110,7 @@ struct Job<'a, S> {
 impl<S: Store> Job<'_, S> {
     /// Counts what there is.
     async fn look(self) -> Result<Report, Error> {
-        let mut record = self.new_record();
+        let mut record = Checkpoint::begun(self.scope);
         let fence = Fence::open();
         self.pass(&fence, None, false, &mut record, Instant::now()).await?;
         Ok(Report::inventory(&record, self.scope))
@@ -199,7 +198,7 @@ impl<S: Store> Job<'_, S> {
 
     /// Where to go on: at the checkpoint if it is of the same work and not at its end, else at the beginning.
     fn taken_up(&self, found: Option<Checkpoint>) -> Checkpoint {
-        let new = self.new_record();
+        let new = Checkpoint::begun(self.scope);
         match found {
             Some(found) if found.stage == checkpoint::Stage::Done => new,
             Some(found) if found.work == new.work => {
@@ -219,24 +218,6 @@ impl<S: Store> Job<'_, S> {
                 new
             }
             None => new,
-        }
-    }
-
-    fn new_record(&self) -> Checkpoint {
-        Checkpoint {
-            schema: SCHEMA,
-            work: self.scope.fingerprint(),
-            configuration: self.scope.keyring.fingerprint().to_string(),
-            stage: checkpoint::Stage::Rewrite,
-            position: String::new(),
-            started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            spent_ms: 0,
-            rewrite_from: 0,
-            prove_from: 0,
-            prove_to: 0,
-            overtaken: 0,
-            before: Tally::default(),
-            after: Tally::default(),
         }
     }
 }

@@ -33,8 +33,9 @@ pub use status::{Activity, WorkerStatus};
 
 /// Between two looks at what is waited for.
 const POLL: Duration = Duration::from_secs(2);
-/// Between two looks while there is nothing to do: somebody may have begun anew, or restored an older snapshot.
-const IDLE: Duration = Duration::from_secs(60);
+/// Between two looks while there is nothing to do: somebody may have begun anew, or restored an older snapshot, or write with
+/// something else. Shorter than the record of a member that was killed outlives it.
+const IDLE: Duration = Duration::from_secs(10);
 /// After a failure, and what it doubles to.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
@@ -154,7 +155,7 @@ impl<K: Fn() -> Arc<Keyring>> Worker<K> {
         }
     }
 
-    /// Why there is nothing to do, or nothing can be done yet. Writes nothing.
+    /// Why there is nothing to do, or nothing can be done yet. Writes nothing but that a proof does not hold any more.
     async fn obstacle<S: Store>(
         &self,
         store: &S,
@@ -172,7 +173,12 @@ impl<K: Fn() -> Arc<Keyring>> Worker<K> {
             let why = format!("KMS plugin {} has not told its key ID", report.provider);
             return wait(Activity::Waiting(why));
         }
-        if let Some((revision, found)) = peek(store, &scope.checkpoint_key()).await?
+        // In this order: a sweep that ends between the two is not taken for one that has never been.
+        let holder = Owner::holder(store, &scope.owner_key()).await.map_err(Error::Call)?;
+        let found = peek(store, &scope.checkpoint_key()).await?;
+        let roster = Roster::read(store, &self.state).await.map_err(Error::Call)?;
+        WorkerStatus::members(&roster, loaded);
+        if let Some((revision, found)) = found
             && found.stage == checkpoint::Stage::Done
             && found.work == scope.fingerprint()
         {
@@ -180,8 +186,17 @@ impl<K: Fn() -> Arc<Keyring>> Worker<K> {
             let finding = finding(&found.after);
             if finding != Finding::Stale {
                 *repeat = None;
-                self.status.set(Activity::Done(finding));
-                return Ok(Some(Turn::Settled));
+                return match roster.others_write(loaded) {
+                    None => {
+                        self.status.set(Activity::Done(finding));
+                        Ok(Some(Turn::Settled))
+                    }
+                    // What they write is not as it was proven, also once they are gone and nobody who saw them is left.
+                    Some(dissent) => {
+                        checkpoint::begin_anew(store, scope, revision).await?;
+                        wait(Activity::Waiting(dissent.to_string()))
+                    }
+                };
             }
             let due = due(repeat, revision);
             if Instant::now() < due {
@@ -190,11 +205,9 @@ impl<K: Fn() -> Arc<Keyring>> Worker<K> {
                 return Ok(Some(Turn::Repeat(due)));
             }
         }
-        if let Some(holder) = Owner::holder(store, &scope.owner_key()).await.map_err(Error::Call)? {
+        if let Some(holder) = holder {
             return wait(Activity::Elsewhere(holder.to_string()));
         }
-        let roster = Roster::read(store, &self.state).await.map_err(Error::Call)?;
-        WorkerStatus::members(&roster, loaded);
         if !roster.has(&self.id) {
             return wait(Activity::Waiting(
                 "this process's own record is not in etcd yet".to_owned(),

@@ -271,3 +271,29 @@ async fn nothing_is_laid_bare_in_the_background() {
     tokio::join!(script, process.run(&model));
     assert_eq!((under(&model, "old"), model.rewrites.get()), (KEYS as usize, 0));
 }
+
+/// Rolled back by itself, and forward again: what it wrote meanwhile is under the old key, and the proof is of before.
+#[tokio::test(start_paused = true)]
+async fn a_proof_does_not_hold_once_a_member_has_written_with_something_else() {
+    let model = filled(6);
+    let (old, new) = (old(), new());
+    let (first, second) = (Process::new("first", &new), Process::new("second", &new));
+    let script = async {
+        first.until_clean().await;
+        second.until_clean().await;
+        second.load(&old);
+        sleep(Duration::from_secs(30)).await;
+        model.put(&key(0), &sealed_by(&old, &key(0), b"value"), 0);
+        let is_waiting = |activity: &Activity| matches!(activity, Activity::Waiting(why) if why.contains("second"));
+        assert!(is_waiting(&first.status.activity()), "{:?}", first.status.activity());
+        // Whoever saw it need not live on.
+        first.stop.send_replace(true);
+        sleep(Duration::from_secs(30)).await;
+        second.load(&new);
+        sleep(Duration::from_secs(60)).await;
+        second.until_clean().await;
+        assert_eq!(under(&model, "old"), 0, "said to be clean");
+        second.stop.send_replace(true);
+    };
+    tokio::join!(script, first.run(&model), second.run(&model));
+}

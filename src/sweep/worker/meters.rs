@@ -55,8 +55,8 @@ const STORED: Family = Family {
 const MEMBERS: Family = Family {
     name: "etcd_encryption_proxy_members",
     kind: Kind::Gauge,
-    help: "Processes that have a record in etcd, by whether they have loaded what this one has. Looked at while a sweep is \
-           due or under way.",
+    help: "Processes that have a record in etcd, by whether they have loaded what this one has. Looked at every few \
+           seconds.",
     labels: &["agree"],
 };
 
