@@ -9,7 +9,7 @@ use crate::types::{StatePrefix, prefix_end};
 
 /// Records of a page.
 const PAGE: i64 = 100;
-/// More members than this are not looked at: nobody runs so many proxies, and memory is bounded.
+/// More members than this are not read: nobody runs so many proxies, and memory is bounded.
 const MAX_MEMBERS: usize = 10_000;
 /// Bytes of a page after which the rest is asked for anew.
 const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
@@ -43,6 +43,7 @@ impl Roster {
         let folder = [state.as_bytes(), FOLDER.as_bytes()].concat();
         let end = prefix_end(&folder);
         let mut start = folder.clone();
+        let mut limit = PAGE;
         let mut entries = Vec::new();
         let mut changed = 0;
         loop {
@@ -50,7 +51,7 @@ impl Roster {
                 start: &start,
                 end: end.as_deref(),
                 revision: 0,
-                limit: PAGE,
+                limit,
                 enough: MAX_PAGE_BYTES,
             };
             let page = store.page(ask).await?;
@@ -59,11 +60,20 @@ impl Roster {
                 entries.push((id.escape_ascii().to_string(), Member::decode(&kv.value)));
                 changed = changed.max(kv.mod_revision);
             }
+            // Whoever is not looked at might not agree, so nobody is passed over.
             match page.kvs.last() {
-                Some(last) if page.more && entries.len() < MAX_MEMBERS => {
+                _ if !page.more => return Ok(Self { entries, changed }),
+                Some(last) if entries.len() < MAX_MEMBERS => {
                     start = [&last.key[..], &[0]].concat();
+                    limit = PAGE;
                 }
-                _ => return Ok(Self { entries, changed }),
+                // One record is larger than a page may be. By itself it is always whole.
+                None if limit > 1 => limit = 1,
+                _ => {
+                    let why = format!("etcd has more records than the {} that were read", entries.len());
+                    entries.push(("behind them".to_owned(), Err(why)));
+                    return Ok(Self { entries, changed });
+                }
             }
         }
     }

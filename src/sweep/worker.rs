@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::pin;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::checkpoint::{self, peek};
 use super::owner::Owner;
@@ -22,7 +22,7 @@ use super::report::finding;
 use super::tally::State;
 use super::{Error, Finding, Limits, Options, Scope, sweep};
 use crate::config::KmsApiVersion;
-use crate::etcd::{CallError, Store};
+use crate::etcd::Store;
 use crate::keyring::Keyring;
 use crate::kms::Plugin;
 use crate::members::{Loaded, MemberId, Roster};
@@ -33,12 +33,14 @@ pub use status::{Activity, WorkerStatus};
 
 /// Between two looks at what is waited for.
 const POLL: Duration = Duration::from_secs(2);
+/// How long the members' records may be unknown while values are written: whoever comes meanwhile is not seen.
+const UNSEEN: Duration = Duration::from_secs(10);
 /// Between two looks while there is nothing to do: somebody may have begun anew, or restored an older snapshot, or write with
 /// something else. Shorter than the record of a member that was killed outlives it.
 const IDLE: Duration = Duration::from_secs(10);
 /// After a failure, and what it doubles to.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// After a sweep that left stale values behind, and what it doubles to.
 const FIRST_REPEAT: Duration = Duration::from_secs(60);
 const LONGEST_REPEAT: Duration = Duration::from_secs(3_600);
@@ -258,6 +260,7 @@ impl<K: Fn() -> Arc<Keyring>> Worker<K> {
 
     /// Ends when the sweep has to, and says why: values should not be written with what is loaded any more.
     async fn until_it_must_stop<S: Store>(&mut self, store: &S, loaded: &Loaded) -> String {
+        let mut seen = Instant::now();
         loop {
             tokio::select! {
                 () = sleep(POLL) => {}
@@ -270,15 +273,20 @@ impl<K: Fn() -> Arc<Keyring>> Worker<K> {
             if Loaded::of(&(self.keyring)()) != *loaded {
                 return "another configuration, or another key ID of a KMS plugin, is in use".to_owned();
             }
-            match Roster::read(store, &self.state).await {
-                Ok(roster) => {
+            let asked = Instant::now();
+            match timeout_at(seen + UNSEEN, Roster::read(store, &self.state)).await {
+                Ok(Ok(roster)) => {
+                    seen = asked;
                     WorkerStatus::members(&roster, loaded);
                     if let Some(dissent) = roster.dissent(loaded) {
                         return dissent.to_string();
                     }
                 }
-                // The sweep itself has to do with the same etcd, and waits.
-                Err(error) => log_unread(&error),
+                Ok(Err(error)) => tracing::debug!(%error, "the members' records were not read"),
+                Err(_) => tracing::debug!("the members' records were not read in time"),
+            }
+            if seen.elapsed() >= UNSEEN {
+                return format!("the members' records cannot be read for {} s", UNSEEN.as_secs());
             }
         }
     }
@@ -297,10 +305,6 @@ fn due(repeat: &mut Option<Repeat>, revision: i64) -> Instant {
             due
         }
     }
-}
-
-fn log_unread(error: &CallError) {
-    tracing::debug!(%error, "the members' records were not read");
 }
 
 /// The error with its causes, in one line.

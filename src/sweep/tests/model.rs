@@ -34,6 +34,8 @@ pub(super) struct Model {
     readers: Scope,
     /// Whether a sweep may write now.
     pub(super) may_rewrite: Cell<bool>,
+    /// Whether the members' records cannot be read.
+    pub(super) hides_members: Cell<bool>,
     /// Successful writes of sweeps.
     pub(super) rewrites: Cell<u32>,
     /// Keys that pages have given.
@@ -69,6 +71,7 @@ impl Model {
             death: Notify::new(),
             readers: scope(readers),
             may_rewrite: Cell::new(true),
+            hides_members: Cell::new(false),
             rewrites: Cell::new(0),
             read: Cell::new(0),
         }
@@ -260,6 +263,13 @@ impl State {
 impl Store for &Model {
     async fn page(&self, ask: PageAsk<'_>) -> Result<Page, CallError> {
         self.before().await?;
+        if self.hides_members.get() && ask.start.windows(9).any(|part| part == b"/members/") {
+            return Err(CallError::Status {
+                rpc: "model",
+                code: 7,
+                text: "etcdserver: permission denied".to_owned(),
+            });
+        }
         // As one that was cut for its bytes.
         let most = 1 + self.random(7) as usize;
         let page = {
@@ -281,6 +291,11 @@ impl Store for &Model {
                 let limit = usize::try_from(ask.limit).unwrap().min(most);
                 let more = kvs.len() > limit;
                 kvs.truncate(limit);
+                let is_cut = ask.limit != 1 && kvs.first().is_some_and(|kv| kv.value.len() > ask.enough);
+                let more = more || is_cut;
+                if is_cut {
+                    kvs.clear();
+                }
                 self.read.set(self.read.get() + kvs.len());
                 Ok(Page {
                     revision: state.revision,

@@ -25,6 +25,7 @@ struct Process {
     keyring: RefCell<Arc<Keyring>>,
     replaced: watch::Sender<()>,
     stop: watch::Sender<bool>,
+    limits: Limits,
     status: Arc<WorkerStatus>,
 }
 
@@ -36,6 +37,7 @@ impl Process {
             keyring: RefCell::new(Arc::clone(&scope.keyring)),
             replaced: watch::Sender::new(()),
             stop: watch::Sender::new(false),
+            limits: Limits::default(),
             status: Arc::default(),
         }
     }
@@ -59,7 +61,7 @@ impl Process {
             keyring: || Arc::clone(&self.keyring.borrow()),
             id: self.id,
             state: state.clone(),
-            limits: Limits::default(),
+            limits: self.limits,
             status: Arc::clone(&self.status),
             replaced: self.replaced.subscribe(),
             stop: self.stop.subscribe(),
@@ -296,4 +298,50 @@ async fn a_proof_does_not_hold_once_a_member_has_written_with_something_else() {
         second.stop.send_replace(true);
     };
     tokio::join!(script, first.run(&model), second.run(&model));
+}
+
+/// Whoever comes with another configuration meanwhile would not be seen.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_for_long_while_the_members_are_not_known() {
+    let model = filled(7);
+    let mut process = Process::new("a", &new());
+    process.limits.keys_per_second = Some(5.0);
+    let script = async {
+        while model.rewrites.get() == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        model.hides_members.set(true);
+        sleep(Duration::from_secs(20)).await;
+        let rewritten = model.rewrites.get();
+        assert!(rewritten < KEYS, "the test is too slow to interrupt anything");
+        sleep(Duration::from_secs(300)).await;
+        assert_eq!(model.rewrites.get(), rewritten);
+        assert!(matches!(process.status.activity(), Activity::Failing(_)));
+        model.hides_members.set(false);
+        process.until_clean().await;
+        process.stop.send_replace(true);
+    };
+    tokio::join!(script, process.run(&model));
+    assert_eq!((under(&model, "new"), model.rewrites.get()), (KEYS as usize, KEYS));
+}
+
+/// Whatever stands before or in it.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_larger_than_a_page_hides_nobody() {
+    let model = filled(8);
+    // Behind every ID of a process.
+    let large = [StatePrefix::DEFAULT.as_bytes(), b"members/x"].concat();
+    model.put(&large, &vec![b' '; 9 << 20], 0);
+    let process = Process::new("a", &new());
+    let script = async {
+        process
+            .until(|activity| matches!(activity, Activity::Waiting(why) if why.contains("the member x cannot be read")))
+            .await;
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(model.rewrites.get(), 0);
+        model.delete(&large);
+        process.until_clean().await;
+        process.stop.send_replace(true);
+    };
+    tokio::join!(script, process.run(&model));
 }
