@@ -15,6 +15,8 @@ const MAX_MEMBERS: usize = 10_000;
 const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Members that differ and are named at once.
 const MAX_NAMED: usize = 5;
+/// Characters of what is said of one: a whole reason, and who it is of.
+const MAX_SHOWN: usize = 1_500;
 /// Characters of a fingerprint that tell it from others well enough for people.
 const SHORT: usize = "sha256:".len() + 12;
 
@@ -129,8 +131,8 @@ impl Roster {
     fn named(&self, loaded: &Loaded, dissents: impl Fn(&Member) -> bool) -> Option<Dissent> {
         let reason = |(id, member): &(String, Result<Member, String>)| match member {
             Ok(member) if !dissents(member) => None,
-            Ok(member) => Some(member.dissents(loaded)),
-            Err(why) => Some(format!("the record of the member {id} cannot be read ({why})")),
+            Ok(member) => Some(shown(&member.dissents(loaded))),
+            Err(why) => Some(shown(&format!("the record of the member {id} cannot be read ({why})"))),
         };
         let mut reasons: Vec<_> = self.entries.iter().filter_map(reason).collect();
         let others = reasons.len().saturating_sub(MAX_NAMED);
@@ -166,6 +168,18 @@ impl Member {
         }
         who
     }
+}
+
+/// `reason` as it may be shown: whoever writes to etcd writes what is in a record.
+fn shown(reason: &str) -> String {
+    let printable = |char: char| {
+        if char.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            char
+        }
+    };
+    reason.chars().take(MAX_SHOWN).map(printable).collect()
 }
 
 /// The beginning of a fingerprint.
@@ -252,5 +266,19 @@ mod tests {
         let all = roster((0..20).map(|index| Ok(member(&format!("m{index}"), "sha256:old"))));
         let text = all.dissent(&loaded("sha256:new")).unwrap().to_string();
         assert!(text.ends_with("; and 15 more"), "{text}");
+    }
+
+    #[test]
+    fn what_a_record_holds_is_shown_on_one_line_that_somebody_could_read() {
+        let mut hostile = member("a\nb\x1b[2J", "sha256:old");
+        hostile.urls = vec!["u".repeat(1 << 20)];
+        let all = roster([Ok(hostile), Err("x".repeat(1 << 20))]);
+        let text = all.dissent(&loaded("sha256:new")).unwrap().to_string();
+        assert!(!text.contains(char::is_control), "{text}");
+        assert!(text.chars().count() <= 2 * MAX_SHOWN + 2, "{}", text.len());
+        assert!(
+            text.contains("; the record of the member 1 cannot be read (x"),
+            "{text}"
+        );
     }
 }

@@ -24,6 +24,9 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// The key may be found held by a dead process and freed so often before that is given up.
 const MAX_TAKEOVERS: u32 = 5;
 
+/// Characters of a name that are shown: those of the longest host's.
+const MAX_SHOWN: usize = 253;
+
 /// A process that sweeps, for whoever finds its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -43,7 +46,16 @@ pub struct Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {} on {}, since {}", self.pid, self.host, self.since)
+        // Whoever writes to etcd writes what is in the record.
+        let shown = |text: &str| {
+            text.chars()
+                .take(MAX_SHOWN)
+                .collect::<String>()
+                .escape_debug()
+                .to_string()
+        };
+        let (host, since) = (shown(&self.host), shown(&self.since));
+        write!(f, "process {} on {host}, since {since}", self.pid)
     }
 }
 
@@ -343,5 +355,14 @@ mod tests {
         let mut unknown = Holder::this_process(1);
         unknown.identity = None;
         assert!(!unknown.is_certainly_dead());
+    }
+
+    #[test]
+    fn what_a_record_holds_is_shown_on_one_line_that_somebody_could_read() {
+        let mut hostile = Holder::unknown();
+        hostile.host = format!("a\n\x1b[2J{}", "b".repeat(1 << 20));
+        let text = hostile.to_string();
+        assert!(!text.contains(char::is_control), "{text}");
+        assert!(text.len() < 400, "{}", text.len());
     }
 }
