@@ -108,7 +108,7 @@ pub(super) async fn peek<S: Store>(store: &S, key: &[u8]) -> Result<Option<(i64,
     found.map(read).transpose()
 }
 
-/// Begins the work in `scope` anew, for a proof that was written at `revision` and holds no longer. Nothing happens if somebody
+/// Begins the work in `scope` anew, for a proof, whole or not, that was written at `revision` and holds no longer. Nothing happens if somebody
 /// sweeps or has written the record since: they look at the values themselves.
 pub(super) async fn begin_anew<S: Store>(store: &S, scope: &Scope, revision: i64) -> Result<(), Error> {
     let record = encode(&Checkpoint::begun(scope))?;

@@ -16,7 +16,7 @@ use tokio::pin;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use super::checkpoint::{self, peek};
+use super::checkpoint::{self, Checkpoint, Stage, peek};
 use super::owner::Owner;
 use super::report::finding;
 use super::tally::State;
@@ -180,25 +180,22 @@ impl<K: Fn() -> Arc<Keyring>> Worker<K> {
         let found = peek(store, &scope.checkpoint_key()).await?;
         let roster = Roster::read(store, &self.state).await.map_err(Error::Call)?;
         WorkerStatus::members(&roster, loaded);
-        if let Some((revision, found)) = found
-            && found.stage == checkpoint::Stage::Done
-            && found.work == scope.fingerprint()
+        let of_this = |found: &Checkpoint| found.work == scope.fingerprint() && found.stage != Stage::Rewrite;
+        let proof = found.filter(|(_, found)| of_this(found));
+        if let Some((revision, _)) = &proof
+            && let Some(dissent) = roster.others_write(loaded)
         {
+            // What they write is not as it is proven, also once they are gone and nobody who saw them is left.
+            checkpoint::begin_anew(store, scope, *revision).await?;
+            return wait(Activity::Waiting(dissent.to_string()));
+        }
+        if let Some((revision, found)) = proof.filter(|(_, found)| found.stage == Stage::Done) {
             self.status.proven(revision, &found.after);
             let finding = finding(&found.after);
             if finding != Finding::Stale {
                 *repeat = None;
-                return match roster.others_write(loaded) {
-                    None => {
-                        self.status.set(Activity::Done(finding));
-                        Ok(Some(Turn::Settled))
-                    }
-                    // What they write is not as it was proven, also once they are gone and nobody who saw them is left.
-                    Some(dissent) => {
-                        checkpoint::begin_anew(store, scope, revision).await?;
-                        wait(Activity::Waiting(dissent.to_string()))
-                    }
-                };
+                self.status.set(Activity::Done(finding));
+                return Ok(Some(Turn::Settled));
             }
             let due = due(repeat, revision);
             if Instant::now() < due {

@@ -345,3 +345,38 @@ async fn a_record_that_is_larger_than_a_page_hides_nobody() {
     };
     tokio::join!(script, process.run(&model));
 }
+
+/// The first half was looked at before somebody wrote there with the old key.
+#[tokio::test(start_paused = true)]
+async fn half_a_proof_does_not_hold_either() {
+    let model = filled(9);
+    let (old, new) = (old(), new());
+    let mut process = Process::new("a", &new);
+    process.limits.keys_per_second = Some(5.0);
+    let late = Process::new("late", &old);
+    let is_half = || {
+        let now = model.now();
+        let mut records = now.iter().filter(|(key, _)| key.ends_with(b"sweep/checkpoint"));
+        let text = records
+            .next()
+            .map(|(_, kv)| String::from_utf8_lossy(&kv.value).into_owned());
+        text.is_some_and(|text| text.contains("\"stage\":\"prove\",\"position\":\"2f"))
+    };
+    let script = async {
+        while !is_half() {
+            sleep(Duration::from_millis(100)).await;
+        }
+        let come = async {
+            process.until(|activity| matches!(activity, Activity::Waiting(_))).await;
+            model.put(&key(0), &sealed_by(&old, &key(0), b"value"), 0);
+            sleep(Duration::from_secs(30)).await;
+            late.load(&new);
+            process.until_clean().await;
+            assert_eq!(under(&model, "old"), 0, "said to be clean");
+            late.stop.send_replace(true);
+            process.stop.send_replace(true);
+        };
+        tokio::join!(come, late.run(&model));
+    };
+    tokio::join!(script, process.run(&model));
+}
