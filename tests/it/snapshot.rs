@@ -204,8 +204,8 @@ async fn the_key_that_a_restore_would_miss_is_named_before_it() {
     assert_eq!(
         report["keys"],
         json!([
-            {"configuration": "0.yaml", "provider": "aescbc", "key": "k2", "objects": 0, "history": 0},
-            {"configuration": "1.yaml", "provider": "aescbc", "key": "k1", "objects": 200, "history": 0},
+            {"configuration": "0.yaml", "provider": "aescbc", "key": "k2", "objects": 0, "history": 0, "isIdle": true},
+            {"configuration": "1.yaml", "provider": "aescbc", "key": "k1", "objects": 200, "history": 0, "isIdle": false},
         ])
     );
 
