@@ -196,6 +196,9 @@ impl Pace {
     }
 }
 
+/// What timers tell apart.
+const TICK: Duration = Duration::from_millis(1);
+
 /// A token bucket that may be overdrawn once: a value may be larger than a second's worth.
 #[derive(Debug)]
 struct Bucket {
@@ -218,7 +221,8 @@ impl Bucket {
         let filled = (now - self.filled).as_secs_f64() * self.rate;
         self.level = (self.level + filled).min(self.rate * BURST);
         self.filled = now;
-        (self.level < 0.0).then(|| now + Duration::from_secs_f64(-self.level / self.rate))
+        // What is left of a rounding comes to no time at all: whoever waited for that would come again at once, and again.
+        (self.level < 0.0).then(|| now + Duration::from_secs_f64(-self.level / self.rate).max(TICK))
     }
 }
 
@@ -467,5 +471,14 @@ mod tests {
             tokio::time::sleep_until(due).await;
         }
         assert!(start.elapsed().as_secs_f64() > taken + 4.5);
+    }
+
+    #[test]
+    fn nobody_is_told_to_come_again_at_once() {
+        let now = Instant::now();
+        let mut bucket = Bucket::new(40.0, now);
+        bucket.level = -f64::EPSILON;
+        assert_eq!(bucket.due(now), Some(now + TICK));
+        assert_eq!(bucket.due(now + TICK), None);
     }
 }
