@@ -228,6 +228,10 @@ pub(super) fn parse(record: &[u8]) -> Result<Checkpoint, String> {
         ));
     }
     let checkpoint: Checkpoint = serde_json::from_slice(record).map_err(|error| error.to_string())?;
+    let is_plausible = checkpoint.before.is_plausible() && checkpoint.after.is_plausible();
+    if !is_plausible || checkpoint.overtaken > u32::MAX / 2 {
+        return Err("its counts are not a sweep's".to_owned());
+    }
     match checkpoint.key_position() {
         Some(_) => Ok(checkpoint),
         None => Err("its position is no hexadecimal number".to_owned()),
@@ -255,6 +259,18 @@ mod tests {
             checkpoint.position = broken.to_owned();
             assert!(parse(&serde_json::to_vec(&checkpoint).unwrap()).is_err(), "{broken}");
         }
+    }
+
+    #[test]
+    fn counts_that_would_overflow_are_refused() {
+        let text = r#"{"schema":1,"work":"w","configuration":"c","stage":"prove","position":"","started":"s","spentMs":1,
+            "rewriteFrom":1,"proveFrom":0,"proveTo":0,"overtaken":0,"before":TALLY,"after":TALLY}"#;
+        let tally = r#"{"scanned":COUNT,"scannedBytes":0,"rewritten":0,"raced":0,"overwritten":0,"vanished":0,
+            "contended":0,"refused":0,"undecryptable":0,"firstWrite":0,"lastWrite":0,"inventory":[],"left":[]}"#;
+        let record = |count: u64| text.replace("TALLY", &tally.replace("COUNT", &count.to_string()));
+        assert!(parse(record(1_000_000_000_000).as_bytes()).is_ok());
+        let why = parse(record(u64::MAX).as_bytes()).unwrap_err();
+        assert!(why.contains("counts"), "{why}");
     }
 
     #[test]

@@ -52,11 +52,12 @@ impl Company {
             self.ours += 1;
             self.newest = self.newest.max(revision);
         }
-        let others = self.newest - self.first - self.ours;
+        // Revisions come over the network.
+        let others = self.newest.saturating_sub(self.first).saturating_sub(self.ours);
         let (began, before) = *self.look.get_or_insert((now, others));
         let elapsed = now - began;
         if elapsed >= LOOK {
-            let rate = Duration::from_secs(1).div_duration_f64(elapsed) * to_f64(others - before);
+            let rate = Duration::from_secs(1).div_duration_f64(elapsed) * to_f64(others.saturating_sub(before));
             self.is_alone = rate < FEW;
             self.look = Some((now, others));
         }

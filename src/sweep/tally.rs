@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::decide::Verdict;
 use crate::inventory::{Left, MAX_LISTED, Under};
 
+/// No store has so many values, or bytes; sums of them are far from overflowing.
+const MAX_COUNT: u64 = 1 << 50;
 /// Rows of an inventory at most. Names of keys are read out of stored values, so whoever can write to etcd could make as
 /// many rows as there are values; beyond this they are counted in one.
 const MAX_ROWS: usize = 1_000;
@@ -179,6 +181,23 @@ impl Tally {
         let size = |row: &Row| row.resource.len() + row.under.provider.len() + row.under.key.len();
         let bytes: usize = self.inventory.keys().map(size).sum();
         self.inventory.len() < MAX_ROWS && bytes + size(row) <= MAX_ROWS_BYTES
+    }
+
+    /// Whether these are counts that a sweep could have come to. Others, in a record that somebody else wrote, would overflow.
+    pub(super) fn is_plausible(&self) -> bool {
+        let counts = [
+            self.scanned,
+            self.scanned_bytes,
+            self.rewritten,
+            self.raced,
+            self.overwritten,
+            self.vanished,
+            self.contended,
+            self.refused,
+            self.undecryptable,
+        ];
+        let mut all = counts.into_iter().chain(self.inventory.values().copied());
+        self.inventory.len() <= 2 * MAX_ROWS && all.all(|count| count <= MAX_COUNT)
     }
 
     /// What was found, in order.
