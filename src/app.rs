@@ -19,6 +19,6 @@ pub use families::families;
 pub use memory::{MemoryLock, Unlockable, forbid_dumps};
 pub use rotation::{RotationError, RotationReport, RotationSettings, RotationWork, rotation};
 pub use run::serve;
-pub use settings::{Background, Common, Settings};
+pub use settings::{Background, Common, Origin, Settings};
 pub use snapshot::{SnapshotError, SnapshotSettings, inspect_snapshot};
 pub use sweep::{SweepError, SweepSettings, sweep};

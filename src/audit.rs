@@ -104,19 +104,19 @@ impl Audit {
         self.tell(QUEUE, || Event::Stopped { reason });
     }
 
-    /// A configuration is in use from now on.
-    pub fn configuration_loaded(&self, file: &Path, fingerprint: &dyn Display, rules: impl FnOnce() -> Rules) {
+    /// A configuration is in use from now on, from the file (or what stands for one) that operators call `source`.
+    pub fn configuration_loaded(&self, source: &str, fingerprint: &dyn Display, rules: impl FnOnce() -> Rules) {
         self.tell(QUEUE, || Event::ConfigurationLoaded {
-            file: file.display().to_string(),
+            file: source.to_owned(),
             fingerprint: fingerprint.to_string(),
             rules: rules(),
         });
     }
 
     /// A changed configuration was not taken into use.
-    pub fn reload_refused(&self, file: &Path, reason: &dyn Display) {
+    pub fn reload_refused(&self, source: &str, reason: &dyn Display) {
         self.tell(QUEUE, || Event::ReloadRefused {
-            file: file.display().to_string(),
+            file: source.to_owned(),
             reason: reason.to_string(),
         });
     }

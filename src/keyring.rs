@@ -24,7 +24,10 @@ pub use error::Error;
 pub use families::FAMILIES;
 pub use handle::KeyringHandle;
 pub use readers::Lost;
-pub use reload::{FAMILIES as RELOAD_FAMILIES, Load, LoadError, Loading, ReloadConfig, ReloadStatus, Reloader};
+pub use reload::{
+    FAMILIES as RELOAD_FAMILIES, FileSource, Load, LoadError, Loading, ReadError, Reading, ReloadConfig, ReloadStatus,
+    Reloader, Source,
+};
 pub use rule::Rule;
 pub(crate) use rule::scope;
 pub use sealer::Sealer;

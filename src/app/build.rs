@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Common, Error, Settings};
+use super::{Common, Error, Origin, Settings};
 use crate::audit::Audit;
 use crate::config::{self, Options};
 use crate::etcd::Reachability;
@@ -125,7 +125,8 @@ pub(super) fn load_keyring(
     is_followed: bool,
 ) -> Result<Keyring, Error> {
     let keyspace = KeySpace::new(settings.prefixes.clone())?;
-    load_keyring_of(&settings.encryption_config, keyspace, permissions, plugins, is_followed)
+    let Origin::File(path) = &settings.origin;
+    load_keyring_of(path, keyspace, permissions, plugins, is_followed)
 }
 
 /// The keyring of the configuration at `path`.

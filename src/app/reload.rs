@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::build::{Parts, Renewed, compile};
-use super::{Error, Settings};
+use super::{Error, Origin, Settings};
 use crate::files::{POLL, Permissions, Watcher, follow};
-use crate::keyring::{self, LoadError, ReloadConfig};
+use crate::keyring::{self, FileSource, LoadError, ReloadConfig};
 use crate::kms::Plugin;
 use crate::telemetry;
 use crate::tls::{self, Side};
@@ -37,9 +37,14 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, settings: &Settings, parts: &Parts)
         }
     });
     // Its metrics say what is in use, whether that can change or not.
-    let reloader = keyring_reloader(settings, parts);
+    let Origin::File(path) = &settings.common.origin;
+    let source = FileSource {
+        path: path.clone(),
+        permissions: Arc::clone(&parts.permissions),
+    };
+    let reloader = keyring_reloader(Box::new(source), parts);
     if settings.reload_encryption_config {
-        let watcher = Watcher::new(vec![settings.common.encryption_config.clone()], POLL);
+        let watcher = Watcher::new(vec![path.clone()], POLL);
         tasks.spawn(follow(watcher, nudged.clone(), reloader));
     }
     if let (Some(files), Some(tls)) = (&settings.server_files, &parts.server_tls) {
@@ -70,14 +75,13 @@ fn follow_side<S: Side>(
     tasks.spawn(follow(watcher, nudged, reloader));
 }
 
-fn keyring_reloader(settings: &Settings, parts: &Parts) -> keyring::Reloader {
+fn keyring_reloader(source: Box<dyn keyring::Source>, parts: &Parts) -> keyring::Reloader {
     let keyspace = parts.keyring.load().keyspace().clone();
     let (plugins, in_use) = (Arc::clone(&parts.plugins), Arc::clone(&parts.keyring));
     keyring::Reloader::new(ReloadConfig {
-        path: settings.common.encryption_config.clone(),
+        source,
         keyring: Arc::clone(&parts.keyring),
         status: Arc::clone(&parts.config_status),
-        permissions: Arc::clone(&parts.permissions),
         audit: parts.proxy.audit.clone(),
         load: Box::new(move |document| {
             let (keyspace, plugins, in_use) = (keyspace.clone(), Arc::clone(&plugins), in_use.snapshot());

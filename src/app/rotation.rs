@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::offline::{self, Hands};
 use super::run::examine;
-use super::{Common, Error};
+use super::{Common, Error, Origin};
 use crate::config::EncryptionConfiguration;
 use crate::etcd::{CallError, Client};
 use crate::files::Permissions;
@@ -84,7 +84,8 @@ where
     let stopped = || RotationError::Rotation(rotation::Error::Stopped);
     offline::run(&common, &notice, stopped, async move |hands| {
         let permissions = Permissions::new(settings.common.strict_permissions);
-        let source = ConfigFile::new(settings.common.encryption_config.clone(), permissions);
+        let Origin::File(path) = &settings.common.origin;
+        let source = ConfigFile::new(path.clone(), permissions);
         let stop = hands.stopped.clone();
         let limits = settings.limits.clone();
         let site = Etcd::new(settings, hands, told.clone())?;

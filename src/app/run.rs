@@ -92,7 +92,7 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
     let audit = &parts.proxy.audit;
     audit.started(env!("CARGO_PKG_VERSION"));
     let keyring = parts.keyring.snapshot();
-    audit.configuration_loaded(&settings.common.encryption_config, &keyring.fingerprint(), || {
+    audit.configuration_loaded(&settings.common.origin.name(), &keyring.fingerprint(), || {
         keyring.rules().iter().map(Rule::for_audit).collect()
     });
     drop(keyring);
@@ -206,7 +206,7 @@ fn log_what_is_served(settings: &Settings, keyring: &crate::keyring::KeyringHand
         members = %list(&settings.common.members),
         prefixes = %list(&settings.common.prefixes),
         state_prefix = %settings.common.state_prefix.as_bytes().escape_ascii(),
-        config = %settings.common.encryption_config.display(),
+        config = settings.common.origin.name(),
         fingerprint = %keyring.fingerprint(),
         threads = settings.threads,
         "starting"

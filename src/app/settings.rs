@@ -21,12 +21,28 @@ pub struct Common {
     pub client_files: ClientFiles,
     /// Where Kubernetes' keys begin.
     pub prefixes: Vec<EtcdPrefix>,
-    /// The EncryptionConfiguration.
-    pub encryption_config: PathBuf,
+    /// Where the EncryptionConfiguration is.
+    pub origin: Origin,
     /// Whether files with keys that others can read are refused.
     pub strict_permissions: bool,
     /// Keys of the proxy's own.
     pub state_prefix: StatePrefix,
+}
+
+/// Where the EncryptionConfiguration is.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// In a file that every process is given: the same that kube-apiserver would be.
+    File(PathBuf),
+}
+
+impl Origin {
+    /// What operators call it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+        }
+    }
 }
 
 /// What a serving process does on etcd for itself.

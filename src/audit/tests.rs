@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode};
 use serde_json::Value;
@@ -48,7 +48,7 @@ fn events_are_lines_of_json_in_a_file_for_its_owner_alone() {
     let World { folder, audit, log } = World::new();
     let path = folder.path().join("audit.log");
     audit.started("0.0.0");
-    audit.configuration_loaded(Path::new("/etc/e.yaml"), &"sha256:00", || {
+    audit.configuration_loaded("/etc/e.yaml", &"sha256:00", || {
         vec![Rule::new(
             &"secrets",
             [
@@ -57,7 +57,7 @@ fn events_are_lines_of_json_in_a_file_for_its_owner_alone() {
             ],
         )]
     });
-    audit.reload_refused(Path::new("/etc/e.yaml"), &"3:1: \"no\"\n4:1: yes");
+    audit.reload_refused("/etc/e.yaml", &"3:1: \"no\"\n4:1: yes");
     audit.undecryptable(&"/registry/secrets/a", Some(("aescbc", "k0")), &"no key");
     audit.undecryptable(&"/registry/secrets/b", None, &"no key");
     audit.access_refused(
@@ -123,7 +123,7 @@ fn a_pipe_is_never_waited_for() {
     let (audit, log) = open_every(&path, TICK).unwrap();
     // A pipe takes 64 KiB.
     for number in 0..60 {
-        audit.reload_refused(Path::new("x"), &format!("{number}{}", "x".repeat(1000)));
+        audit.reload_refused("x", &format!("{number}{}", "x".repeat(1000)));
     }
     while audit.0.as_ref().unwrap().lost.load(Ordering::Relaxed) == 0 {
         std::thread::sleep(TICK);
@@ -135,7 +135,7 @@ fn a_pipe_is_never_waited_for() {
 fn a_log_that_cannot_be_opened_is_an_error_and_one_that_is_off_costs_nothing() {
     let folder = TempDir::new().unwrap();
     assert!(matches!(open(folder.path()), Err(Error::Open { .. })));
-    Audit::default().configuration_loaded(Path::new("x"), &"", || unreachable!("nobody listens"));
+    Audit::default().configuration_loaded("x", &"", || unreachable!("nobody listens"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-use crate::app::Common;
+use crate::app::{Common, Origin};
 use crate::keyspace::EtcdPrefix;
 use crate::tls::ClientFiles;
 use crate::transport::Endpoint;
@@ -73,7 +73,7 @@ impl CommonFlags {
                 key_file: self.etcd_keyfile,
             },
             prefixes: self.places.etcd_prefix,
-            encryption_config: self.encryption_provider_config,
+            origin: Origin::File(self.encryption_provider_config),
             strict_permissions: self.places.strict_permissions,
             state_prefix: self.places.state_prefix,
         }

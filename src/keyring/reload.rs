@@ -4,8 +4,8 @@
 //! How a keyring is made of a document is not known here: whoever knows the plugins gives a [`Load`].
 
 mod metrics;
+mod source;
 
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -14,14 +14,15 @@ use zeroize::Zeroizing;
 
 use super::{Error, KeyringHandle, Rule};
 use crate::audit::Audit;
-use crate::config::{self, MAX_DOCUMENT_BYTES};
-use crate::files::{self, Contents, Exposure, Permissions, Status, Subject};
+use crate::config;
+use crate::files::{Status, Subject};
 use crate::keyring::Keyring;
 use crate::types::Fingerprint;
 
 pub use metrics::FAMILIES;
+pub use source::{FileSource, ReadError, Reading, Source};
 
-/// How often a file that changes while it is loaded is begun with anew, before that counts as a failure.
+/// How often a document that changes while it is loaded is begun with anew, before that counts as a failure.
 const MAX_ROUNDS: usize = 10;
 
 /// Which configuration is in use since when, and why a newer one is not.
@@ -52,14 +53,12 @@ pub enum LoadError {
 
 /// What a reload is made of.
 pub struct ReloadConfig {
-    /// The configuration's file.
-    pub path: PathBuf,
+    /// Where the configuration is.
+    pub source: Box<dyn Source>,
     /// The keyring that is replaced.
     pub keyring: Arc<KeyringHandle>,
     /// Told of each outcome.
     pub status: Arc<ReloadStatus>,
-    /// What is done about a file that others can read.
-    pub permissions: Arc<Permissions>,
     /// Told of each outcome that is new.
     pub audit: Audit,
     /// Makes the keyring.
@@ -68,34 +67,27 @@ pub struct ReloadConfig {
     pub instance: String,
 }
 
-/// Looks at the configuration's file, each time it is asked to.
+/// Looks where the configuration is, each time it is asked to.
 pub struct Reloader {
     config: ReloadConfig,
     metrics: metrics::Metrics,
 }
 
-/// Why the file's configuration is not in use.
+/// Why the configuration that is there is not in use.
 #[derive(Debug, Error)]
 enum ReloadError {
     #[error(transparent)]
-    Read(#[from] files::Error),
-    #[error(transparent)]
-    Exposed(#[from] ExposedError),
+    Read(#[from] ReadError),
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("it changes faster than it can be loaded")]
     Restless,
 }
 
-/// An [`Exposure`] that was refused.
-#[derive(Debug, Error)]
-#[error("{0}")]
-struct ExposedError(Exposure);
-
 enum Round {
     Unchanged,
     Loaded,
-    /// The file changed meanwhile.
+    /// It changed meanwhile.
     Overtaken,
 }
 
@@ -115,7 +107,7 @@ impl Reloader {
                 Round::Unchanged => {
                     if let Some(failure) = self.config.status.unchanged() {
                         tracing::info!(
-                            file = %self.config.path.display(),
+                            source = self.config.source.name(),
                             was = failure.text,
                             "the encryption provider configuration is again the one in use"
                         );
@@ -129,15 +121,14 @@ impl Reloader {
     }
 
     async fn round(&self) -> Result<Round, ReloadError> {
-        let Contents { bytes, exposure } = self.read().await?;
-        self.config.permissions.admit(exposure).map_err(ExposedError)?;
+        let bytes = self.config.source.read().await?;
         let found = Fingerprint::of(&bytes);
         if found == self.config.keyring.load().fingerprint() {
             return Ok(Round::Unchanged);
         }
         let keyring = (self.config.load)(bytes).await?;
         // The check of a plugin can take seconds. What nobody wants any more is not taken into use.
-        if Fingerprint::of(&self.read().await?.bytes) != found {
+        if Fingerprint::of(&self.config.source.read().await?) != found {
             return Ok(Round::Overtaken);
         }
         self.put_in_place(keyring, found);
@@ -148,14 +139,14 @@ impl Reloader {
         let lost = self.config.keyring.load().lost(&keyring);
         self.config
             .audit
-            .configuration_loaded(&self.config.path, &fingerprint, || {
+            .configuration_loaded(&self.config.source.name(), &fingerprint, || {
                 keyring.rules().iter().map(Rule::for_audit).collect()
             });
         self.config.keyring.store(keyring);
         self.config.status.loaded(fingerprint);
         self.metrics.succeeded(&self.config.status.snapshot());
         tracing::info!(
-            file = %self.config.path.display(),
+            source = self.config.source.name(),
             %fingerprint,
             "a new encryption provider configuration is in use"
         );
@@ -169,22 +160,12 @@ impl Reloader {
         }
     }
 
-    async fn read(&self) -> Result<Contents, ReloadError> {
-        let path = self.config.path.clone();
-        // A file can lie on something slow; this runtime also accepts connections.
-        let read = move || {
-            files::check_kind(&path)?;
-            files::read(&path, MAX_DOCUMENT_BYTES)
-        };
-        let read = tokio::task::spawn_blocking(read).await;
-        Ok(read.map_err(|_| LoadError::Stopping)??)
-    }
-
     fn refuse(&self, error: &ReloadError) {
-        let text = describe(&self.config.path, error);
+        let name = self.config.source.name();
+        let text = describe(&name, error);
         self.metrics.failed();
         if self.config.status.failed(text.clone()) {
-            self.config.audit.reload_refused(&self.config.path, &text);
+            self.config.audit.reload_refused(&name, &text);
             tracing::error!(
                 error = text,
                 "the new encryption provider configuration is refused; the one in use stays"
@@ -205,9 +186,8 @@ impl Subject for Reloader {
     }
 }
 
-/// One line: the problems of a document each with its place (`file:line:column: …`), anything else behind the file's name.
-fn describe(path: &Path, error: &ReloadError) -> String {
-    let file = path.display();
+/// One line: the problems of a document each with its place (`file:line:column: …`), anything else behind the source's name.
+fn describe(name: &str, error: &ReloadError) -> String {
     if let ReloadError::Load(LoadError::Config(problems)) = error {
         let text = problems.to_string();
         let placed = |problem: &str| {
@@ -217,11 +197,11 @@ fn describe(path: &Path, error: &ReloadError) -> String {
             } else {
                 " "
             };
-            format!("{file}:{space}{problem}")
+            format!("{name}:{space}{problem}")
         };
         return text.lines().map(placed).collect::<Vec<_>>().join("; ");
     }
-    let mut text = format!("{file}: {error}");
+    let mut text = format!("{name}: {error}");
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         text.push_str(": ");

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
 use super::*;
+use crate::files::Permissions;
 use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::kms::Plugins;
 
@@ -40,11 +42,13 @@ impl World {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let keyring = compile(old.as_bytes()).unwrap();
         let reloader = Reloader::new(ReloadConfig {
-            path,
+            source: Box::new(FileSource {
+                path,
+                permissions: Arc::new(Permissions::new(is_strict)),
+            }),
             status: Arc::new(ReloadStatus::new(keyring.fingerprint())),
             keyring: Arc::new(KeyringHandle::new(keyring)),
             audit: Audit::default(),
-            permissions: Arc::new(Permissions::new(is_strict)),
             load: Box::new(move |bytes| Box::pin(std::future::ready(load(&bytes)))),
             instance: "test".to_owned(),
         });
@@ -123,7 +127,7 @@ async fn what_is_wrong_is_told_with_every_place_and_the_keyring_stays() {
     assert!(world.failure().unwrap().contains("not a regular file"));
     fs::remove_file(world.path()).unwrap();
     assert!(!world.write_and_look("").await);
-    assert!(!world.write_and_look(&"#".repeat(MAX_DOCUMENT_BYTES + 1)).await);
+    assert!(!world.write_and_look(&"#".repeat(config::MAX_DOCUMENT_BYTES + 1)).await);
     assert!(world.failure().unwrap().contains("longer"));
     // The old document again is no reload, and nothing is wrong any more.
     assert!(world.write_and_look(&document("old")).await);
