@@ -12,6 +12,7 @@ mod rotation;
 mod run;
 mod settings;
 mod snapshot;
+mod standing;
 mod sweep;
 
 pub use error::Error;

@@ -6,6 +6,7 @@
 mod backoff;
 mod follow;
 mod inotify;
+mod nudge;
 mod permissions;
 mod places;
 mod read;
@@ -14,6 +15,7 @@ mod status;
 mod watcher;
 
 pub use follow::{Subject, follow};
+pub use nudge::{Nudge, Nudged, nudge};
 pub use permissions::{Exposure, Permissions};
 pub use read::{Contents, Error, check_kind, fingerprint, read, read_stream};
 pub use replace::{ReplaceError, check_replaceable, replace};

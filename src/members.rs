@@ -8,6 +8,6 @@ mod presence;
 mod record;
 mod roster;
 
-pub use presence::{MemberId, Presence};
+pub use presence::{MemberId, Presence, Witness};
 pub use record::{Key, Loaded, Member, RuleKeys};
 pub use roster::{Dissent, Roster, short};

@@ -14,6 +14,7 @@
 mod driver;
 mod error;
 mod facts;
+mod fence;
 mod file;
 mod machine;
 mod outline;
@@ -32,6 +33,7 @@ use crate::config::{Draft, EncryptionConfiguration};
 pub use driver::{Audience, Driver, Limits, Outcome, Site};
 pub use error::Error;
 pub use facts::Facts;
+pub use fence::{Barred, barred};
 pub use file::ConfigFile;
 pub use machine::{Ask, Command};
 pub use outline::outline;
@@ -49,12 +51,12 @@ pub trait Source {
     ///
     /// # Errors
     /// It cannot be read, or is not valid.
-    fn read(&self) -> Result<EncryptionConfiguration, Error>;
+    fn read(&self) -> impl Future<Output = Result<EncryptionConfiguration, Error>>;
     /// Whether it could be replaced at all. Changes nothing.
     ///
     /// # Errors
     /// Why not.
-    fn check(&self) -> Result<(), Error>;
+    fn check(&self) -> impl Future<Output = Result<(), Error>>;
     /// Puts `next` in the place of `was`, if that is still there. Says where the old one is kept, if anywhere.
     ///
     /// `comment` is another one each time, and part of what is written: what says the same as an earlier configuration must
@@ -62,5 +64,10 @@ pub trait Source {
     ///
     /// # Errors
     /// It stays as it was, or [`Error::Changed`]: somebody else was first.
-    fn replace(&self, was: &EncryptionConfiguration, next: &Draft, comment: &str) -> Result<Option<PathBuf>, Error>;
+    fn replace(
+        &self,
+        was: &EncryptionConfiguration,
+        next: &Draft,
+        comment: &str,
+    ) -> impl Future<Output = Result<Option<PathBuf>, Error>>;
 }

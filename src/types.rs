@@ -8,6 +8,7 @@ mod own_lease;
 mod secret_bytes;
 mod state_prefix;
 mod storage_key;
+mod tenure;
 
 pub use fingerprint::Fingerprint;
 pub use group_resource::GroupResource;
@@ -17,3 +18,4 @@ pub use own_lease::{is_own_lease, own_lease};
 pub use secret_bytes::SecretBytes;
 pub use state_prefix::{Reach, StatePrefix};
 pub use storage_key::StorageKey;
+pub use tenure::Tenure;

@@ -12,8 +12,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::build::Parts;
+use super::standing::Standing;
 use super::sweep::client;
 use super::{Background as Wanted, Settings};
+use crate::files::Nudge;
 use crate::members::{Member, MemberId, Presence};
 use crate::proxy::Stage;
 use crate::sweep::{Worker, WorkerStatus};
@@ -36,11 +38,13 @@ pub(super) struct Background {
 }
 
 impl Background {
-    /// Starts it, unless the process is to keep out of etcd. Clients connect at `urls`.
+    /// Starts it, unless the process is to keep out of etcd. Clients connect at `urls`; `nudge` has the configuration looked
+    /// at.
     pub(super) fn start(
         settings: &Settings,
         parts: &Parts,
         urls: Vec<String>,
+        nudge: Nudge,
         stage: watch::Receiver<Stage>,
     ) -> Result<Option<Self>, io::Error> {
         let Wanted::On { name, sweep } = &settings.background else {
@@ -55,7 +59,7 @@ impl Background {
             id,
             describe: describe(name.clone(), urls, parts),
             changed: keyring.replacements(),
-            is_there,
+            witness: Standing::new(parts, &settings.common.state_prefix, nudge, is_there),
             leave: leave.subscribe(),
         };
         let worker = sweep.zip(status.clone()).map(|(limits, status)| Worker {

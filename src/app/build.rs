@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Common, Error, Origin, Settings};
+use super::{Background, Common, Error, Origin, Settings};
 use crate::audit::Audit;
 use crate::config::{self, Options};
 use crate::etcd::Reachability;
@@ -15,7 +15,7 @@ use crate::proxy;
 use crate::tls::{ClientSessions, ClientTls, ServerTls, Side};
 use crate::traces::Traces;
 use crate::transport::{Dialer, Endpoint, ListenUrl};
-use crate::types::{Fingerprint, StatePrefix};
+use crate::types::{Fingerprint, StatePrefix, Tenure};
 use crate::{etcd, tls};
 
 /// What `serve` runs.
@@ -60,6 +60,10 @@ pub(super) fn build(
     let server_tls = server_tls.map(|files| load_side(files, &permissions)).transpose()?;
     let proxy = proxy::Config {
         state_prefix: common.state_prefix.clone(),
+        tenure: Arc::new(match settings.background {
+            Background::Off => Tenure::for_ever(),
+            Background::On { .. } => Tenure::none(),
+        }),
         on_undecryptable: settings.on_undecryptable,
         max_request_bytes: settings.max_request_bytes,
         max_concurrent_streams: settings.max_concurrent_streams,

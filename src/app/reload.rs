@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::build::{Parts, Renewed, compile};
 use super::{Error, Origin, Settings};
-use crate::files::{POLL, Permissions, Watcher, follow};
+use crate::files::{Nudge, Nudged, POLL, Permissions, Watcher, follow, nudge};
 use crate::keyring::{self, FileSource, LoadError, ReloadConfig};
 use crate::kms::Plugin;
 use crate::telemetry;
@@ -26,16 +25,15 @@ const HEALTH_PAUSE: Duration = Duration::from_millis(500);
 
 /// Starts to follow the files. Must be called on the runtime that `tasks` run on.
 ///
-/// SIGHUP has all of them looked at, at once.
-pub(super) fn spawn(tasks: &mut JoinSet<()>, settings: &Settings, parts: &Parts) -> Result<(), Error> {
-    let (nudge, nudged) = watch::channel(());
+/// SIGHUP has all of them looked at, at once; the `configuration` by that nudge, too.
+pub(super) fn spawn(
+    tasks: &mut JoinSet<()>,
+    settings: &Settings,
+    parts: &Parts,
+    configuration: (Nudge, Nudged),
+) -> Result<(), Error> {
     let mut hangups = signal(SignalKind::hangup()).map_err(Error::Start)?;
-    tasks.spawn(async move {
-        while hangups.recv().await.is_some() {
-            tracing::info!("SIGHUP: looking at every file that is followed");
-            nudge.send_replace(());
-        }
-    });
+    let mut nudges = vec![configuration.0];
     // Its metrics say what is in use, whether that can change or not.
     let Origin::File(path) = &settings.common.origin;
     let source = FileSource {
@@ -45,20 +43,21 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, settings: &Settings, parts: &Parts)
     let reloader = keyring_reloader(Box::new(source), parts);
     if settings.reload_encryption_config {
         let watcher = Watcher::new(vec![path.clone()], POLL);
-        tasks.spawn(follow(watcher, nudged.clone(), reloader));
+        tasks.spawn(follow(watcher, configuration.1, reloader));
     }
     if let (Some(files), Some(tls)) = (&settings.server_files, &parts.server_tls) {
-        follow_side(tasks, files.clone(), tls, &parts.permissions, nudged.clone());
+        nudges.push(follow_side(tasks, files.clone(), tls, &parts.permissions));
     }
     if let Some(tls) = &parts.client_tls {
-        follow_side(
-            tasks,
-            settings.common.client_files.clone(),
-            tls,
-            &parts.permissions,
-            nudged,
-        );
+        let files = settings.common.client_files.clone();
+        nudges.push(follow_side(tasks, files, tls, &parts.permissions));
     }
+    tasks.spawn(async move {
+        while hangups.recv().await.is_some() {
+            tracing::info!("SIGHUP: looking at every file that is followed");
+            nudges.iter().for_each(Nudge::now);
+        }
+    });
     Ok(())
 }
 
@@ -67,12 +66,13 @@ fn follow_side<S: Side>(
     files: S,
     tls: &Renewed<S::Tls>,
     permissions: &Arc<Permissions>,
-    nudged: watch::Receiver<()>,
-) {
+) -> Nudge {
+    let (nudge, nudged) = nudge();
     let watcher = Watcher::new(files.paths(), POLL);
     let (handle, status) = (tls.handle.clone(), Arc::clone(&tls.status));
     let reloader = tls::Reloader::new(files, handle, tls.seen, status, Arc::clone(permissions));
     tasks.spawn(follow(watcher, nudged, reloader));
+    nudge
 }
 
 fn keyring_reloader(source: Box<dyn keyring::Source>, parts: &Parts) -> keyring::Reloader {

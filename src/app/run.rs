@@ -16,6 +16,7 @@ use super::families::{families, record_build};
 use super::{Error, Settings, forbid_dumps, memory, reload};
 use crate::admin;
 use crate::audit::{self, Audit};
+use crate::files::nudge;
 use crate::keyring::Rule;
 use crate::kms::{self, Plugins};
 use crate::proxy::{Runtimes, Shared, Stage};
@@ -86,7 +87,8 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
         stage: stage.clone(),
     };
     let urls = clients.iter().map(|listener| listener.url().to_owned()).collect();
-    let background = Background::start(settings, &parts, urls, stage.clone()).map_err(Error::Start)?;
+    let (nudge, nudged) = nudge();
+    let background = Background::start(settings, &parts, urls, nudge.clone(), stage.clone()).map_err(Error::Start)?;
     let runtimes = Arc::new(Runtimes::start(settings.threads, &shared).map_err(Error::Start)?);
     log_what_is_served(settings, &parts.keyring);
     let audit = &parts.proxy.audit;
@@ -98,7 +100,7 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
     drop(keyring);
 
     let mut admin = JoinSet::new();
-    reload::spawn(&mut admin, settings, &parts)?;
+    reload::spawn(&mut admin, settings, &parts, (nudge, nudged))?;
     admin.spawn({
         let registry = registry.clone();
         async move { registry.upkeep().await }

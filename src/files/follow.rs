@@ -4,10 +4,10 @@
 use std::future::pending;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::backoff::Backoff;
+use super::nudge::Nudged;
 use super::watcher::{Change, Watcher};
 
 /// Something that is made of files and can be made anew.
@@ -17,22 +17,24 @@ pub trait Subject {
     fn look(&mut self) -> impl Future<Output = bool> + Send;
 }
 
-/// Keeps `subject` up to date for as long as it is polled. Each change of `nudge` makes it look at once.
-pub async fn follow(mut watcher: Watcher, mut nudge: watch::Receiver<()>, mut subject: impl Subject) {
+/// Keeps `subject` up to date for as long as it is polled. It is `nudged` to look at once.
+pub async fn follow(mut watcher: Watcher, mut nudged: Nudged, mut subject: impl Subject) {
     let mut backoff = Backoff::new();
     loop {
+        let look = nudged.begin();
         let retry = if subject.look().await {
             backoff = Backoff::new();
             None
         } else {
             Some(Instant::now() + backoff.step())
         };
+        nudged.over(look);
         tokio::select! {
             change = watcher.changed() => if change == Change::Event {
                 backoff = Backoff::new();
             },
             () = due(retry) => {}
-            () = nudged(&mut nudge) => backoff = Backoff::new(),
+            () = nudged.wanted() => backoff = Backoff::new(),
         }
     }
 }
@@ -45,13 +47,6 @@ async fn due(at: Option<Instant>) {
     }
 }
 
-async fn nudged(nudge: &mut watch::Receiver<()>) {
-    if nudge.changed().await.is_err() {
-        // Nobody is left who could.
-        pending::<()>().await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -59,6 +54,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::files::nudge;
 
     /// Is content from its `content_after`th look on, and reports each.
     struct Counting {
@@ -78,7 +74,7 @@ mod tests {
     #[tokio::test]
     async fn one_who_is_not_content_is_asked_again_and_a_nudge_asks_at_once() {
         let (report, mut looks) = mpsc::unbounded_channel();
-        let (nudge, nudges) = watch::channel(());
+        let (nudge, nudged) = nudge();
         let folder = tempfile::tempdir().unwrap();
         let watcher = Watcher::new(vec![folder.path().join("none")], Duration::from_secs(3600));
         let subject = Counting {
@@ -86,11 +82,11 @@ mod tests {
             content_after: 4,
             report,
         };
-        let following = tokio::spawn(follow(watcher, nudges, subject));
+        let following = tokio::spawn(follow(watcher, nudged, subject));
         for expected in 1..=4 {
             assert_eq!(looks.recv().await, Some(expected));
         }
-        nudge.send_replace(());
+        nudge.looked().await;
         assert_eq!(looks.recv().await, Some(5));
         std::fs::write(folder.path().join("none"), b"some").unwrap();
         assert_eq!(looks.recv().await, Some(6));

@@ -18,6 +18,9 @@ pub(super) const FOLDER: &str = "members/";
 const TTL: Duration = Duration::from_secs(15);
 /// Between two signs of life.
 const BEAT: Duration = Duration::from_secs(5);
+/// Others may take this process for gone when its lease has ended, by etcd's clock: what it does by its record ends this long
+/// before, by its own.
+const MARGIN: Duration = Duration::from_secs(2);
 /// Between two attempts while etcd is in trouble.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -44,16 +47,27 @@ impl fmt::Display for MemberId {
     }
 }
 
+/// Told how the record stands.
+pub trait Witness<S> {
+    /// The record is about to be written, for the first time or after others may have taken this process for gone: what it
+    /// is to say is looked at anew first.
+    fn renew(&self) -> impl Future<Output = ()>;
+    /// The record is in etcd, says what is so, and stays for `left` from `now`.
+    fn stands(&self, store: &S, now: Instant, left: Duration) -> impl Future<Output = Result<(), CallError>>;
+    /// It no longer does.
+    fn falls(&self);
+}
+
 /// What is kept, and who is told.
-pub struct Presence<D> {
+pub struct Presence<D, W> {
     /// Whose record it is.
     pub id: MemberId,
     /// What the record is to say now.
     pub describe: D,
     /// Sees a change when that may have changed. Other changes are seen within a few seconds.
     pub changed: watch::Receiver<()>,
-    /// Set while the record is in etcd, as far as is known.
-    pub is_there: watch::Sender<bool>,
+    /// Told how the record stands.
+    pub witness: W,
     /// Set when the record is to go.
     pub leave: watch::Receiver<bool>,
 }
@@ -63,21 +77,27 @@ struct Kept {
     lease: i64,
     revision: i64,
     record: Vec<u8>,
+    /// When the lease was last known to live.
+    alive_at: Instant,
 }
 
-impl<D: Fn() -> Member> Presence<D> {
+impl<D: Fn() -> Member, W> Presence<D, W> {
     /// Keeps the record under `state` until it is told to leave, and takes it away then.
-    pub async fn keep<S: Store>(mut self, store: &S, state: &StatePrefix) {
+    pub async fn keep<S>(mut self, store: &S, state: &StatePrefix)
+    where
+        S: Store,
+        W: Witness<S>,
+    {
         let key = [state.as_bytes(), FOLDER.as_bytes(), self.id.to_string().as_bytes()].concat();
         let mut is_told = false;
         while !self.is_leaving() {
+            self.witness.renew().await;
             match self.register(store, &key).await {
                 Ok(Some(kept)) => {
                     is_told = false;
-                    self.is_there.send_replace(true);
                     let lease = kept.lease;
                     self.hold(store, &key, kept).await;
-                    self.is_there.send_replace(false);
+                    self.witness.falls();
                     give_back(store, lease).await;
                 }
                 // What was sent before has come through late.
@@ -87,7 +107,8 @@ impl<D: Fn() -> Member> Presence<D> {
                         is_told = true;
                         tracing::warn!(
                             %error,
-                            "this process's record cannot be kept in etcd; sweeps of others may not wait for it"
+                            "this process's record cannot be kept in etcd; sweeps of others may not wait for it, and it takes \
+                             no writes of what it encrypts"
                         );
                     }
                     self.pause(RETRY).await;
@@ -98,6 +119,7 @@ impl<D: Fn() -> Member> Presence<D> {
 
     /// Writes the record under a new lease; `None` if it was written from elsewhere meanwhile.
     async fn register<S: Store>(&self, store: &S, key: &[u8]) -> Result<Option<Kept>, CallError> {
+        let alive_at = Instant::now();
         let (lease, _) = store.grant(TTL).await?;
         let record = (self.describe)().encode();
         let put = async {
@@ -115,19 +137,18 @@ impl<D: Fn() -> Member> Presence<D> {
             lease,
             revision,
             record,
+            alive_at,
         }))
     }
 
     /// Until the record is no longer there, or is to go.
-    async fn hold<S: Store>(&mut self, store: &S, key: &[u8], mut kept: Kept) {
-        let mut alive_until = Instant::now() + TTL;
-        while !self.is_leaving() && Instant::now() < alive_until {
-            let asked = Instant::now();
+    async fn hold<S: Store>(&mut self, store: &S, key: &[u8], mut kept: Kept)
+    where
+        W: Witness<S>,
+    {
+        while !self.is_leaving() && kept.alive_at.elapsed() < TTL {
             match self.beat(store, key, &mut kept).await {
-                Ok(true) => {
-                    alive_until = asked + TTL;
-                    self.pause_or_change(asked + BEAT).await;
-                }
+                Ok(true) => self.pause_or_change(kept.alive_at + BEAT).await,
                 Ok(false) => {
                     tracing::debug!("this process's record in etcd is gone; writing it anew");
                     return;
@@ -141,21 +162,30 @@ impl<D: Fn() -> Member> Presence<D> {
     }
 
     /// One sign of life: the lease lives on, the record stands, and says what is so now. False where it is gone.
-    async fn beat<S: Store>(&self, store: &S, key: &[u8], kept: &mut Kept) -> Result<bool, CallError> {
+    async fn beat<S: Store>(&self, store: &S, key: &[u8], kept: &mut Kept) -> Result<bool, CallError>
+    where
+        W: Witness<S>,
+    {
+        let asked = Instant::now();
         if store.keep_alive(kept.lease).await?.is_none() {
             return Ok(false);
         }
         let record = (self.describe)().encode();
-        if record != kept.record {
+        if record == kept.record {
+            let found = store.get(key).await?.1;
+            if found.is_none_or(|kv| kv.mod_revision != kept.revision) {
+                return Ok(false);
+            }
+        } else {
             let guard = [Guard::mod_revision(key, kept.revision)];
             let Some(revision) = store.put_if(&guard, key, &record, kept.lease).await? else {
                 return Ok(false);
             };
             (kept.revision, kept.record) = (revision, record);
-            return Ok(true);
         }
-        let found = store.get(key).await?.1;
-        Ok(found.is_some_and(|kv| kv.mod_revision == kept.revision))
+        kept.alive_at = asked;
+        self.witness.stands(store, asked, TTL - MARGIN).await?;
+        Ok(true)
     }
 
     /// Whether the record is to go; also where nobody is left to say so.

@@ -145,6 +145,15 @@ impl Fault {
         Self::status(Code::DataLoss, format!("etcd-encryption-proxy: {failure}"))
     }
 
+    /// A write under a rule by a process of which others cannot know what it writes with. Not retried, as what cannot be
+    /// sealed is not: it takes as long as etcd does not take the record, or as the configuration is an old one.
+    pub(super) fn unknown_to_others() -> Self {
+        meters::refused("no_member_record");
+        let text = "etcd-encryption-proxy: nothing is encrypted while etcd holds no valid record of this process; its log \
+                    says why";
+        Self::status(Code::FailedPrecondition, text)
+    }
+
     /// The proxy is shutting down. etcd's own words when it does: clients go elsewhere and come back.
     pub(super) fn stopping() -> Self {
         Self::status(Code::Unavailable, "etcdserver: server stopped")

@@ -41,6 +41,10 @@ pub(super) async fn serve(
             limit: worker.max_request(),
         }));
     }
+    // Right before it is sent: a process that slept meanwhile may have been given up by the others.
+    if sealed.response.seals() && !worker.config.tenure.holds() {
+        return Err(Fault::unknown_to_others());
+    }
     let path = PathAndQuery::from_static(path_of(sealed.send_as));
     respond.clock.asked();
     let answer = ask(worker, &path, request.headers, frame, respond).await?;

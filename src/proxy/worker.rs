@@ -13,7 +13,7 @@ use crate::keyring::{Keyring, KeyringHandle};
 use crate::rewrite::{Context, OnUndecryptable};
 use crate::traces::Traces;
 use crate::transport::Dialer;
-use crate::types::StatePrefix;
+use crate::types::{StatePrefix, Tenure};
 use crate::value::Deks;
 
 /// etcd's receive limit stands this much above `--max-request-bytes`: room for what surrounds the values.
@@ -34,6 +34,8 @@ pub(super) const MAX_RESPONSE: usize = i32::MAX as usize;
 pub struct Config {
     /// Keys that only the proxy itself may touch.
     pub state_prefix: StatePrefix,
+    /// Whether values under a rule may be written now.
+    pub tenure: Arc<Tenure>,
     /// What a reader gets for a sealed value that no key opens.
     pub on_undecryptable: OnUndecryptable,
     /// etcd's limit on a request, bytes.

@@ -88,13 +88,22 @@ impl ResponsePlan {
     /// Whether the request that this plan came with had a value that the client had sealed itself: kube-apiserver then has
     /// an encryption configuration too, and what is stored can't be read without this proxy.
     pub fn seals_twice(&self) -> bool {
-        let twice = |op: &OpPlan| matches!(op, OpPlan::Put(Sealed::Twice));
+        self.any_put(|sealed| sealed == Sealed::Twice)
+    }
+
+    /// Whether that request stores a value under a rule.
+    pub fn seals(&self) -> bool {
+        self.any_put(|sealed| sealed != Sealed::Not)
+    }
+
+    fn any_put(&self, is_meant: impl Fn(Sealed) -> bool) -> bool {
+        let is_meant = |op: &OpPlan| matches!(op, OpPlan::Put(sealed) if is_meant(*sealed));
         match &self.0 {
-            Plan::Put(sealed) => *sealed == Sealed::Twice,
+            Plan::Put(sealed) => is_meant(&OpPlan::Put(*sealed)),
             Plan::Txn(txns) => txns
                 .0
                 .iter()
-                .any(|txn| txn.success.iter().chain(&txn.failure).any(twice)),
+                .any(|txn| txn.success.iter().chain(&txn.failure).any(&is_meant)),
             Plan::Range(_) | Plan::DeleteRange { .. } => false,
         }
     }

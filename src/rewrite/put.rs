@@ -14,7 +14,9 @@ use crate::{
 /// How often the value of a put is sealed by the time it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sealed {
-    /// By us, or not at all where no rule covers it.
+    /// Not at all: no rule covers it, or there is none.
+    Not,
+    /// By its rule, which may say that it is stored as it came.
     Once,
     /// The client had sealed it before: kube-apiserver has an encryption configuration of its own.
     Twice,
@@ -43,10 +45,10 @@ pub(super) fn seal(put: Body<'_>, frame: Frame, script: &mut Script, ctx: &Conte
     let end = put.extent.end;
     let (start, end, plaintext) = content.unwrap_or((end, end, &[]));
     if ignore_value.unwrap_or_default() && plaintext.is_empty() {
-        return Ok(Sealed::Once);
+        return Ok(Sealed::Not);
     }
     let Some(chain) = ctx.keyring.chain(key) else {
-        return Ok(Sealed::Once);
+        return Ok(Sealed::Not);
     };
     let mark = script.mark();
     chain

@@ -160,8 +160,8 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         };
         if ask.command != Command::Reencrypt {
             // Before anything is begun that would end there. Re-encryption alone changes no file.
-            self.source.read()?;
-            self.source.check()?;
+            self.source.read().await?;
+            self.source.check().await?;
         }
         loop {
             match self.turn(&mut run).await {
@@ -186,7 +186,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         let store = self.site.store();
         let loaded = Record::load(store, self.site.state()).await?;
         let (record, revision) = loaded.map_err(|why| Error::Record { why })?;
-        let config = self.source.read()?;
+        let config = self.source.read().await?;
         // Last, since nothing else here changes by itself.
         let roster = Roster::read(store, self.site.state()).await?;
         let is_history_gone = match &record.proved {
@@ -211,6 +211,10 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         }
         let (facts, revision) = self.facts().await?;
         run.look(&facts);
+        if facts.record.underway == Some(run.ask.command) {
+            // Begun by another process, or here by a write whose answer got lost.
+            run.session.begun.get_or_insert(facts.record.begun);
+        }
         let step = machine::next(run.ask, &facts, &run.session).map_err(|stop| match stop {
             Stop::Refused(refusal) => Error::Refused(refusal),
             Stop::Overtaken(by) => Error::Overtaken(by),
@@ -224,7 +228,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             Step::Change(change) => {
                 self.explain(&change);
                 let draft = changed(&facts.config, change)?;
-                self.replace(run, &facts, &draft)?;
+                self.replace(run, &facts, &draft).await?;
             }
             Step::Await => self.await_members(run, &facts).await?,
             Step::Settle => {
@@ -240,7 +244,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
                     let draft = proof
                         .remove(&facts, &keys, &beside)
                         .map_err(|why| Error::not_proved(why, None))?;
-                    self.replace(run, &facts, &draft)?;
+                    self.replace(run, &facts, &draft).await?;
                     run.outcome.needed_before = facts.record.proved.map(|proved| proved.revision);
                     run.outcome.removed = keys;
                 }
@@ -261,10 +265,11 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
     }
 
     async fn note(&self, run: &mut Run<'_>, record: Record, revision: i64) -> Result<(), Error> {
+        let begun = record.begun;
         if self.save(run, record, revision).await?.is_none() {
             return self.again(run).await;
         }
-        run.session.begun = true;
+        run.session.begun = Some(begun);
         Ok(())
     }
 
@@ -275,7 +280,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         record.save(self.site.store(), self.site.state(), revision).await
     }
 
-    fn replace(&self, run: &Run<'_>, facts: &Facts, draft: &Draft) -> Result<(), Error> {
+    async fn replace(&self, run: &Run<'_>, facts: &Facts, draft: &Draft) -> Result<(), Error> {
         // The record was written since the last change that could be taken back, so no two changes share its generation.
         let comment = format!(
             "Written by etcd-encryption-proxy secrets-encrypt {}, {}, generation {}.",
@@ -283,7 +288,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             run.ask.now,
             facts.record.generation
         );
-        if let Some(kept) = self.source.replace(&facts.config, draft, &comment)? {
+        if let Some(kept) = self.source.replace(&facts.config, draft, &comment).await? {
             self.audience.notice(&format!(
                 "{} is changed; what it was is kept in {}",
                 self.source.name(),

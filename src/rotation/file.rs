@@ -31,7 +31,7 @@ impl Source for ConfigFile {
         self.path.display().to_string()
     }
 
-    fn read(&self) -> Result<EncryptionConfiguration, Error> {
+    async fn read(&self) -> Result<EncryptionConfiguration, Error> {
         let contents = files::read(&self.path, config::MAX_DOCUMENT_BYTES).map_err(|error| match error {
             files::Error::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Error::NoFile(self.path.clone())
@@ -46,7 +46,7 @@ impl Source for ConfigFile {
         })
     }
 
-    fn check(&self) -> Result<(), Error> {
+    async fn check(&self) -> Result<(), Error> {
         match files::check_replaceable(&self.path) {
             // Somebody is at it at this moment.
             Ok(()) | Err(ReplaceError::Busy { .. }) => Ok(()),
@@ -54,7 +54,12 @@ impl Source for ConfigFile {
         }
     }
 
-    fn replace(&self, was: &EncryptionConfiguration, next: &Draft, comment: &str) -> Result<Option<PathBuf>, Error> {
+    async fn replace(
+        &self,
+        was: &EncryptionConfiguration,
+        next: &Draft,
+        comment: &str,
+    ) -> Result<Option<PathBuf>, Error> {
         let text = next.render(comment);
         // What members would refuse must not get to them.
         config::parse(text.as_bytes(), OPTIONS).map_err(Error::WouldBeInvalid)?;

@@ -70,8 +70,8 @@ pub struct Ask {
 /// What this process has done about it so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Session {
-    /// It has noted the command in the record.
-    pub(super) begun: bool,
+    /// Which command it has begun, or joined: [`Record::begun`].
+    pub(super) begun: Option<u64>,
     /// For so long all who are there have agreed on this configuration that nothing that was sealed before is on its way to
     /// etcd any more.
     pub(super) is_settled: bool,
@@ -180,6 +180,8 @@ enum Turn {
     Begin,
     /// It has begun, here or in a process that may be dead.
     Continue,
+    /// Another process has brought it to its end.
+    Over,
 }
 
 impl Context<'_> {
@@ -189,10 +191,17 @@ impl Context<'_> {
 
     /// Whether the command begins or goes on.
     fn turn(&self) -> Result<Turn, Stop> {
-        match self.record().underway {
-            Some(underway) if underway == self.ask.command => Ok(Turn::Continue),
-            other if self.session.begun => Err(Stop::Overtaken(other)),
-            _ => Ok(Turn::Begin),
+        let record = self.record();
+        let is_same = |begun: u64| begun == record.begun;
+        match record.underway {
+            Some(underway) if underway == self.ask.command && self.session.begun.is_none_or(is_same) => {
+                Ok(Turn::Continue)
+            }
+            other => match self.session.begun {
+                None => Ok(Turn::Begin),
+                Some(begun) if begun == record.finished => Ok(Turn::Over),
+                Some(_) => Err(Stop::Overtaken(other)),
+            },
         }
     }
 
@@ -207,6 +216,10 @@ impl Context<'_> {
     fn begin(&self, change: impl FnOnce(&mut Record)) -> Step {
         Step::Note(self.note(|record| {
             record.underway = Some(self.ask.command);
+            // What this record becomes when it is written.
+            record.begun = record.generation + 1;
+            // What is listed is wanted again, whatever became of it before.
+            record.dropped.retain(|key| !self.facts.config.has_key(key));
             change(record);
         }))
     }
@@ -234,6 +247,7 @@ impl Context<'_> {
         }
         Step::Finish(Some(self.note(|record| {
             record.underway = None;
+            record.finished = record.begun;
             change(record);
         })))
     }

@@ -19,6 +19,9 @@ const KEY: &str = "rotation";
 /// see to that.
 const MAX_NAMES: usize = 64;
 
+/// Keys that are gone, of which the last ones are kept.
+const MAX_DROPPED: usize = 256;
+
 /// The record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -42,6 +45,12 @@ pub struct Record {
     /// What was asked for and has not come to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub underway: Option<Command>,
+    /// Which command that is: the generation at which it was begun. 0 for one begun by a version that did not say.
+    #[serde(default)]
+    pub begun: u64,
+    /// Which was the last one that came to its end.
+    #[serde(default)]
+    pub finished: u64,
     /// The keys that the rotation brings in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fresh: Vec<KeyId>,
@@ -54,6 +63,9 @@ pub struct Record {
     /// The proof is there, and the old keys are going.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dropping: bool,
+    /// Keys that are gone, or going: whoever comes back with a configuration that writes with one must not write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<KeyId>,
     /// What is stored from this revision on needs no old key, by the proof of this configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proved: Option<Proved>,
@@ -82,10 +94,13 @@ impl Default for Record {
             updated: String::new(),
             by: String::new(),
             underway: None,
+            begun: 0,
+            finished: 0,
             fresh: Vec::new(),
             retiring: Vec::new(),
             kept: Vec::new(),
             dropping: false,
+            dropped: Vec::new(),
             proved: None,
             names: Vec::new(),
         }
@@ -98,6 +113,15 @@ impl Record {
         self.names.extend(keys.iter().map(|key| key.name.as_str().to_owned()));
         let surplus = self.names.len().saturating_sub(MAX_NAMES);
         self.names.drain(..surplus);
+    }
+
+    /// Notes that `keys` are going.
+    pub(super) fn drop_keys(&mut self, keys: &[KeyId]) {
+        self.dropping = true;
+        self.dropped.retain(|key| !keys.contains(key));
+        self.dropped.extend_from_slice(keys);
+        let surplus = self.dropped.len().saturating_sub(MAX_DROPPED);
+        self.dropped.drain(..surplus);
     }
 
     /// The record, and the revision at which it was written; 0 where there is none.
@@ -132,7 +156,7 @@ fn key(state: &StatePrefix) -> Vec<u8> {
     [state.as_bytes(), KEY.as_bytes()].concat()
 }
 
-fn parse(record: &[u8]) -> Result<Record, String> {
+pub(super) fn parse(record: &[u8]) -> Result<Record, String> {
     #[derive(Deserialize)]
     struct Version {
         schema: u32,

@@ -11,6 +11,7 @@ impl Context<'_> {
                 self.refuse_mismatch()?;
                 Ok(self.begin(|_| {}))
             }
+            Turn::Over => Ok(Step::Finish(None)),
             Turn::Continue if self.ask.command == Command::Enable => Ok(self.enable()),
             Turn::Continue => Ok(self.disable()),
         }

@@ -20,6 +20,7 @@ impl Context<'_> {
                 Command::Abort => self.begin_abort(),
                 _ => self.begin_prepare(),
             },
+            Turn::Over => Ok(Step::Finish(None)),
             Turn::Continue => match self.ask.command {
                 Command::Prepare => self.prepare(),
                 Command::Rotate => self.rotate(),
@@ -308,9 +309,10 @@ impl Context<'_> {
             revision,
         });
         if !record.dropping || record.proved != proved {
-            return Ok(Step::Note(
-                self.note(|record| (record.dropping, record.proved) = (true, proved)),
-            ));
+            return Ok(Step::Note(self.note(|record| {
+                record.drop_keys(&keys);
+                record.proved = proved;
+            })));
         }
         if !self.facts.is_history_gone {
             return Ok(Step::AwaitHistory(revision));

@@ -88,6 +88,7 @@ enum Act {
     Run(Command, bool, bool, bool, u32),
     Stubborn(usize, bool),
     Start,
+    Return,
     End(usize),
     Compacts(bool),
 }
@@ -103,6 +104,7 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(command, force, skip, wait, dies)| Act::Run(command, force, skip, wait, dies)),
         2 => (0..3usize, any::<bool>()).prop_map(|(index, is)| Act::Stubborn(index, is)),
         1 => Just(Act::Start),
+        2 => Just(Act::Return),
         1 => (0..3usize).prop_map(Act::End),
         1 => any::<bool>().prop_map(Act::Compacts),
     ]
@@ -127,6 +129,7 @@ async fn act_out(world: &Rc<World>, acts: &[Act]) {
                 }
             }
             Act::Start => world.start(&format!("n{number}")),
+            Act::Return => world.come_back(&format!("r{number}")),
             Act::End(index) if *index < world.members.borrow().len() => world.end(*index),
             Act::End(_) => {}
             Act::Compacts(is) => world.compacts.set(*is),

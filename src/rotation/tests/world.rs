@@ -23,7 +23,9 @@ use crate::keyring::Keyring;
 use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::kms::Plugins;
 use crate::members::Member;
-use crate::rotation::{Audience, Error, Site, Source};
+use crate::rotation::fence::judged;
+use crate::rotation::record::parse as parse_record;
+use crate::rotation::{Audience, Error, Record, Site, Source};
 use crate::sweep::{self, Limits, Observer, Options as SweepOptions, Progress, Report, Scope};
 use crate::types::{StatePrefix, StorageKey};
 use crate::value::Deks;
@@ -40,6 +42,8 @@ pub(super) struct World {
     pub(super) compacts: Cell<bool>,
     rng: RefCell<StdRng>,
     pub(super) file: RefCell<Loaded>,
+    /// What the file was before.
+    former: RefCell<Vec<Loaded>>,
     pub(super) members: RefCell<Vec<Process>>,
     /// Of a thousand calls so many fail.
     pub(super) trouble: Cell<u32>,
@@ -78,6 +82,10 @@ pub(super) struct Process {
     is_said: bool,
     /// Does not load anything new, and says why.
     pub(super) is_stubborn: bool,
+    /// It came back with a file that is not the one there is: it may be unable to read, and may write only once it has
+    /// asked.
+    is_from_away: bool,
+    may_write: bool,
 }
 
 impl Loaded {
@@ -127,6 +135,7 @@ impl World {
             compacts: Cell::new(true),
             rng: RefCell::new(StdRng::seed_from_u64(seed)),
             file: RefCell::new(file),
+            former: RefCell::default(),
             members: RefCell::default(),
             trouble: Cell::new(0),
             dies_after: Cell::new(0),
@@ -175,9 +184,37 @@ impl World {
             loaded: self.file.borrow().clone(),
             is_said: true,
             is_stubborn: false,
+            is_from_away: false,
+            may_write: true,
         };
         self.say(&process);
         self.members.borrow_mut().push(process);
+    }
+
+    /// A process that was away comes back, with the file as it was at some time.
+    pub(super) fn come_back(&self, name: &str) {
+        let former = self.former.borrow();
+        let Some(loaded) = former.get(self.random(u32::try_from(former.len().max(1)).unwrap()) as usize) else {
+            return;
+        };
+        let process = Process {
+            name: name.to_owned(),
+            loaded: loaded.clone(),
+            is_said: true,
+            is_stubborn: true,
+            is_from_away: true,
+            may_write: false,
+        };
+        self.say(&process);
+        self.members.borrow_mut().push(process);
+    }
+
+    /// What the process would be told at its next sign of life.
+    fn is_barred(&self, process: &Process) -> bool {
+        let keys = self.keys.borrow();
+        let record = keys.get(format!("{STATE}rotation").as_bytes());
+        let record = record.map_or_else(|| Ok(Record::default()), |kv| parse_record(&kv.value));
+        judged(record, &process.loaded.keyring).is_some()
     }
 
     /// A process dies, and its lease ends.
@@ -219,12 +256,15 @@ impl World {
                 0 if !process.is_stubborn && process.loaded.config.fingerprint != file.config.fingerprint => {
                     process.loaded = file;
                     process.is_said = false;
+                    process.is_from_away = false;
                 }
                 1 if !process.is_said => {
                     process.is_said = true;
                     self.say(process);
+                    process.may_write = !self.is_barred(process);
                 }
-                2 => {
+                1 => process.may_write = !self.is_barred(process),
+                2 if process.may_write => {
                     let index = self.random(OBJECTS);
                     self.under_way.borrow_mut().push(Write {
                         whose: process.name.clone(),
@@ -258,7 +298,7 @@ impl World {
                 .escape_ascii()
                 .to_string();
             assert!(file.opens(&key, stored), "the file reads everything: {seen}");
-            for process in members.iter() {
+            for process in members.iter().filter(|process| !process.is_from_away) {
                 assert!(
                     process.loaded.opens(&key, stored),
                     "{} reads everything: {seen}",
@@ -435,15 +475,20 @@ impl Source for World {
         "the file".to_owned()
     }
 
-    fn read(&self) -> Result<EncryptionConfiguration, Error> {
+    async fn read(&self) -> Result<EncryptionConfiguration, Error> {
         Ok((*self.file.borrow().config).clone())
     }
 
-    fn check(&self) -> Result<(), Error> {
+    async fn check(&self) -> Result<(), Error> {
         Ok(())
     }
 
-    fn replace(&self, was: &EncryptionConfiguration, next: &Draft, comment: &str) -> Result<Option<PathBuf>, Error> {
+    async fn replace(
+        &self,
+        was: &EncryptionConfiguration,
+        next: &Draft,
+        comment: &str,
+    ) -> Result<Option<PathBuf>, Error> {
         // Dead from here on: with the file written, or before.
         if self.is_dead.get() || (self.ages() && self.random(2) == 0) {
             return Ok(None);
@@ -451,7 +496,8 @@ impl Source for World {
         if self.file.borrow().config.fingerprint != was.fingerprint {
             return Err(Error::Changed);
         }
-        self.file.replace(Loaded::of(&next.render(comment)));
+        let former = self.file.replace(Loaded::of(&next.render(comment)));
+        self.former.borrow_mut().push(former);
         self.remember();
         self.check();
         Ok(None)

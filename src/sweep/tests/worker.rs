@@ -12,7 +12,7 @@ use super::model::Model;
 use super::world::{KEY_NEW, KEY_OLD, aescbc, identity, scope, sealed_by};
 use crate::etcd::Store as _;
 use crate::keyring::Keyring;
-use crate::members::{Member, MemberId, Presence};
+use crate::members::{Member, MemberId, Presence, Witness};
 use crate::sweep::{Activity, Finding, Limits, Scope, Worker, WorkerStatus};
 use crate::types::StatePrefix;
 
@@ -54,7 +54,7 @@ impl Process {
             id: self.id,
             describe: || Member::new(&self.name, &[], "", &self.keyring.borrow(), None),
             changed: self.replaced.subscribe(),
-            is_there: watch::Sender::new(false),
+            witness: Nobody,
             leave: self.stop.subscribe(),
         };
         let worker = Worker {
@@ -82,6 +82,19 @@ impl Process {
     async fn until_clean(&self) {
         self.until(|activity| *activity == Activity::Done(Finding::Clean)).await;
     }
+}
+
+/// Nobody asks how the record stands.
+struct Nobody;
+
+impl<S> Witness<S> for Nobody {
+    async fn renew(&self) {}
+
+    async fn stands(&self, _: &S, _: Instant, _: Duration) -> Result<(), crate::etcd::CallError> {
+        Ok(())
+    }
+
+    fn falls(&self) {}
 }
 
 fn old() -> Scope {

@@ -1,0 +1,81 @@
+//! Whether this process may write what it encrypts: as long as its record is in etcd, says what is so, and no key that it
+//! writes with has been removed by a rotation that it did not see.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::build::Parts;
+use crate::etcd::{CallError, Store};
+use crate::files::Nudge;
+use crate::keyring::KeyringHandle;
+use crate::members::Witness;
+use crate::rotation::{Barred, barred};
+use crate::types::{StatePrefix, Tenure};
+
+/// How long the configuration may take to be looked at before the record is written all the same: the record then says what
+/// is in use, and a key that may not be written with is found below.
+const RENEWAL: Duration = Duration::from_secs(10);
+
+/// Keeps [`Tenure`].
+pub(super) struct Standing {
+    keyring: Arc<KeyringHandle>,
+    tenure: Arc<Tenure>,
+    state: StatePrefix,
+    nudge: Nudge,
+    is_there: watch::Sender<bool>,
+    told: RefCell<Option<Barred>>,
+}
+
+impl Standing {
+    /// Of the process that `parts` serve; `nudge` has its configuration looked at, `is_there` is set while its record is in
+    /// etcd.
+    pub(super) fn new(parts: &Parts, state: &StatePrefix, nudge: Nudge, is_there: watch::Sender<bool>) -> Self {
+        Self {
+            keyring: Arc::clone(&parts.keyring),
+            tenure: Arc::clone(&parts.proxy.tenure),
+            state: state.clone(),
+            nudge,
+            is_there,
+            told: RefCell::new(None),
+        }
+    }
+}
+
+impl<S: Store> Witness<S> for Standing {
+    async fn renew(&self) {
+        if timeout(RENEWAL, self.nudge.looked()).await.is_err() {
+            tracing::warn!("the configuration is still being looked at; this process's record says what is in use");
+        }
+    }
+
+    async fn stands(&self, store: &S, now: Instant, left: Duration) -> Result<(), CallError> {
+        // After the record was written, and with what is in use by now: whoever removes a key first notes that, and looks
+        // for records then. So one of the two sees the other.
+        let found = barred(store, &self.state, &self.keyring.snapshot()).await?;
+        match &found {
+            None => {
+                if self.told.take().is_some() {
+                    tracing::info!("values are encrypted again");
+                }
+                self.tenure.extend(now.into_std(), left);
+            }
+            Some(why) => {
+                self.tenure.end();
+                if self.told.replace(Some(why.clone())).as_ref() != Some(why) {
+                    tracing::error!(%why, "writes of values that this process encrypts are refused");
+                }
+            }
+        }
+        self.is_there.send_replace(true);
+        Ok(())
+    }
+
+    fn falls(&self) {
+        self.tenure.end();
+        self.is_there.send_replace(false);
+    }
+}
