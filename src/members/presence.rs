@@ -8,16 +8,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::record::Member;
+use crate::etcd::lease::{BEAT, TTL, give_back};
 use crate::etcd::{CallError, Guard, Store};
 use crate::types::StatePrefix;
 
 /// Where the records lie below the state prefix.
 pub(super) const FOLDER: &str = "members/";
 
-/// How long after its last sign of life a member counts as gone.
-const TTL: Duration = Duration::from_secs(15);
-/// Between two signs of life.
-const BEAT: Duration = Duration::from_secs(5);
 /// Between two attempts while etcd is in trouble.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -178,12 +175,5 @@ impl<D: Fn() -> Member> Presence<D> {
             _ = self.leave.changed() => {}
             Ok(()) = self.changed.changed() => {}
         }
-    }
-}
-
-/// Ends a lease, so that nothing is left behind. Where that fails it ends by itself.
-async fn give_back<S: Store>(store: &S, lease: i64) {
-    if let Err(error) = store.revoke(lease).await {
-        tracing::debug!(%error, "a member's lease was not given back");
     }
 }

@@ -17,11 +17,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::checkpoint::{self, Checkpoint, Stage, peek};
-use super::owner::Owner;
 use super::report::finding;
 use super::tally::State;
 use super::{Error, Finding, Limits, Options, Scope, sweep};
 use crate::config::KmsApiVersion;
+use crate::election::Owner;
 use crate::etcd::Store;
 use crate::keyring::Keyring;
 use crate::kms::Plugin;
