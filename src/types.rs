@@ -1,5 +1,6 @@
 //! Words that two or more rooms share. Nothing here does IO, and nothing here knows a room.
 
+mod causes;
 mod fingerprint;
 mod group_resource;
 mod key_name;
@@ -9,6 +10,7 @@ mod secret_bytes;
 mod state_prefix;
 mod storage_key;
 
+pub use causes::with_causes;
 pub use fingerprint::Fingerprint;
 pub use group_resource::GroupResource;
 pub use key_name::KeyName;

@@ -17,7 +17,7 @@ use crate::audit::Audit;
 use crate::config::{self, MAX_DOCUMENT_BYTES};
 use crate::files::{self, Contents, Exposure, Permissions, Status, Subject};
 use crate::keyring::Keyring;
-use crate::types::Fingerprint;
+use crate::types::{Fingerprint, with_causes};
 
 pub use metrics::FAMILIES;
 
@@ -221,14 +221,7 @@ fn describe(path: &Path, error: &ReloadError) -> String {
         };
         return text.lines().map(placed).collect::<Vec<_>>().join("; ");
     }
-    let mut text = format!("{file}: {error}");
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+    format!("{file}: {}", with_causes(error))
 }
 
 #[cfg(test)]
