@@ -2,7 +2,9 @@
 
 mod common;
 mod config;
+mod log;
 mod members;
+mod output;
 mod secrets_encrypt;
 mod serve;
 mod snapshot;
@@ -10,11 +12,9 @@ mod sweep;
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::app;
-use crate::telemetry::init_logging;
 
 /// A transparent gRPC proxy between kube-apiserver and etcd that encrypts values at rest.
 ///
@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {
         Verb::Serve(flags) => {
-            init_logging(flags.log_format.into(), &flags.log_level).context("--log-level")?;
+            flags.log.init()?;
             let settings = flags.settings()?;
             app::serve(&settings)?;
             Ok(ExitCode::SUCCESS)

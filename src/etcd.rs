@@ -7,7 +7,9 @@ mod backoff;
 mod connection;
 mod families;
 mod http;
+pub mod lease;
 mod meters;
+mod patience;
 mod pool;
 mod probe;
 mod store;
@@ -16,5 +18,6 @@ pub use api::{CallError, Client, Guard, KeyValue, Member, Page, PageAsk, Replace
 pub use connection::{Call, Connection, OpenCall, OpenError};
 pub use families::FAMILIES;
 pub use http::{HttpError, get};
+pub use patience::{Attempts, Patience, WaitError};
 pub use pool::{Config, Pool, Reachability, Unreachable};
 pub use store::Store;

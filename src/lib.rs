@@ -8,6 +8,7 @@ pub mod audit;
 pub mod bbolt;
 pub mod cli;
 pub mod config;
+pub mod election;
 pub mod etcd;
 pub mod files;
 pub mod inventory;

@@ -2,7 +2,7 @@
 //! second look that none is left.
 //!
 //! `decide`, `ranges`, `stretch`, `scan`, `ledger`, `tally` and `pace` are pure; `renew` opens and seals; `apply` writes one key;
-//! `pass` drives them over a whole store; `owner` and `checkpoint` make it one sweep at a time, that can be killed
+//! `pass` drives them over a whole store; the right to sweep and `checkpoint` make it one sweep at a time, that can be killed
 //! anywhere and taken up again; `worker` does it in the background of a process that serves. The store is a trait, so that
 //! a model in memory can stand in for etcd.
 //!
@@ -18,10 +18,8 @@ mod decide;
 mod error;
 mod latest;
 mod ledger;
-mod owner;
 mod pace;
 mod pass;
-mod patience;
 mod quota;
 mod ranges;
 mod renew;
@@ -39,7 +37,6 @@ mod worker;
 pub use decide::Verdict;
 pub use error::Error;
 pub use latest::{Latest, Work};
-pub use owner::Holder;
 pub use pace::Limits;
 pub use quota::quota_warning;
 pub use report::{Finding, Report};

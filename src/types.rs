@@ -1,5 +1,6 @@
 //! Words that two or more rooms share. Nothing here does IO, and nothing here knows a room.
 
+mod causes;
 mod fingerprint;
 mod group_resource;
 mod key_name;
@@ -10,6 +11,7 @@ mod state_prefix;
 mod storage_key;
 mod tenure;
 
+pub use causes::with_causes;
 pub use fingerprint::Fingerprint;
 pub use group_resource::GroupResource;
 pub use key_name::KeyName;

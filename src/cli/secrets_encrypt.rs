@@ -7,15 +7,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
-use clap::{ArgAction, Args, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Subcommand};
 
 use super::common::{CommonFlags, positive};
-use super::serve::LogFormat;
+use super::log::LogFlags;
+use super::output::{Output, print};
 use crate::app::{RotationError, RotationReport, RotationSettings, RotationWork, rotation};
 use crate::rotation::{Ask, Command, Error, Kind, Limits};
 use crate::sweep;
-use crate::telemetry::init_logging;
 use output::Voice;
 
 /// Exit codes beside 0, 1 and 2.
@@ -65,24 +64,8 @@ pub(super) enum Verb {
 pub(super) struct SharedFlags {
     #[command(flatten)]
     common: CommonFlags,
-    /// error, warn, info, debug or trace, or a list of target=level
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_LOG_LEVEL",
-        value_name = "LEVEL",
-        default_value = "warn",
-        help_heading = "Operation"
-    )]
-    log_level: String,
-    /// How log lines on standard error look
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_LOG_FORMAT",
-        value_enum,
-        default_value = "text",
-        help_heading = "Operation"
-    )]
-    log_format: LogFormat,
+    #[command(flatten)]
+    log: LogFlags,
 }
 
 /// Flags of `status`.
@@ -96,13 +79,6 @@ pub(super) struct StatusFlags {
     /// Read every value and count what is under which key, rather than tell what the last sweep found
     #[arg(long, help_heading = "Status")]
     count: bool,
-}
-
-/// `--output`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// Flags of every verb that changes something.
@@ -261,7 +237,7 @@ fn status(flags: StatusFlags) -> anyhow::Result<ExitCode> {
         (Err(error), _) => return failed(error),
         (Ok(RotationReport::Done(_) | RotationReport::Plan(_)), _) => String::new(),
     };
-    output::print(&text)?;
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -291,8 +267,8 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
     let outcome = rotation(&settings, work, &voice);
     voice.finish();
     match outcome {
-        Ok(RotationReport::Done(done)) => output::print(&output::done(command, &done))?,
-        Ok(RotationReport::Plan(lines)) => output::print(&output::plan(command, &lines))?,
+        Ok(RotationReport::Done(done)) => print(&output::done(command, &done))?,
+        Ok(RotationReport::Plan(lines)) => print(&output::plan(command, &lines))?,
         Ok(RotationReport::Status(_)) => {}
         Err(error) => return failed(error),
     }
@@ -300,7 +276,7 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
 }
 
 fn settings(shared: SharedFlags, timeout: Duration, sweep: Option<SweepFlags>) -> anyhow::Result<RotationSettings> {
-    init_logging(shared.log_format.into(), &shared.log_level).context("--log-level")?;
+    shared.log.init()?;
     let default = sweep::Limits::default();
     let (compact, pace, max_wait) = match sweep {
         None => (false, default, timeout),

@@ -7,10 +7,10 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::common::CommonFlags;
+use super::log::LogFlags;
 use super::members::MembersFlags;
 use crate::app::{MemoryLock, Settings};
 use crate::rewrite::OnUndecryptable;
-use crate::telemetry::Format;
 use crate::tls::{Allowed, ClientAuth, ServerFiles};
 use crate::traces;
 use crate::transport::ListenUrl;
@@ -20,6 +20,7 @@ const MAX_REQUEST_BYTES: usize = 1_572_864;
 
 /// Flags of `serve`.
 #[derive(Debug, Args)]
+#[command(mut_arg("log_level", |level| level.default_value("info")))]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "flags are what they are: kube-apiserver's, etcd's and ours"
@@ -197,24 +198,8 @@ pub(super) struct Flags {
         help_heading = "Operation"
     )]
     threads: Option<NonZeroUsize>,
-    /// error, warn, info, debug or trace, or a list of target=level
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_LOG_LEVEL",
-        value_name = "LEVEL",
-        default_value = "info",
-        help_heading = "Operation"
-    )]
-    pub(super) log_level: String,
-    /// How log lines on standard error look
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_LOG_FORMAT",
-        value_enum,
-        default_value = "text",
-        help_heading = "Operation"
-    )]
-    pub(super) log_format: LogFormat,
+    #[command(flatten)]
+    pub(super) log: LogFlags,
 }
 
 /// `--on-undecryptable`.
@@ -238,22 +223,6 @@ impl From<MemoryLockFlag> for MemoryLock {
             MemoryLockFlag::Auto => Self::Auto,
             MemoryLockFlag::Required => Self::Required,
             MemoryLockFlag::Off => Self::Off,
-        }
-    }
-}
-
-/// `--log-format`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum LogFormat {
-    Text,
-    Json,
-}
-
-impl From<LogFormat> for Format {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Text => Self::Text,
-            LogFormat::Json => Self::Json,
         }
     }
 }

@@ -1,17 +1,15 @@
 //! `snapshot inspect`: its flags, its report on standard output, its exit codes.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use clap::{ArgAction, Args, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Subcommand};
 
 use super::common::PlaceFlags;
-use super::serve::LogFormat;
+use super::log::LogFlags;
+use super::output::Output;
 use crate::app::{SnapshotSettings, inspect_snapshot};
 use crate::snapshot::Finding;
-use crate::telemetry::init_logging;
 
 /// Exit codes beside 0, 1 and 2.
 const HISTORY: u8 = 3;
@@ -71,37 +69,14 @@ pub(super) struct Flags {
         help_heading = "Operation"
     )]
     output: Output,
-    /// error, warn, info, debug or trace, or a list of target=level
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_LOG_LEVEL",
-        value_name = "LEVEL",
-        default_value = "warn",
-        help_heading = "Operation"
-    )]
-    log_level: String,
-    /// How log lines on standard error look
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_LOG_FORMAT",
-        value_enum,
-        default_value = "text",
-        help_heading = "Operation"
-    )]
-    log_format: LogFormat,
-}
-
-/// `--output`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    Text,
-    Json,
+    #[command(flatten)]
+    log: LogFlags,
 }
 
 /// Carries out `verb`.
 pub(super) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     let Verb::Inspect(flags) = verb;
-    init_logging(flags.log_format.into(), &flags.log_level).context("--log-level")?;
+    flags.log.init()?;
     let report = inspect_snapshot(&SnapshotSettings {
         file: flags.file,
         skip_hash_check: flags.skip_hash_check,
@@ -110,11 +85,7 @@ pub(super) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         strict_permissions: flags.places.strict_permissions,
         state_prefix: flags.places.state_prefix,
     })?;
-    let text = match flags.output {
-        Output::Text => report.to_string(),
-        Output::Json => serde_json::to_string_pretty(&report)? + "\n",
-    };
-    io::stdout().write_all(text.as_bytes()).context("standard output")?;
+    flags.output.print(&report)?;
     Ok(match report.finding {
         Finding::Opens => ExitCode::SUCCESS,
         Finding::History => ExitCode::from(HISTORY),

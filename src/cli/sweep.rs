@@ -2,21 +2,19 @@
 
 pub(super) mod progress;
 
-use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args};
 
 use super::common::{CommonFlags, positive};
-use super::serve::LogFormat;
+use super::log::LogFlags;
+use super::output::Output;
 use crate::app::{SweepError, SweepSettings, sweep};
 use crate::config::ResourceSelector;
-use crate::sweep::{Error, Finding, Limits, Observer, Options, Report};
-use crate::telemetry::init_logging;
+use crate::sweep::{Error, Finding, Limits, Observer, Options};
 
 /// Exit codes beside 0, 1 and 2.
 const STALE: u8 = 3;
@@ -135,36 +133,13 @@ pub(super) struct Flags {
         help_heading = "Operation"
     )]
     output: Output,
-    /// error, warn, info, debug or trace, or a list of target=level
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_LOG_LEVEL",
-        value_name = "LEVEL",
-        default_value = "warn",
-        help_heading = "Operation"
-    )]
-    log_level: String,
-    /// How log lines on standard error look
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_LOG_FORMAT",
-        value_enum,
-        default_value = "text",
-        help_heading = "Operation"
-    )]
-    log_format: LogFormat,
-}
-
-/// `--output`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    Text,
-    Json,
+    #[command(flatten)]
+    log: LogFlags,
 }
 
 /// Carries it out.
 pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
-    init_logging(flags.log_format.into(), &flags.log_level).context("--log-level")?;
+    flags.log.init()?;
     let output = flags.output;
     let settings = SweepSettings {
         common: flags.common.settings(),
@@ -193,7 +168,7 @@ pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     display.finish();
     match outcome {
         Ok(report) => {
-            print(&report, output)?;
+            output.print(&report)?;
             Ok(code_of(report.finding))
         }
         Err(SweepError::Sweep(error)) => {
@@ -211,7 +186,7 @@ pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         }
         Err(error) => {
             if let SweepError::Afterwards { report, .. } = &error {
-                print(report, output)?;
+                output.print(report)?;
             }
             Err(error.into())
         }
@@ -224,12 +199,4 @@ fn code_of(finding: Finding) -> ExitCode {
         Finding::Stale => ExitCode::from(STALE),
         Finding::Undecryptable => ExitCode::from(UNDECRYPTABLE),
     }
-}
-
-fn print(report: &Report, output: Output) -> anyhow::Result<()> {
-    let text = match output {
-        Output::Text => report.to_string(),
-        Output::Json => serde_json::to_string_pretty(report)? + "\n",
-    };
-    io::stdout().write_all(text.as_bytes()).context("standard output")
 }

@@ -16,6 +16,7 @@ use super::connection::{Connection, Driver};
 use super::meters::{self, Left, MemberMeter};
 use super::probe;
 use crate::transport::{Dialer, Flusher};
+use crate::types::with_causes;
 
 /// How long a request waits for a member before it is answered UNAVAILABLE. etcd's own client waits until the caller's
 /// deadline; a bound is needed for callers without one.
@@ -177,7 +178,7 @@ impl Pool {
                 }
                 Err(error) => {
                     meter.connect_failures.increment(1);
-                    let error = with_sources(&error);
+                    let error = with_causes(&error);
                     tracing::warn!(endpoint = %dialer.endpoint(), %error, "etcd member not reached");
                     self.last_failure.replace(error);
                 }
@@ -228,16 +229,4 @@ impl Pool {
             }
         }
     }
-}
-
-/// An error and what caused it, on one line.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line.push_str(": ");
-        line.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    line
 }

@@ -17,7 +17,7 @@ use crate::audit::Audit;
 use crate::config;
 use crate::files::{Status, Subject};
 use crate::keyring::Keyring;
-use crate::types::Fingerprint;
+use crate::types::{Fingerprint, with_causes};
 
 pub use metrics::FAMILIES;
 pub use source::{FileSource, ReadError, Reading, Source};
@@ -201,14 +201,7 @@ fn describe(name: &str, error: &ReloadError) -> String {
         };
         return text.lines().map(placed).collect::<Vec<_>>().join("; ");
     }
-    let mut text = format!("{name}: {error}");
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+    format!("{name}: {}", with_causes(error))
 }
 
 #[cfg(test)]

@@ -8,19 +8,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::record::Member;
+use crate::etcd::lease::{BEAT, MARGIN, TTL, give_back};
 use crate::etcd::{CallError, Guard, Store};
 use crate::types::StatePrefix;
 
 /// Where the records lie below the state prefix.
 pub(super) const FOLDER: &str = "members/";
 
-/// How long after its last sign of life a member counts as gone.
-const TTL: Duration = Duration::from_secs(15);
-/// Between two signs of life.
-const BEAT: Duration = Duration::from_secs(5);
-/// Others may take this process for gone when its lease has ended, by etcd's clock: what it does by its record ends this long
-/// before, by its own.
-const MARGIN: Duration = Duration::from_secs(2);
 /// Between two attempts while etcd is in trouble.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -208,12 +202,5 @@ impl<D: Fn() -> Member, W> Presence<D, W> {
             _ = self.leave.changed() => {}
             Ok(()) = self.changed.changed() => {}
         }
-    }
-}
-
-/// Ends a lease, so that nothing is left behind. Where that fails it ends by itself.
-async fn give_back<S: Store>(store: &S, lease: i64) {
-    if let Err(error) = store.revoke(lease).await {
-        tracing::debug!(%error, "a member's lease was not given back");
     }
 }

@@ -4,14 +4,13 @@
 use tokio::time::Instant;
 
 use super::decide::Verdict;
-use super::owner::Fence;
 use super::pace::Pace;
-use super::patience::{Attempts, Patience};
 use super::renew::{Fault, Renewed, Step, renew};
 use super::scope::Scope;
 use super::tally::{Outcome, Record};
 use super::{Error, Observer};
-use crate::etcd::{CallError, KeyValue, Replaced, Store, Trouble};
+use crate::election::Fence;
+use crate::etcd::{Attempts, CallError, KeyValue, Patience, Replaced, Store, Trouble};
 
 /// Lost races after which a key is left to those who write it. The proof tells how they left it.
 const MAX_RACES: u32 = 16;
@@ -45,16 +44,8 @@ impl<S: Store> Tools<'_, S> {
 
     /// What is under `key` now.
     async fn look(&self, key: &[u8]) -> Result<Option<KeyValue>, Error> {
-        let mut attempts = Attempts::default();
-        loop {
-            match self.store.get(key).await {
-                Ok((_, found)) => {
-                    self.reads.worked();
-                    return Ok(found);
-                }
-                Err(error) => self.reads.after(error, &mut attempts).await?,
-            }
-        }
+        let (_, found) = self.reads.call(|| self.store.get(key)).await?;
+        Ok(found)
     }
 
     /// Puts `value` in the place of what `kv` holds, or learns why it is not needed any more.
@@ -145,10 +136,10 @@ impl<S: Store> Tools<'_, S> {
 
     async fn back_off(&self, error: CallError, attempts: &mut Attempts) -> Result<(), Error> {
         if error.trouble() == Trouble::LeaseNotFound {
-            return self.writes.wait(&error.to_string(), attempts).await;
+            return Ok(self.writes.wait(&error.to_string(), attempts).await?);
         }
         self.pace.troubled();
-        self.writes.after(error, attempts).await
+        Ok(self.writes.after(error, attempts).await?)
     }
 }
 

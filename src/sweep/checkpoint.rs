@@ -7,11 +7,10 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::owner::Owner;
-use super::patience::{Attempts, Patience};
 use super::scope::Scope;
 use super::tally::Tally;
-use crate::etcd::{Guard, KeyValue, Store};
+use crate::election::Owner;
+use crate::etcd::{Attempts, Guard, KeyValue, Patience, Store};
 
 /// The record's version. One of a newer version is not touched.
 pub(super) const SCHEMA: u32 = 1;
@@ -140,14 +139,7 @@ impl<'a, S: Store> Keeper<'a, S> {
         key: Vec<u8>,
         restart: bool,
     ) -> Result<(Self, Option<Checkpoint>), Error> {
-        let mut attempts = Attempts::default();
-        let found = loop {
-            match store.get(&key).await {
-                Ok((_, found)) => break found,
-                Err(error) => patience.after(error, &mut attempts).await?,
-            }
-        };
-        patience.worked();
+        let (_, found) = patience.call(|| store.get(&key)).await?;
         let revision = Cell::new(found.as_ref().map_or(0, |kv| kv.mod_revision));
         let checkpoint = match found {
             Some(kv) if !restart => Some(parse(&kv.value).map_err(|why| Error::Checkpoint { why })?),
@@ -176,7 +168,7 @@ impl<'a, S: Store> Keeper<'a, S> {
         let record = encode(checkpoint)?;
         let mut attempts = Attempts::default();
         loop {
-            self.owner.fence.passed().await;
+            self.owner.fence().passed().await;
             let guards = [self.owner.guard(), Guard::mod_revision(&self.key, self.revision.get())];
             match self.store.put_if(&guards, &self.key, &record, 0).await {
                 Ok(Some(revision)) => {
@@ -192,13 +184,7 @@ impl<'a, S: Store> Keeper<'a, S> {
 
     /// A guard did not hold. That is in order if an attempt whose answer was lost has written just this record.
     async fn adopt(&self, record: &[u8]) -> Result<(), Error> {
-        let mut attempts = Attempts::default();
-        let found = loop {
-            match self.store.get(&self.key).await {
-                Ok((_, found)) => break found,
-                Err(error) => self.patience.after(error, &mut attempts).await?,
-            }
-        };
+        let (_, found) = self.patience.call(|| self.store.get(&self.key)).await?;
         match found {
             Some(kv) if kv.value == *record => {
                 self.revision.set(kv.mod_revision);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::owner::Holder;
-use crate::etcd::CallError;
+use crate::election::{self, Holder};
+use crate::etcd::{CallError, WaitError};
 
 /// Why a sweep ended before its proof.
 #[derive(Debug, Error)]
@@ -53,6 +53,25 @@ impl Error {
         match self {
             Self::GaveUp { .. } | Self::LostOwnership { .. } | Self::Stopped => true,
             Self::Call(_) | Self::Held(_) | Self::Checkpoint { .. } | Self::Seal { .. } => false,
+        }
+    }
+}
+
+impl From<WaitError> for Error {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::Call(error) => Self::Call(error),
+            WaitError::GaveUp { after, last } => Self::GaveUp { after, last },
+        }
+    }
+}
+
+impl From<election::Error> for Error {
+    fn from(error: election::Error) -> Self {
+        match error {
+            election::Error::Held(holder) => Self::Held(holder),
+            election::Error::LostOwnership { why } => Self::LostOwnership { why },
+            election::Error::Etcd(error) => error.into(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What etcd's own records tell of the last sweep, or of the one at work, to whoever does not sweep. Reads only.
 
 use super::checkpoint::{self, Checkpoint};
-use super::owner::Holder;
 use super::tally::Row;
+use crate::election::{Holder, Owner};
 use crate::etcd::{CallError, Store};
 use crate::types::StatePrefix;
 
@@ -41,10 +41,10 @@ impl Latest {
     /// What etcd said.
     pub async fn read<S: Store>(store: &S, state: &StatePrefix) -> Result<Self, CallError> {
         let key = |name: &str| [state.as_bytes(), name.as_bytes()].concat();
-        let (_, owner) = store.get(&key("sweep/owner")).await?;
+        let holder = Owner::holder(store, &key("sweep/owner")).await?;
         let (_, found) = store.get(&key("sweep/checkpoint")).await?;
         Ok(Self {
-            holder: owner.map(|kv| serde_json::from_slice(&kv.value).unwrap_or_else(|_| Holder::unknown())),
+            holder,
             work: found
                 .and_then(|kv| checkpoint::parse(&kv.value).ok())
                 .map(|found| Work::of(&found)),

@@ -19,13 +19,12 @@ use super::apply::Tools;
 use super::checkpoint::{Checkpoint, Keeper, Stage, hex};
 use super::decide::Verdict;
 use super::ledger::{Ledger, Ticket};
-use super::patience::Attempts;
 use super::ranges::successor;
 use super::renew::{Renewed, Step};
 use super::run::Progress;
 use super::scan::Scan;
 use super::tally::{Outcome, Record};
-use crate::etcd::{KeyValue, Store, Trouble};
+use crate::etcd::{Attempts, KeyValue, Store, Trouble};
 
 /// What may have to be looked at again after a crash: keys that are under way or done and not yet behind the checkpoint.
 pub(super) const PAGE_KEYS: usize = 1_000;

@@ -9,14 +9,13 @@ use tokio::time::Instant;
 use super::Error;
 use super::apply::Tools;
 use super::checkpoint::{self, Checkpoint, Keeper};
-use super::owner::{Fence, Owner};
 use super::pace::{Limits, Pace};
 use super::pass::Pass;
-use super::patience::{Attempts, Patience};
 use super::report::Report;
 use super::scan::Scan;
 use super::scope::Scope;
-use crate::etcd::Store;
+use crate::election::{Fence, Owner};
+use crate::etcd::{Patience, Store};
 
 /// What the operator asked for.
 #[derive(Clone, Copy, Debug)]
@@ -72,13 +71,17 @@ pub async fn sweep<S: Store>(
     observer: Arc<dyn Observer>,
     stop: watch::Receiver<bool>,
 ) -> Result<Report, Error> {
+    let patience = |what| {
+        let observer = Arc::clone(&observer);
+        Patience::new(what, options.max_wait, move |text| observer.notice(text))
+    };
     let job = Job {
         store,
         scope,
         options,
         pace: Pace::new(options.limits),
-        reads: Patience::new("reading", options.max_wait, Arc::clone(&observer)),
-        writes: Patience::new("writing", options.max_wait, Arc::clone(&observer)),
+        reads: patience("reading"),
+        writes: patience("writing"),
         observer,
         stop,
     };
@@ -89,7 +92,7 @@ pub async fn sweep<S: Store>(
     let outcome = tokio::select! {
         // Looked at first, so that a process that slept through its lease writes nothing when it wakes.
         biased;
-        lost = owner.keep(store, options.max_wait) => Err(lost),
+        lost = owner.keep(store, options.max_wait) => Err(lost.into()),
         outcome = job.work(&owner) => outcome,
     };
     owner.release(store).await;
@@ -126,12 +129,13 @@ impl<S: Store> Job<'_, S> {
             .checked_sub(Duration::from_millis(record.spent_ms))
             .unwrap_or(began);
         if record.stage == checkpoint::Stage::Rewrite {
-            self.pass(&owner.fence, Some(&keeper), true, &mut record, began).await?;
+            self.pass(owner.fence(), Some(&keeper), true, &mut record, began)
+                .await?;
             record.stage = checkpoint::Stage::Prove;
             record.position = String::new();
             keeper.save(&record).await?;
         }
-        self.pass(&owner.fence, Some(&keeper), false, &mut record, began)
+        self.pass(owner.fence(), Some(&keeper), false, &mut record, began)
             .await?;
         record.stage = checkpoint::Stage::Done;
         keeper.save(&record).await?;
@@ -174,26 +178,14 @@ impl<S: Store> Job<'_, S> {
     async fn total(&self) -> Result<u64, Error> {
         let mut total = 0;
         for range in self.scope.ranges().iter() {
-            let mut attempts = Attempts::default();
-            total += loop {
-                match self.store.count(&range.start, range.end.as_deref()).await {
-                    Ok((_, keys)) => break keys,
-                    Err(error) => self.reads.after(error, &mut attempts).await?,
-                }
-            };
+            let count = || self.store.count(&range.start, range.end.as_deref());
+            total += self.reads.call(count).await?.1;
         }
-        self.reads.worked();
         Ok(total)
     }
 
     async fn is_compacted_before(&self, revision: i64) -> Result<bool, Error> {
-        let mut attempts = Attempts::default();
-        loop {
-            match self.store.is_compacted_before(revision).await {
-                Ok(is_compacted) => return Ok(is_compacted),
-                Err(error) => self.reads.after(error, &mut attempts).await?,
-            }
-        }
+        Ok(self.reads.call(|| self.store.is_compacted_before(revision)).await?)
     }
 
     /// Where to go on: at the checkpoint if it is of the same work and not at its end, else at the beginning.

@@ -17,16 +17,16 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::checkpoint::{self, Checkpoint, Stage, peek};
-use super::owner::Owner;
 use super::report::finding;
 use super::tally::State;
 use super::{Error, Finding, Limits, Options, Scope, sweep};
 use crate::config::KmsApiVersion;
+use crate::election::Owner;
 use crate::etcd::Store;
 use crate::keyring::Keyring;
 use crate::kms::Plugin;
 use crate::members::{Loaded, MemberId, Roster};
-use crate::types::StatePrefix;
+use crate::types::{StatePrefix, with_causes};
 
 pub use meters::FAMILIES;
 pub use status::{Activity, WorkerStatus};
@@ -153,7 +153,7 @@ impl<K: Fn() -> Arc<Keyring>> Worker<K> {
         match self.obstacle(store, &scope, loaded, repeat).await {
             Ok(None) => self.sweep(store, &scope, loaded).await,
             Ok(Some(turn)) => turn,
-            Err(error) => Turn::Failed(describe(&error)),
+            Err(error) => Turn::Failed(with_causes(&error)),
         }
     }
 
@@ -251,7 +251,7 @@ impl<K: Fn() -> Arc<Keyring>> Worker<K> {
                 self.status.set(Activity::Elsewhere(holder.to_string()));
                 Turn::Wait
             }
-            Err(error) => Turn::Failed(describe(&error)),
+            Err(error) => Turn::Failed(with_causes(&error)),
         }
     }
 
@@ -302,15 +302,4 @@ fn due(repeat: &mut Option<Repeat>, revision: i64) -> Instant {
             due
         }
     }
-}
-
-/// The error with its causes, in one line.
-fn describe(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -15,7 +15,7 @@ use super::handle::Handle;
 use super::side::{Loaded, Side};
 use super::validity::Warning;
 use crate::files::{self, Permissions, Status, Subject};
-use crate::types::Fingerprint;
+use crate::types::{Fingerprint, with_causes};
 
 pub use metrics::FAMILIES;
 
@@ -104,7 +104,7 @@ impl<S: Side> Reloader<S> {
 
     fn refuse(&mut self, error: &Error) {
         let since = *self.faulty_since.get_or_insert_with(Instant::now);
-        let text = with_sources(error);
+        let text = with_causes(error);
         if since.elapsed() < self.grace {
             tracing::debug!(which = S::WHICH, error = text, "the TLS files may be half replaced");
             return;
@@ -212,17 +212,6 @@ fn find<S: Side>(files: &S, permissions: &Permissions, seen: Option<Fingerprint>
 /// A moment in Unix time, for people.
 fn readable(at: i64) -> String {
     ASN1Time::from_timestamp(at).map_or_else(|_| format!("Unix time {at}"), |time| time.to_string())
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! `config check`: reads the documents and the flags; what is found out about them is `review`'s business.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args};
 use serde::Serialize;
 
-use super::text;
+use crate::cli::output::Output;
 use crate::config::{self, EncryptionConfiguration, Options};
 use crate::files::{self, Exposure};
 use crate::keyspace::{EtcdPrefix, KeySpace};
@@ -42,13 +42,6 @@ pub(in crate::cli) struct Flags {
     /// How the outcome is printed, to standard output
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
-}
-
-/// `--output`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// The outcome, as `-o json` prints it.
@@ -122,14 +115,7 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         at: Vec::new(),
         message: exposure.to_string(),
     }));
-    let mut printed = match flags.output {
-        Output::Text => text::of(&report),
-        Output::Json => serde_json::to_string_pretty(&report).context("cannot print as JSON")?,
-    };
-    if !printed.ends_with('\n') {
-        printed.push('\n');
-    }
-    io::stdout().write_all(printed.as_bytes()).context("cannot print")?;
+    flags.output.print(&report)?;
     let is_doubtful = report
         .findings
         .iter()

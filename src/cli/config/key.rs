@@ -1,6 +1,5 @@
 //! `config key`: a new key, drawn from the operating system and printed once. It is kept nowhere.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -11,6 +10,8 @@ use clap::{Args, ValueEnum};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
+
+use crate::cli::output::print;
 
 /// Flags of `config key`.
 #[derive(Debug, Args)]
@@ -75,7 +76,7 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
             secret.as_str()
         ),
     });
-    io::stdout().write_all(printed.as_bytes()).context("cannot print")?;
+    print(&printed)?;
     Ok(ExitCode::SUCCESS)
 }
 

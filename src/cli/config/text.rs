@@ -6,42 +6,34 @@ use super::check::Report;
 use crate::review::{Finding, ProviderView, RuleView, Severity};
 
 /// All of it, in lines.
-pub(super) fn of(report: &Report) -> String {
-    let mut out = String::new();
-    // Writing to a String cannot fail.
-    let _ = write(&mut out, report);
-    out
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.fingerprint {
+            Some(fingerprint) => writeln!(out, "{}: valid, {fingerprint}", self.file)?,
+            None => writeln!(out, "{}: not valid", self.file)?,
+        }
+        for problem in &self.problems {
+            writeln!(out, "  {}", problem.text)?;
+        }
+        for rule in &self.rules {
+            out.write_char('\n')?;
+            write_rule(out, rule)?;
+        }
+        for finding in &self.findings {
+            out.write_char('\n')?;
+            write_finding(out, finding)?;
+        }
+        if self.valid {
+            let is_warning = |finding: &&Finding| finding.severity == Severity::Warning;
+            let warnings = self.findings.iter().filter(is_warning).count();
+            let notes = self.findings.len() - warnings;
+            writeln!(out, "\nwarnings: {warnings}, notes: {notes}")?;
+        }
+        Ok(())
+    }
 }
 
-fn write(out: &mut String, report: &Report) -> fmt::Result {
-    match &report.fingerprint {
-        Some(fingerprint) => writeln!(out, "{}: valid, {fingerprint}", report.file)?,
-        None => writeln!(out, "{}: not valid", report.file)?,
-    }
-    for problem in &report.problems {
-        writeln!(out, "  {}", problem.text)?;
-    }
-    for rule in &report.rules {
-        out.push('\n');
-        write_rule(out, rule)?;
-    }
-    for finding in &report.findings {
-        out.push('\n');
-        write_finding(out, finding)?;
-    }
-    if report.valid {
-        let warnings = report
-            .findings
-            .iter()
-            .filter(|finding| finding.severity == Severity::Warning)
-            .count();
-        let notes = report.findings.len() - warnings;
-        writeln!(out, "\nwarnings: {warnings}, notes: {notes}")?;
-    }
-    Ok(())
-}
-
-fn write_rule(out: &mut String, rule: &RuleView) -> fmt::Result {
+fn write_rule(out: &mut fmt::Formatter<'_>, rule: &RuleView) -> fmt::Result {
     writeln!(out, "{}", rule.resource)?;
     let readers: Vec<_> = rule.providers.iter().flat_map(described).collect();
     for (index, reader) in readers.iter().enumerate() {
@@ -74,7 +66,7 @@ fn described(provider: &ProviderView) -> Vec<String> {
         .collect()
 }
 
-fn write_finding(out: &mut String, finding: &Finding) -> fmt::Result {
+fn write_finding(out: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
     let severity = match finding.severity {
         Severity::Warning => "warning",
         Severity::Note => "note",

@@ -1,13 +1,12 @@
 //! What `secrets-encrypt` prints: k3s's lines to standard output, ours behind them, progress to standard error.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use serde::Serialize as _;
 use serde_json::ser::PrettyFormatter;
 
+use crate::cli::output::print;
 use crate::cli::sweep::progress::{Display, display};
 use crate::rotation::{Audience, Command, Outcome, Status};
 use crate::sweep::{Observer, Progress, Stage, Work};
@@ -63,10 +62,6 @@ impl Audience for Voice {
             rewritten: work.rewritten,
         });
     }
-}
-
-pub(super) fn print(text: &str) -> anyhow::Result<()> {
-    io::stdout().write_all(text.as_bytes()).context("standard output")
 }
 
 /// As k3s prints it: indented by tabs.

@@ -2,14 +2,13 @@
 //! answers every read.
 
 use std::cell::Cell;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt as _;
+use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
-use super::{Error, Observer};
-use crate::etcd::{CallError, Trouble};
+use super::{CallError, Trouble};
 
 /// Wait before the first new attempt, and what it doubles to.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -21,10 +20,10 @@ const FORGOTTEN: Duration = Duration::from_secs(120);
 const NOTICE_EVERY: Duration = Duration::from_secs(30);
 
 /// How long nothing has worked.
-pub(super) struct Patience {
-    max_wait: Duration,
+pub struct Patience {
     what: &'static str,
-    observer: Arc<dyn Observer>,
+    max_wait: Duration,
+    notice: Box<dyn Fn(&str)>,
     /// Since when.
     since: Cell<Option<Instant>>,
     /// When something last failed.
@@ -34,24 +33,58 @@ pub(super) struct Patience {
 
 /// One call's attempts.
 #[derive(Debug, Default)]
-pub(super) struct Attempts(u32);
+pub struct Attempts(u32);
+
+/// Trouble that is not waited for, or no longer.
+#[derive(Clone, Debug, Error)]
+pub enum WaitError {
+    /// An answer that waiting does not change.
+    #[error(transparent)]
+    Call(CallError),
+    /// What should have passed did not.
+    #[error("gave up after {} s: {last}", after.as_secs())]
+    GaveUp {
+        /// How long nothing worked.
+        after: Duration,
+        /// What was wrong when it was given up.
+        last: String,
+    },
+}
 
 impl Patience {
-    pub(super) fn new(what: &'static str, max_wait: Duration, observer: Arc<dyn Observer>) -> Self {
+    /// For `what`, such as "writing"; `notice` is told when that waits, and when it goes on.
+    pub fn new(what: &'static str, max_wait: Duration, notice: impl Fn(&str) + 'static) -> Self {
         Self {
-            max_wait,
             what,
-            observer,
+            max_wait,
+            notice: Box::new(notice),
             since: Cell::new(None),
             failed: Cell::new(None),
             noticed: Cell::new(None),
         }
     }
 
+    /// The answer to a call, which is made until there is one.
+    ///
+    /// # Errors
+    /// Nothing has worked for too long, or waiting does not help.
+    pub async fn call<T>(&self, mut call: impl AsyncFnMut() -> Result<T, CallError>) -> Result<T, WaitError> {
+        let mut attempts = Attempts::default();
+        loop {
+            match call().await {
+                Ok(answer) => {
+                    self.worked();
+                    return Ok(answer);
+                }
+                Err(error) => self.after(error, &mut attempts).await?,
+            }
+        }
+    }
+
     /// Something worked.
-    pub(super) fn worked(&self) {
+    pub fn worked(&self) {
         if self.since.take().is_some() && self.noticed.take().is_some() {
-            self.observer.notice(&format!("{} goes on", self.what));
+            (self.notice)(&format!("{} goes on", self.what));
         }
     }
 
@@ -59,10 +92,10 @@ impl Patience {
     ///
     /// # Errors
     /// Nothing has worked for too long, or waiting does not help.
-    pub(super) async fn after(&self, error: CallError, attempts: &mut Attempts) -> Result<(), Error> {
+    pub async fn after(&self, error: CallError, attempts: &mut Attempts) -> Result<(), WaitError> {
         let trouble = error.trouble();
         if !trouble.is_passing() {
-            return Err(Error::Call(error));
+            return Err(WaitError::Call(error));
         }
         let hint = match trouble {
             Trouble::NoSpace => "; make room (compact, defragment, `etcdctl alarm disarm`) or raise etcd's quota",
@@ -72,7 +105,10 @@ impl Patience {
     }
 
     /// The same for trouble that is not etcd's.
-    pub(super) async fn wait(&self, why: &str, Attempts(attempts): &mut Attempts) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// Nothing has worked for too long.
+    pub async fn wait(&self, why: &str, Attempts(attempts): &mut Attempts) -> Result<(), WaitError> {
         let now = Instant::now();
         let failed = self.failed.replace(Some(now));
         if *attempts == 0 && failed.is_some_and(|failed| now - failed > FORGOTTEN) {
@@ -82,7 +118,7 @@ impl Patience {
         self.since.set(Some(since));
         let after = now - since;
         if after >= self.max_wait {
-            return Err(Error::GaveUp {
+            return Err(WaitError::GaveUp {
                 after,
                 last: why.to_owned(),
             });
@@ -91,7 +127,7 @@ impl Patience {
         let is_due = self.noticed.get().is_none_or(|noticed| now - noticed >= NOTICE_EVERY);
         if is_due && *attempts >= 2 {
             self.noticed.set(Some(now));
-            self.observer.notice(&format!("{} waits: {why}", self.what));
+            (self.notice)(&format!("{} waits: {why}", self.what));
         }
         let wait = FIRST_WAIT.saturating_mul(1 << (*attempts).min(10)).min(LONGEST_WAIT);
         *attempts += 1;
@@ -107,34 +143,26 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::sweep::Progress;
-
-    struct Silent;
-
-    impl Observer for Silent {
-        fn notice(&self, _text: &str) {}
-        fn progress(&self, _progress: &Progress) {}
-    }
 
     const MAX_WAIT: Duration = Duration::from_secs(600);
 
     #[tokio::test(start_paused = true)]
     async fn trouble_is_waited_for_so_long_and_no_longer() {
-        let patience = Patience::new("writing", MAX_WAIT, Arc::new(Silent));
+        let patience = Patience::new("writing", MAX_WAIT, |_| {});
         let (began, mut attempts) = (Instant::now(), Attempts::default());
         let error = loop {
             if let Err(error) = patience.wait("no", &mut attempts).await {
                 break error;
             }
         };
-        assert!(matches!(error, Error::GaveUp { .. }));
+        assert!(matches!(error, WaitError::GaveUp { .. }));
         assert_eq!(began.elapsed(), MAX_WAIT);
     }
 
     /// Such as a write that failed once, and whose key was gone when it was looked at.
     #[tokio::test(start_paused = true)]
     async fn a_failure_that_nobody_tried_to_mend_is_not_counted_from() {
-        let patience = Patience::new("writing", MAX_WAIT, Arc::new(Silent));
+        let patience = Patience::new("writing", MAX_WAIT, |_| {});
         patience.wait("no", &mut Attempts::default()).await.unwrap();
         advance(2 * MAX_WAIT).await;
         patience.wait("no", &mut Attempts::default()).await.unwrap();

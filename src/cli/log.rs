@@ -1,0 +1,47 @@
+//! Flags of what is logged, to standard error, which every verb has that works for longer than a moment.
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use crate::telemetry::{Format, init_logging};
+
+/// The flags. A verb tells of what is wrong alone, unless its own flags say otherwise (`mut_arg`).
+#[derive(Debug, Args)]
+pub(super) struct LogFlags {
+    /// error, warn, info, debug or trace, or a list of target=level
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "warn",
+        help_heading = "Operation"
+    )]
+    log_level: String,
+    /// How log lines on standard error look
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_LOG_FORMAT",
+        value_enum,
+        default_value = "text",
+        help_heading = "Operation"
+    )]
+    log_format: LogFormat,
+}
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+impl LogFlags {
+    /// Sets up logging for the whole process.
+    pub(super) fn init(&self) -> anyhow::Result<()> {
+        let format = match self.log_format {
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+        };
+        init_logging(format, &self.log_level).context("--log-level")
+    }
+}

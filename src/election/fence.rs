@@ -1,0 +1,75 @@
+//! How long a process may write under a right that it has, by its own clock: not up to the end of its lease, so that what
+//! is under way then has been answered when somebody else begins.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::etcd::lease::MARGIN;
+
+/// How long this process may write.
+#[derive(Debug, Default)]
+pub struct Fence {
+    /// `None`: for ever.
+    until: Cell<Option<Instant>>,
+    extended: Notify,
+}
+
+impl Fence {
+    /// For what writes nothing.
+    pub fn open() -> Self {
+        Self::default()
+    }
+
+    /// Of a lease that was asked for at `sent`, and lives for `ttl`.
+    pub(super) fn of(sent: Instant, ttl: Duration) -> Self {
+        let fence = Self::default();
+        fence.extend(sent, ttl);
+        fence
+    }
+
+    /// Waits while the lease could have ended, by this process's own clock: until etcd has said that it lives. Where it
+    /// does not, [`Owner::keep`](super::Owner::keep) ends; whoever waits here is to end with it.
+    pub async fn passed(&self) {
+        loop {
+            let extended = self.extended.notified();
+            if self.is_open() {
+                return;
+            }
+            extended.await;
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.until.get().is_none_or(|until| Instant::now() < until)
+    }
+
+    /// The lease lives for `ttl` from some moment after `sent`.
+    pub(super) fn extend(&self, sent: Instant, ttl: Duration) {
+        self.until.set(Some(sent + ttl.saturating_sub(MARGIN.min(ttl / 4))));
+        self.extended.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_closes_before_the_lease_could_end_and_opens_when_that_lives_on() {
+        let writable = Duration::from_secs(13);
+        let ttl = writable + MARGIN;
+        let fence = Fence::of(Instant::now(), ttl);
+        advance(writable.saturating_sub(Duration::from_millis(1))).await;
+        fence.passed().await;
+        advance(Duration::from_millis(1)).await;
+        timeout(Duration::from_secs(3_600), fence.passed()).await.unwrap_err();
+        let extended = async { fence.extend(Instant::now(), ttl) };
+        tokio::join!(fence.passed(), extended);
+        Fence::open().passed().await;
+    }
+}
