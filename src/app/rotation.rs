@@ -154,13 +154,14 @@ impl Etcd {
             dry_run: true,
             ..self.options
         };
-        self.sweep_with(config, &options).await
+        self.sweep_with(config, &options, self.stopped.clone()).await
     }
 
     async fn sweep_with(
         &self,
         config: &EncryptionConfiguration,
         options: &sweep::Options,
+        stopped: watch::Receiver<bool>,
     ) -> Result<Report, rotation::Error> {
         let keyring =
             Keyring::compile(config, self.keyspace.clone(), &self.plugins).map_err(rotation::Error::Keyring)?;
@@ -173,7 +174,7 @@ impl Etcd {
             // Whoever asks for it after `disable` wants just that.
             lays_bare: true,
         };
-        let (observer, stopped) = (Arc::clone(&self.observer), self.stopped.clone());
+        let observer = Arc::clone(&self.observer);
         Ok(sweep::sweep(&self.client, &scope, options, observer, stopped).await?)
     }
 }
@@ -193,8 +194,12 @@ impl Site for Etcd {
         self.keyspace.prefixes().iter().map(ToString::to_string).collect()
     }
 
-    async fn sweep(&self, config: &EncryptionConfiguration) -> Result<Report, rotation::Error> {
-        self.sweep_with(config, &self.options).await
+    async fn sweep(
+        &self,
+        config: &EncryptionConfiguration,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Report, rotation::Error> {
+        self.sweep_with(config, &self.options, stop).await
     }
 
     async fn compact(&self, revision: i64) -> Result<(), CallError> {

@@ -96,6 +96,9 @@ pub enum Error {
         /// Who has not.
         dissent: Option<Dissent>,
     },
+    /// Another process takes the steps.
+    #[error("{0} carries it out. See `status`, or run this again with --wait to follow it")]
+    Driven(String),
     /// Members re-encrypt.
     #[error("the members re-encrypt now. Run this again to prove it and to bring the rotation to its end")]
     LeftToMembers,
@@ -126,6 +129,7 @@ impl Error {
         match self {
             Self::History { .. }
             | Self::NotWaited { .. }
+            | Self::Driven(_)
             | Self::LeftToMembers
             | Self::Unsettled
             | Self::Stopped

@@ -218,6 +218,7 @@ impl Context<'_> {
             record.underway = Some(self.ask.command);
             // What this record becomes when it is written.
             record.begun = record.generation + 1;
+            record.removed.clear();
             // What is listed is wanted again, whatever became of it before.
             record.dropped.retain(|key| !self.facts.config.has_key(key));
             change(record);

@@ -63,6 +63,9 @@ pub struct Record {
     /// The proof is there, and the old keys are going.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dropping: bool,
+    /// Keys that this command has removed, or is about to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<KeyId>,
     /// Keys that are gone, or going: whoever comes back with a configuration that writes with one must not write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<KeyId>,
@@ -100,6 +103,7 @@ impl Default for Record {
             retiring: Vec::new(),
             kept: Vec::new(),
             dropping: false,
+            removed: Vec::new(),
             dropped: Vec::new(),
             proved: None,
             names: Vec::new(),
@@ -118,6 +122,7 @@ impl Record {
     /// Notes that `keys` are going.
     pub(super) fn drop_keys(&mut self, keys: &[KeyId]) {
         self.dropping = true;
+        self.removed = keys.to_vec();
         self.dropped.retain(|key| !keys.contains(key));
         self.dropped.extend_from_slice(keys);
         let surplus = self.dropped.len().saturating_sub(MAX_DROPPED);

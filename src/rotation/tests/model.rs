@@ -318,3 +318,43 @@ fn what_does_not_open_keeps_the_old_key_until_that_is_accepted() {
         assert_eq!(world.file.borrow().config.key_ids().len(), 2);
     });
 }
+
+#[test]
+fn two_processes_that_are_asked_for_the_same_both_learn_that_it_is_done() {
+    for seed in 0..8 {
+        block_on(async {
+            let world = World::new(seed, &documents().remove(0), 2);
+            let (one, other) = (ask(Command::RotateKeys), ask(Command::RotateKeys));
+            let timeout = Duration::from_secs(600);
+            let (one, other) = tokio::join!(run(&world, &one, timeout), run(&world, &other, timeout));
+            let (one, other) = (one.expect("the one"), other.expect("the other"));
+            // One of them has done it, and both know what came of it.
+            assert_eq!(one.removed, other.removed, "seed {seed}");
+            assert_eq!(one.removed.len(), 1, "seed {seed}");
+            assert!(one.report.is_some() != other.report.is_some(), "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn a_rotation_that_is_under_way_is_taken_back_at_once_by_another_process() {
+    block_on(async {
+        let world = World::new(1, &documents().remove(0), 2);
+        // It waits for this one, for ever.
+        world.members.borrow_mut()[0].is_stubborn = true;
+        let before = world.file.borrow().config.writing_keys();
+        let timeout = Duration::from_secs(600);
+        let (rotating, aborting) = (ask(Command::RotateKeys), ask(Command::Abort));
+        let abort = async {
+            while record(&world).await.stage != Stage::Prepare {
+                tokio::task::yield_now().await;
+            }
+            world.members.borrow_mut()[0].is_stubborn = false;
+            run(&world, &aborting, timeout).await
+        };
+        let (rotated, aborted) = tokio::join!(run(&world, &rotating, timeout), abort);
+        assert!(matches!(rotated, Err(Error::Overtaken(_))), "{rotated:?}");
+        aborted.expect("an abort");
+        assert_eq!(world.file.borrow().config.writing_keys(), before);
+    });
+}

@@ -162,6 +162,10 @@ impl World {
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> i64 {
+        self.put_under(key, value, 0)
+    }
+
+    fn put_under(&self, key: &[u8], value: &[u8], lease: i64) -> i64 {
         let revision = self.revision.get() + 1;
         self.revision.set(revision);
         let mut keys = self.keys.borrow_mut();
@@ -171,7 +175,7 @@ impl World {
             value: value.to_vec().into(),
             create_revision,
             mod_revision: revision,
-            lease: 0,
+            lease,
         };
         keys.insert(key.to_vec(), kv);
         revision
@@ -357,8 +361,8 @@ impl World {
     pub(super) fn revive(&self) {
         self.is_dead.set(false);
         self.dies_after.set(0);
-        // The lease of the one that died ends.
-        self.keys.borrow_mut().retain(|key, _| !key.ends_with(b"sweep/owner"));
+        // The leases of the one that died end.
+        self.keys.borrow_mut().retain(|_, kv| kv.lease == 0);
     }
 
     /// The driver comes nearer to its end. True if it has come.
@@ -441,7 +445,11 @@ impl<'a> Site for Place<'a> {
         vec!["/registry".to_owned()]
     }
 
-    async fn sweep(&self, config: &EncryptionConfiguration) -> Result<Report, Error> {
+    async fn sweep(
+        &self,
+        config: &EncryptionConfiguration,
+        stop: tokio::sync::watch::Receiver<bool>,
+    ) -> Result<Report, Error> {
         let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
         let scope = Scope {
             keyring: Arc::new(Keyring::compile(config, keyspace, &Plugins::none()).unwrap()),
@@ -460,8 +468,7 @@ impl<'a> Site for Place<'a> {
             restart: false,
             dry_run: false,
         };
-        let (_stop, stopped) = tokio::sync::watch::channel(false);
-        Ok(sweep::sweep(&self.0, &scope, &options, Arc::new(Deaf), stopped).await?)
+        Ok(sweep::sweep(&self.0, &scope, &options, Arc::new(Deaf), stop).await?)
     }
 
     async fn compact(&self, revision: i64) -> Result<(), CallError> {

@@ -49,7 +49,13 @@ impl Store for &World {
         self.after(answer).await
     }
 
-    async fn put_if(&self, guards: &[Guard<'_>], key: &[u8], value: &[u8], _: i64) -> Result<Option<i64>, CallError> {
+    async fn put_if(
+        &self,
+        guards: &[Guard<'_>],
+        key: &[u8],
+        value: &[u8],
+        lease: i64,
+    ) -> Result<Option<i64>, CallError> {
         self.before().await?;
         let holds = |guard: &Guard<'_>| {
             let keys = self.keys.borrow();
@@ -57,7 +63,7 @@ impl Store for &World {
             let revisions = found.map_or((0, 0), |kv| (kv.create_revision, kv.mod_revision));
             guard.holds(revisions.0, revisions.1)
         };
-        let answer = guards.iter().all(holds).then(|| self.put(key, value));
+        let answer = guards.iter().all(holds).then(|| self.put_under(key, value, lease));
         self.after(answer).await
     }
 
@@ -70,8 +76,8 @@ impl Store for &World {
         Ok(Some(Duration::from_secs(15)))
     }
 
-    async fn revoke(&self, _: i64) -> Result<(), CallError> {
-        self.keys.borrow_mut().retain(|key, _| !key.ends_with(b"sweep/owner"));
+    async fn revoke(&self, lease: i64) -> Result<(), CallError> {
+        self.keys.borrow_mut().retain(|_, kv| kv.lease != lease);
         Ok(())
     }
 

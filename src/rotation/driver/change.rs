@@ -1,0 +1,53 @@
+//! A change of the configuration as the machine names it, made to a draft; new keys are drawn here, and nowhere else.
+
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use zeroize::Zeroizing;
+
+use crate::config::{Draft, EncryptionConfiguration, Key, KeyId};
+use crate::rotation::Error;
+use crate::rotation::machine::Change;
+use crate::types::SecretBytes;
+
+/// Bytes of a new key: those of AES-256 and of secretbox.
+const KEY_BYTES: usize = 32;
+
+/// The configuration with `change` made to it.
+pub(super) fn changed(config: &EncryptionConfiguration, change: Change) -> Result<Draft, Error> {
+    let mut draft = Draft::of(config);
+    match change {
+        Change::Append(pairs) => {
+            for (writer, key) in pairs {
+                draft.append(&writer, &drawn(&key)?);
+            }
+        }
+        Change::Promote { keys, beside } => {
+            for key in &keys {
+                draft.promote(key, &beside);
+            }
+        }
+        Change::Restore { first, last } => {
+            for key in &first {
+                draft.promote(key, &last);
+            }
+            for key in &last {
+                draft.demote(key, &first);
+            }
+        }
+        Change::AddProvider(key) => draft.add_provider(key.provider, &drawn(&key)?),
+        Change::AddIdentity => draft.add_identity(),
+        Change::IdentityFirst => draft.identity_first(),
+        Change::IdentityLast => draft.identity_last(),
+    }
+    Ok(draft)
+}
+
+/// A key of that name, drawn from the operating system.
+fn drawn(key: &KeyId) -> Result<Key, Error> {
+    let mut bytes = Zeroizing::new(vec![0; KEY_BYTES]);
+    SysRng.try_fill_bytes(&mut bytes).map_err(|_| Error::Random)?;
+    Ok(Key {
+        name: key.name.clone(),
+        secret: SecretBytes::new(std::mem::take(&mut bytes)),
+    })
+}

@@ -1,0 +1,73 @@
+//! What one process knows of the command that it carries out, beside the facts: what it has begun, waited for and seen.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Outcome;
+use crate::rotation::facts::Facts;
+use crate::rotation::machine::{Ask, Session};
+use crate::types::Fingerprint;
+
+/// How long a write may be on its way to etcd after it was sealed: etcd itself gives a request up after 7 s.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// One command's way.
+pub(super) struct Run<'a> {
+    pub(super) ask: &'a Ask,
+    pub(super) session: Session,
+    pub(super) outcome: Outcome,
+    pub(super) lost: u32,
+    /// It has said that re-encryption starts.
+    pub(super) has_started: bool,
+    pub(super) waiting: RefCell<Option<Waiting>>,
+    agreed: Option<Agreed>,
+}
+
+/// What everybody who is there has loaded, as of which change of their records, and since when that is known.
+struct Agreed {
+    on: Fingerprint,
+    as_of: i64,
+    since: Instant,
+}
+
+/// What is waited for, since when, and when that was last said.
+pub(super) struct Waiting {
+    pub(super) what: &'static str,
+    pub(super) since: Instant,
+    pub(super) said: Option<(Instant, String)>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(ask: &'a Ask) -> Self {
+        Self {
+            ask,
+            session: Session::default(),
+            outcome: Outcome::default(),
+            lost: 0,
+            has_started: false,
+            waiting: RefCell::new(None),
+            agreed: None,
+        }
+    }
+
+    /// Notes for how long everybody has agreed. Where nobody is, nobody has anything on its way: a process is gone from the
+    /// records only when it has ended its calls, or after a lease that is longer than any of them.
+    pub(super) fn look(&mut self, facts: &Facts) {
+        let (on, as_of) = (facts.config.fingerprint, facts.roster.changed());
+        if facts.dissent().is_some() {
+            self.agreed = None;
+        } else if !self
+            .agreed
+            .as_ref()
+            .is_some_and(|agreed| agreed.on == on && agreed.as_of == as_of)
+        {
+            let since = Instant::now();
+            self.agreed = Some(Agreed { on, as_of, since });
+        }
+        let agreed = self.agreed.as_ref();
+        self.session.is_settled =
+            facts.roster.is_empty() || agreed.is_some_and(|agreed| agreed.since.elapsed() >= SETTLE);
+    }
+}

@@ -1,0 +1,159 @@
+//! One step after the other, each by the facts as they are then.
+
+use tokio::time::sleep;
+
+use super::change::changed;
+use super::run::Run;
+use super::{Audience, Driver, Outcome, POLL, Site};
+use crate::config::{Draft, KeyId};
+use crate::etcd::CallError;
+use crate::rotation::facts::Facts;
+use crate::rotation::machine::{self, Change, Step, Stop};
+use crate::rotation::record::Record;
+use crate::rotation::{Error, Source};
+
+/// Lost compare-and-swaps of one command.
+const MAX_LOST: u32 = 100;
+
+/// What comes after a turn.
+pub(super) enum After {
+    /// Another one.
+    Another,
+    /// A step that takes the right to take it.
+    Right,
+    /// Nothing: this came of it all.
+    End(Box<Outcome>),
+}
+
+impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
+    /// One step. Without the right to take one, a command is begun, or found to be over.
+    pub(super) async fn turn(&self, run: &mut Run<'_>, has_right: bool) -> Result<After, Error> {
+        if *self.stop.borrow() {
+            return Err(Error::Stopped);
+        }
+        let (facts, revision) = self.facts().await?;
+        run.look(&facts);
+        if facts.record.underway == Some(run.ask.command) {
+            // Begun by another process, or here by a write whose answer got lost.
+            run.session.begun.get_or_insert(facts.record.begun);
+        }
+        let step = machine::next(run.ask, &facts, &run.session).map_err(|stop| match stop {
+            Stop::Refused(refusal) => Error::Refused(refusal),
+            Stop::Overtaken(by) => Error::Overtaken(by),
+            Stop::NotProved(why) => Error::not_proved(why, run.session.report.clone()),
+        })?;
+        let needs_right = match &step {
+            Step::Note(_) => run.session.begun.is_some(),
+            Step::Finish(record) => record.is_some(),
+            _ => true,
+        };
+        if needs_right && !has_right {
+            return Ok(After::Right);
+        }
+        if !matches!(step, Step::Await | Step::AwaitHistory(_) | Step::Settle) {
+            run.waiting.replace(None);
+        }
+        match step {
+            Step::Note(record) => self.note(run, record, revision).await?,
+            Step::Change(change) => {
+                self.explain(&change);
+                let draft = changed(&facts.config, change)?;
+                self.replace(run, &facts, &draft).await?;
+            }
+            Step::Await => self.await_members(run, &facts).await?,
+            Step::Settle => {
+                let text = "everybody has loaded it; waiting for writes that were under way before";
+                self.wait(run, "writes", text, || Error::Unsettled).await?;
+            }
+            Step::Sweep => self.sweep(run, &facts).await?,
+            Step::AwaitHistory(needed) => self.await_history(run, needed).await?,
+            Step::Remove { proof, keys, beside } => {
+                // The record says that nobody has taken the rotation back since the facts were looked at.
+                let loaded = Record::load(self.site.store(), self.site.state()).await?;
+                if loaded.is_ok_and(|(_, now)| now == revision) {
+                    let draft = proof
+                        .remove(&facts, &keys, &beside)
+                        .map_err(|why| Error::not_proved(why, None))?;
+                    self.replace(run, &facts, &draft).await?;
+                    run.outcome.needed_before = facts.record.proved.map(|proved| proved.revision);
+                    run.outcome.removed = keys;
+                }
+            }
+            Step::Finish(Some(record)) => {
+                if self.save(run, record, revision).await?.is_none() {
+                    self.again(run).await?;
+                    return Ok(After::Another);
+                }
+                run.outcome.report = run.session.report.take();
+                run.outcome.members = facts.roster.len();
+                return Ok(After::End(Box::new(std::mem::take(&mut run.outcome))));
+            }
+            // Another process has done it.
+            Step::Finish(None) => {
+                let record = facts.record;
+                let is_gone = |key: &KeyId| !facts.config.has_key(key);
+                let removed: Vec<_> = record.removed.into_iter().filter(is_gone).collect();
+                let proved = record.proved.filter(|_| !removed.is_empty());
+                return Ok(After::End(Box::new(Outcome {
+                    report: None,
+                    needed_before: proved.map(|proved| proved.revision),
+                    removed,
+                    members: facts.roster.len(),
+                })));
+            }
+        }
+        Ok(After::Another)
+    }
+
+    async fn note(&self, run: &mut Run<'_>, record: Record, revision: i64) -> Result<(), Error> {
+        let begun = record.begun;
+        if self.save(run, record, revision).await?.is_none() {
+            return self.again(run).await;
+        }
+        run.session.begun = Some(begun);
+        Ok(())
+    }
+
+    async fn save(&self, run: &Run<'_>, mut record: Record, revision: i64) -> Result<Option<i64>, CallError> {
+        record.generation += 1;
+        record.updated = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+        record.by.clone_from(&run.ask.host);
+        record.save(self.site.store(), self.site.state(), revision).await
+    }
+
+    async fn replace(&self, run: &Run<'_>, facts: &Facts, draft: &Draft) -> Result<(), Error> {
+        // The record was written since the last change that could be taken back, so no two changes share its generation.
+        let comment = format!(
+            "Written by etcd-encryption-proxy secrets-encrypt {}, {}, generation {}.",
+            run.ask.command.as_str(),
+            run.ask.now,
+            facts.record.generation
+        );
+        if let Some(kept) = self.source.replace(&facts.config, draft, &comment).await? {
+            self.audience.notice(&format!(
+                "{} is changed; what it was is kept in {}",
+                self.source.name(),
+                kept.display()
+            ));
+        }
+        Ok(())
+    }
+
+    fn explain(&self, change: &Change) {
+        if let Change::Append(pairs) = change {
+            for (_, key) in pairs {
+                self.audience.notice(&format!("a new {key}, to read with"));
+            }
+        }
+    }
+
+    /// Loses a race: a short pause, and not for ever.
+    pub(super) async fn again(&self, run: &mut Run<'_>) -> Result<(), Error> {
+        run.lost += 1;
+        if run.lost > MAX_LOST {
+            return Err(Error::Contended);
+        }
+        sleep(POLL / 10).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,102 @@
+//! What a command waits for that others do: members that load, writes that arrive, history that goes. Said now and then,
+//! and given up after a while.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::run::{Run, Waiting};
+use super::{Audience, Driver, POLL, Site};
+use crate::etcd::Trouble;
+use crate::rotation::error::advice;
+use crate::rotation::facts::Facts;
+use crate::rotation::{Error, Source};
+
+/// Between two words about what is waited for.
+const NOTICE_EVERY: Duration = Duration::from_secs(30);
+
+impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
+    pub(super) async fn await_members(&self, run: &Run<'_>, facts: &Facts) -> Result<(), Error> {
+        let Some(dissent) = facts.dissent() else {
+            return Ok(());
+        };
+        let source_name = facts.source.clone();
+        if !run.ask.wait {
+            return Err(Error::NotWaited {
+                source_name,
+                dissent: Some(dissent),
+            });
+        }
+        let what = format!("waiting for members to load {source_name}: {dissent}");
+        let advice = advice(facts.record.stage, facts.record.underway);
+        self.wait(run, "members", &what, || Error::NotLoaded {
+            after: self.limits.timeout,
+            source_name,
+            dissent,
+            advice,
+        })
+        .await
+    }
+
+    pub(super) async fn await_history(&self, run: &Run<'_>, revision: i64) -> Result<(), Error> {
+        if self.limits.compact {
+            match self.site.compact(revision).await {
+                // Somebody else has compacted further.
+                Err(error) if error.trouble() == Trouble::Compacted => {}
+                outcome => outcome?,
+            }
+            return Ok(());
+        }
+        if !run.ask.wait {
+            return Err(Error::History { revision });
+        }
+        let what = format!(
+            "waiting until etcd's history before revision {revision} is compacted away, which kube-apiserver does every five \
+             minutes (--compact does it at once)"
+        );
+        self.wait(run, "history", &what, || Error::History { revision }).await
+    }
+
+    /// Waits a little, says now and then for what, and gives up with `end` when it has been too long.
+    pub(super) async fn wait(
+        &self,
+        run: &Run<'_>,
+        what: &'static str,
+        text: &str,
+        end: impl FnOnce() -> Error,
+    ) -> Result<(), Error> {
+        if self.say(run, what, text) >= self.limits.timeout {
+            return Err(end());
+        }
+        self.pause().await
+    }
+
+    /// Says what is waited for, unless that was just said; for how long it has been waited for.
+    pub(super) fn say(&self, run: &Run<'_>, what: &'static str, text: &str) -> Duration {
+        let now = Instant::now();
+        let mut waiting = run.waiting.borrow_mut();
+        let state = match &mut *waiting {
+            Some(state) if state.what == what => state,
+            other => other.insert(Waiting {
+                what,
+                since: now,
+                said: None,
+            }),
+        };
+        let is_said = |(at, said): &(Instant, String)| said == text && now - *at < NOTICE_EVERY;
+        if !state.said.as_ref().is_some_and(is_said) {
+            self.audience.notice(text);
+            state.said = Some((now, text.to_owned()));
+        }
+        now - state.since
+    }
+
+    /// Until it is worth looking again.
+    pub(super) async fn pause(&self) -> Result<(), Error> {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = sleep(POLL) => Ok(()),
+            Ok(_) = stop.wait_for(|stops| *stops) => Err(Error::Stopped),
+        }
+    }
+}
