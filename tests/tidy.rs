@@ -14,7 +14,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, ItemMod, ItemUse, Lit, Macro, Meta, UseTree};
 
 /// The rooms, lowest first. A room may import its own modules and those of rooms before it.
-const ROOMS: [&str; 27] = [
+const ROOMS: [&str; 28] = [
     "types",
     "wire",
     "bbolt",
@@ -30,6 +30,7 @@ const ROOMS: [&str; 27] = [
     "transport",
     "kms",
     "etcd",
+    "managed",
     "keyring",
     "inventory",
     "snapshot",
