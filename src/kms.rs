@@ -21,6 +21,7 @@ mod pulse;
 mod text;
 mod v1;
 mod v2;
+mod wrapper;
 mod wrapping;
 
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub use error::Error;
 pub use metrics::FAMILIES;
 pub use plugin::{Plugin, Report};
 pub use plugins::Plugins;
+pub use wrapper::{WrapError, Wrapper};
 
 /// How plugins are watched, and what is kept of their answers. [`Config::default`] is what kube-apiserver does, where it
 /// does anything of the kind.

@@ -15,6 +15,7 @@ pub mod inventory;
 pub mod keyring;
 pub mod keyspace;
 pub mod kms;
+pub mod managed;
 pub mod members;
 pub mod pb;
 pub mod proxy;

@@ -14,7 +14,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, ItemMod, ItemUse, Lit, Macro, Meta, UseTree};
 
 /// The rooms, lowest first. A room may import its own modules and those of rooms before it.
-const ROOMS: [&str; 28] = [
+const ROOMS: [&str; 29] = [
     "types",
     "wire",
     "bbolt",
@@ -31,6 +31,7 @@ const ROOMS: [&str; 28] = [
     "kms",
     "etcd",
     "election",
+    "managed",
     "keyring",
     "inventory",
     "snapshot",

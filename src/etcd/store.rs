@@ -29,6 +29,8 @@ pub trait Store {
         value: &[u8],
         lease: i64,
     ) -> impl Future<Output = Result<Option<i64>, CallError>>;
+    /// Deletes a record of the proxy's own if all guards hold: at which revision.
+    fn delete_if(&self, guards: &[Guard<'_>], key: &[u8]) -> impl Future<Output = Result<Option<i64>, CallError>>;
     /// A new lease and how long it lives.
     fn grant(&self, ttl: Duration) -> impl Future<Output = Result<(i64, Duration), CallError>>;
     /// Has a lease live on: how long, or `None` where it has ended.
@@ -64,6 +66,10 @@ impl Store for Client {
         lease: i64,
     ) -> Result<Option<i64>, CallError> {
         self.put_if(guards, key, value, lease).await
+    }
+
+    async fn delete_if(&self, guards: &[Guard<'_>], key: &[u8]) -> Result<Option<i64>, CallError> {
+        self.delete_if(guards, key).await
     }
 
     async fn grant(&self, ttl: Duration) -> Result<(i64, Duration), CallError> {

@@ -1,7 +1,7 @@
 //! KMS v2: one seed of this process's own writes for as long as the plugin keeps its key; what other processes wrote is
 //! unwrapped once and kept. What follows from a plugin's Status is in `status`.
 
-mod status;
+pub(super) mod status;
 #[cfg(test)]
 mod tests;
 

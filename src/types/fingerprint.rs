@@ -18,9 +18,32 @@ impl Fingerprint {
         Self(sum)
     }
 
+    /// Reads what is displayed, and nothing that differs from it in one character.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("sha256:")?.as_bytes();
+        let (pairs, rest) = digits.as_chunks::<2>();
+        let mut sum = [0; 32];
+        if !rest.is_empty() || pairs.len() != sum.len() {
+            return None;
+        }
+        for (byte, [high, low]) in sum.iter_mut().zip(pairs) {
+            *byte = digit(*high)? << 4 | digit(*low)?;
+        }
+        Some(Self(sum))
+    }
+
     /// The sum itself.
     pub fn into_bytes(self) -> [u8; 32] {
         self.0
+    }
+}
+
+/// The value of a lower-case hexadecimal digit.
+fn digit(character: u8) -> Option<u8> {
+    match character {
+        b'0'..=b'9' => Some(character - b'0'),
+        b'a'..=b'f' => Some(character - b'a' + 10),
+        _ => None,
     }
 }
 
@@ -47,5 +70,25 @@ mod tests {
             Fingerprint::of(b"").to_string(),
             "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );
+    }
+
+    #[test]
+    fn what_is_displayed_is_read_and_nothing_like_it() {
+        let one = Fingerprint::of(b"one");
+        let text = one.to_string();
+        assert_eq!(Fingerprint::parse(&text), Some(one));
+        let broken = [
+            text.to_uppercase(),
+            text.replace("sha256:", ""),
+            text[..text.len() - 1].to_owned(),
+            format!("{text}0"),
+            format!("{text}00"),
+            format!("{}g", &text[..text.len() - 1]),
+            format!(" {text}"),
+            String::new(),
+        ];
+        for broken in broken {
+            assert_eq!(Fingerprint::parse(&broken), None, "{broken}");
+        }
     }
 }

@@ -21,10 +21,10 @@ use crate::types::SecretBytes;
 use crate::value::{DekKind, DekV2, LengthError, SeedWriter, WrappedDek, check_key_id};
 
 /// What `healthz` says when all is well.
-const OK: &str = "ok";
+pub(in crate::kms) const OK: &str = "ok";
 
 /// Versions of the protocol that are spoken: the messages are the same.
-const VERSIONS: [&str; 2] = ["v2", "v2beta1"];
+pub(in crate::kms) const VERSIONS: [&str; 2] = ["v2", "v2beta1"];
 
 /// Length of the seeds made here, bytes.
 const SEED: usize = 32;
@@ -252,7 +252,7 @@ fn random_seed() -> SecretBytes {
     SecretBytes::new(seed)
 }
 
-fn wrapped(answer: EncryptResponse) -> WrappedDek<'static> {
+pub(in crate::kms) fn wrapped(answer: EncryptResponse) -> WrappedDek<'static> {
     let mut annotations: Vec<_> = answer.annotations.into_iter().collect();
     annotations.sort();
     WrappedDek {

@@ -225,6 +225,15 @@ impl State {
         });
     }
 
+    /// Whether every guard holds now.
+    fn holds(&self, guards: &[Guard<'_>]) -> bool {
+        guards.iter().all(|guard| {
+            let found = self.now.get(guard.key());
+            let revisions = found.map_or((0, 0), |kv| (kv.create_revision, kv.mod_revision));
+            guard.holds(revisions.0, revisions.1)
+        })
+    }
+
     /// The keys from `start` to `end` as they were at `revision`.
     fn at(&self, revision: i64, start: &[u8], end: Option<&[u8]>) -> Vec<KeyValue> {
         let is_in = |key: &[u8]| end.is_none_or(|end| key < end);
@@ -370,12 +379,7 @@ impl Store for &Model {
         );
         let answer = {
             let mut state = self.state.borrow_mut();
-            let holds = |guard: &Guard<'_>| {
-                let found = state.now.get(guard.key());
-                let revisions = found.map_or((0, 0), |kv| (kv.create_revision, kv.mod_revision));
-                guard.holds(revisions.0, revisions.1)
-            };
-            if !guards.iter().all(holds) {
+            if !state.holds(guards) {
                 Ok(None)
             } else if lease != 0 && !state.leases.contains_key(&lease) {
                 Err(CallError::Status {
@@ -388,6 +392,25 @@ impl Store for &Model {
                 Ok(Some(state.revision))
             }
         }?;
+        self.after(answer).await
+    }
+
+    async fn delete_if(&self, guards: &[Guard<'_>], key: &[u8]) -> Result<Option<i64>, CallError> {
+        self.before().await?;
+        assert!(
+            key.starts_with(b"/etcd-encryption-proxy/"),
+            "records lie under the state prefix"
+        );
+        let answer = {
+            let mut state = self.state.borrow_mut();
+            state.holds(guards).then(|| {
+                // As etcd does: what is not there is no change, and its revision stays.
+                if state.now.contains_key(key) {
+                    state.change(&[key.to_vec()], |_| None);
+                }
+                state.revision
+            })
+        };
         self.after(answer).await
     }
 

@@ -57,13 +57,18 @@ impl Store for &World {
         lease: i64,
     ) -> Result<Option<i64>, CallError> {
         self.before().await?;
-        let holds = |guard: &Guard<'_>| {
-            let keys = self.keys.borrow();
-            let found = keys.get(guard.key());
-            let revisions = found.map_or((0, 0), |kv| (kv.create_revision, kv.mod_revision));
-            guard.holds(revisions.0, revisions.1)
-        };
-        let answer = guards.iter().all(holds).then(|| self.put_under(key, value, lease));
+        let answer = self.holds(guards).then(|| self.put_under(key, value, lease));
+        self.after(answer).await
+    }
+
+    async fn delete_if(&self, guards: &[Guard<'_>], key: &[u8]) -> Result<Option<i64>, CallError> {
+        self.before().await?;
+        let answer = self.holds(guards).then(|| {
+            if self.keys.borrow_mut().remove(key).is_some() {
+                self.revision.set(self.revision.get() + 1);
+            }
+            self.revision.get()
+        });
         self.after(answer).await
     }
 
@@ -84,5 +89,17 @@ impl Store for &World {
     async fn is_compacted_before(&self, revision: i64) -> Result<bool, CallError> {
         self.before().await?;
         self.after(self.compacted.get() >= revision).await
+    }
+}
+
+impl World {
+    /// Whether every guard holds now.
+    fn holds(&self, guards: &[Guard<'_>]) -> bool {
+        let keys = self.keys.borrow();
+        guards.iter().all(|guard| {
+            let found = keys.get(guard.key());
+            let revisions = found.map_or((0, 0), |kv| (kv.create_revision, kv.mod_revision));
+            guard.holds(revisions.0, revisions.1)
+        })
     }
 }
