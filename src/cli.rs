@@ -9,6 +9,7 @@ mod secrets_encrypt;
 mod serve;
 mod snapshot;
 mod sweep;
+mod switch;
 
 use std::process::ExitCode;
 
@@ -25,7 +26,8 @@ use crate::app;
     version,
     max_term_width = 110,
     subcommand_required = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    mut_subcommands(switch::with_switches)
 )]
 struct Cli {
     #[command(subcommand)]
@@ -95,6 +97,29 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_switch_is_as_it_is_by_default_or_on_or_as_it_says() {
+        let flag = |verb: &str, name: &str, given: Option<&str>| {
+            let line = ["proxy", verb, "--encryption-provider-config=c"]
+                .into_iter()
+                .chain(given);
+            let matches = Cli::command().try_get_matches_from(line).unwrap();
+            matches.subcommand_matches(verb).unwrap().get_flag(name)
+        };
+        assert!(!flag("sweep", "restart", None));
+        assert!(flag("sweep", "restart", Some("--restart")));
+        assert!(!flag("sweep", "restart", Some("--restart=false")));
+        assert!(flag("serve", "member_record", None));
+        assert!(flag("serve", "member_record", Some("--member-record")));
+        assert!(!flag("serve", "member_record", Some("--member-record=false")));
+        // Nested in what every verb has, and without a variable of the environment.
+        assert!(flag("serve", "strict_permissions", Some("--strict-permissions")));
+        let line = "proxy secrets-encrypt prepare --encryption-provider-config=c --wait=false";
+        let matches = Cli::command().try_get_matches_from(line.split(' ')).unwrap();
+        let prepare = matches.subcommand_matches("secrets-encrypt").unwrap();
+        assert!(!prepare.subcommand_matches("prepare").unwrap().get_flag("wait"));
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args};
+use clap::Args;
 
+use super::switch::SWITCH;
 use crate::app::{Common, Origin};
 use crate::keyspace::EtcdPrefix;
 use crate::tls::ClientFiles;
@@ -94,9 +95,12 @@ pub(super) struct PlaceFlags {
     )]
     pub(super) etcd_prefix: Vec<EtcdPrefix>,
     /// Refuse an EncryptionConfiguration or a private key that others than its user can read, instead of warning of it
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_STRICT_PERMISSIONS", action = ArgAction::Set, num_args = 0..=1,
-          require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL",
-          help_heading = "Encryption")]
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_STRICT_PERMISSIONS",
+        value_name = SWITCH,
+        help_heading = "Encryption"
+    )]
     pub(super) strict_permissions: bool,
     /// Keys of the proxy's own in etcd; clients can neither see nor change them
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_STATE_PREFIX", value_name = "PREFIX",

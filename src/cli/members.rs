@@ -1,8 +1,9 @@
 //! Flags of what a serving process does on etcd for itself: its record among the members, and the sweep in the background.
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use super::common::positive;
+use super::switch::SWITCH;
 use crate::app::Background;
 use crate::sweep::Limits;
 
@@ -20,8 +21,13 @@ pub(super) struct MembersFlags {
     name: Option<String>,
     /// Keep a record of this process in etcd, under --state-prefix: which configuration it has loaded. Sweeps of others wait
     /// until all have loaded the same. Without it nothing of the proxy's own is written, and --sweep has to be off
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_MEMBER_RECORD", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value_t = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Members")]
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_MEMBER_RECORD",
+        default_value_t = true,
+        value_name = SWITCH,
+        help_heading = "Members"
+    )]
     member_record: bool,
     /// Encrypt stored values anew, in the background, when the configuration or the key ID of a KMS has made them stale: one
     /// member does it for all, once all have loaded the same configuration. It never decrypts what a rule with identity first

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use clap::{ArgAction, Args, Subcommand};
+use clap::{Args, Subcommand};
 
 use super::common::{CommonFlags, positive};
 use super::log::LogFlags;
 use super::output::{Output, print};
+use super::switch::SWITCH;
 use crate::app::{RotationError, RotationReport, RotationSettings, RotationWork, rotation};
 use crate::rotation::{Ask, Command, Error, Kind, Limits};
 use crate::sweep;
@@ -91,8 +92,7 @@ pub(super) struct RunFlags {
     dry_run: bool,
     /// Wait for what others do: until every member has loaded the configuration, or etcd's history is compacted away.
     /// Otherwise what can be done at once is done
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true,
-          default_missing_value = "true", value_name = "BOOL", help_heading = "Rotation")]
+    #[arg(long, default_value_t = true, value_name = SWITCH, help_heading = "Rotation")]
     wait: bool,
     /// How long one such wait may last
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = humantime::parse_duration,

@@ -4,11 +4,12 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use super::common::CommonFlags;
 use super::log::LogFlags;
 use super::members::MembersFlags;
+use super::switch::SWITCH;
 use crate::app::{MemoryLock, Settings};
 use crate::rewrite::OnUndecryptable;
 use crate::tls::{Allowed, ClientAuth, ServerFiles};
@@ -31,9 +32,13 @@ pub(super) struct Flags {
 
     /// Take the EncryptionConfiguration into use anew when its file changes; what is wrong with a new one is logged, and the
     /// one in use stays
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_ENCRYPTION_PROVIDER_CONFIG_AUTOMATIC_RELOAD", action = ArgAction::Set,
-          num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true",
-          value_name = "BOOL", help_heading = "Encryption")]
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ENCRYPTION_PROVIDER_CONFIG_AUTOMATIC_RELOAD",
+        default_value_t = true,
+        value_name = SWITCH,
+        help_heading = "Encryption"
+    )]
     encryption_provider_config_automatic_reload: bool,
     /// What a client gets for a value under a rule that is sealed and that no key opens: the stored bytes, which
     /// kube-apiserver reports as an error of that one object, or an error for the whole request
@@ -75,8 +80,12 @@ pub(super) struct Flags {
     )]
     key_file: Option<PathBuf>,
     /// Demand a client certificate signed by --trusted-ca-file
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_CLIENT_CERT_AUTH", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Clients")]
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_CLIENT_CERT_AUTH",
+        value_name = SWITCH,
+        help_heading = "Clients"
+    )]
     client_cert_auth: bool,
     /// CA that signs clients' certificates
     #[arg(
@@ -108,8 +117,12 @@ pub(super) struct Flags {
     )]
     client_cert_allowed_cn: Option<String>,
     /// Accept a listener without TLS that the network can reach: everybody on the way reads every Secret
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_ALLOW_PLAINTEXT_ON_NETWORK", action = ArgAction::Set, num_args = 0..=1,
-          require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Clients")]
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ALLOW_PLAINTEXT_ON_NETWORK",
+        value_name = SWITCH,
+        help_heading = "Clients"
+    )]
     allow_plaintext_on_network: bool,
     /// Largest request that etcd accepts, bytes; set it as etcd's own flag is set
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_MAX_REQUEST_BYTES", value_name = "BYTES", default_value_t = MAX_REQUEST_BYTES,
@@ -144,9 +157,12 @@ pub(super) struct Flags {
     )]
     audit_log_path: Option<PathBuf>,
     /// Trace calls over OTLP: those that the client traces, and as many more as the sampling rate says
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_ENABLE_DISTRIBUTED_TRACING", action = ArgAction::Set, num_args = 0..=1,
-          require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL",
-          help_heading = "Operation")]
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ENABLE_DISTRIBUTED_TRACING",
+        value_name = SWITCH,
+        help_heading = "Operation"
+    )]
     enable_distributed_tracing: bool,
     /// The collector, which takes OTLP over gRPC without TLS
     #[arg(

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, Subcommand};
+use clap::{Args, Subcommand};
 
 use super::common::PlaceFlags;
 use super::log::LogFlags;
 use super::output::Output;
+use super::switch::SWITCH;
 use crate::app::{SnapshotSettings, inspect_snapshot};
 use crate::snapshot::Finding;
 
@@ -55,9 +56,12 @@ pub(super) struct Flags {
     places: PlaceFlags,
 
     /// Inspect the file whatever its SHA-256 says; as etcdutl's flag of this name
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_SKIP_HASH_CHECK", action = ArgAction::Set, num_args = 0..=1,
-          require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL",
-          help_heading = "Operation")]
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_SKIP_HASH_CHECK",
+        value_name = SWITCH,
+        help_heading = "Operation"
+    )]
     skip_hash_check: bool,
     /// How the report is printed, to standard output
     #[arg(

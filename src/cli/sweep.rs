@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::Args;
 
 use super::common::{CommonFlags, positive};
 use super::log::LogFlags;
 use super::output::Output;
+use super::switch::SWITCH;
 use crate::app::{SweepError, SweepSettings, sweep};
 use crate::config::ResourceSelector;
 use crate::sweep::{Error, Finding, Limits, Observer, Options};
@@ -47,8 +48,7 @@ pub(super) struct Flags {
     common: CommonFlags,
 
     /// Look and count, and write nothing: an inventory of what is encrypted with which key
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_DRY_RUN", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Sweep")]
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_DRY_RUN", value_name = SWITCH, help_heading = "Sweep")]
     dry_run: bool,
     /// Only these resources, as an EncryptionConfiguration names them: secrets, deployments.apps, *.apps
     #[arg(
@@ -69,14 +69,12 @@ pub(super) struct Flags {
     )]
     prefix: Vec<String>,
     /// Begin anew, whatever an earlier sweep left
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_RESTART", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Sweep")]
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_RESTART", value_name = SWITCH, help_heading = "Sweep")]
     restart: bool,
 
     /// Go on although some proxy of this cluster has loaded another configuration: what is written it might not be able to
     /// read
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_FORCE", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Sweep")]
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_FORCE", value_name = SWITCH, help_heading = "Sweep")]
     force: bool,
 
     /// So many writes under way at once. Unless given, as many as keep etcd busy without making its other clients wait, by
@@ -114,13 +112,11 @@ pub(super) struct Flags {
 
     /// After a clean proof, compact etcd to its revision. Until that is done, by this or by kube-apiserver's own compaction
     /// every five minutes, old ciphertext can be read from etcd's history. Watches that are further behind have to start over
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_COMPACT", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "History")]
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_COMPACT", value_name = SWITCH, help_heading = "History")]
     compact: bool,
     /// After a clean proof, defragment each member of --etcd-servers in turn: until then old ciphertext is in free pages of
     /// its file. A member serves nothing meanwhile, which can take minutes
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_DEFRAG", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "History")]
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_DEFRAG", value_name = SWITCH, help_heading = "History")]
     defrag: bool,
 
     /// How the report is printed, to standard output

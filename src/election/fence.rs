@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::etcd::lease::MARGIN;
+use crate::etcd::lease::usable;
 
 /// How long this process may write.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ impl Fence {
 
     /// The lease lives for `ttl` from some moment after `sent`.
     pub(super) fn extend(&self, sent: Instant, ttl: Duration) {
-        self.until.set(Some(sent + ttl.saturating_sub(MARGIN.min(ttl / 4))));
+        self.until.set(Some(sent + usable(ttl)));
         self.extended.notify_waiters();
     }
 }
@@ -61,10 +61,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_closes_before_the_lease_could_end_and_opens_when_that_lives_on() {
-        let writable = Duration::from_secs(13);
-        let ttl = writable + MARGIN;
+        let ttl = Duration::from_secs(15);
         let fence = Fence::of(Instant::now(), ttl);
-        advance(writable.saturating_sub(Duration::from_millis(1))).await;
+        advance(Duration::from_millis(12_999)).await;
         fence.passed().await;
         advance(Duration::from_millis(1)).await;
         timeout(Duration::from_secs(3_600), fence.passed()).await.unwrap_err();

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::record::Member;
-use crate::etcd::lease::{BEAT, MARGIN, TTL, give_back};
+use crate::etcd::lease::{BEAT, TTL, give_back, usable};
 use crate::etcd::{CallError, Guard, Store};
 use crate::types::StatePrefix;
 
@@ -178,7 +178,7 @@ impl<D: Fn() -> Member, W> Presence<D, W> {
             (kept.revision, kept.record) = (revision, record);
         }
         kept.alive_at = asked;
-        self.witness.stands(store, asked, TTL - MARGIN).await?;
+        self.witness.stands(store, asked, usable(TTL)).await?;
         Ok(true)
     }
 

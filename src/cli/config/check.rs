@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{ArgAction, Args};
+use clap::Args;
 use serde::Serialize;
 
 use crate::cli::output::Output;
+use crate::cli::switch::SWITCH;
 use crate::config::{self, EncryptionConfiguration, Options};
 use crate::files::{self, Exposure};
 use crate::keyspace::{EtcdPrefix, KeySpace};
@@ -33,8 +34,7 @@ pub(in crate::cli) struct Flags {
     #[arg(long, value_name = "PREFIX,…", value_delimiter = ',', default_value = "/registry")]
     etcd_prefix: Vec<EtcdPrefix>,
     /// Check by the rules for a configuration that is reloaded while it is in use, as `serve` has it
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true,
-          default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, default_value_t = true, value_name = SWITCH)]
     encryption_provider_config_automatic_reload: bool,
     /// End with exit code 3 if there is anything to warn of
     #[arg(long)]
