@@ -3,7 +3,7 @@
 //! `machine` decides, purely: what an operator asked for and the facts give the next step, or a refusal. `driver` takes the
 //! steps one by one and looks at the facts anew before each, so that it does not matter who took the last one, or whether
 //! that process still lives. `record` is what etcd keeps of it. Where the configuration lives, and how it is replaced, is a
-//! [`Source`]'s business: a file here.
+//! [`Source`]'s business: `file` or `managed`.
 //!
 //! Invariant: nothing writes with a key before every live member has shown that it reads with it.
 //! Invariant: a key is removed only against a [`Proof`], which only a complete and clean report of a sweep makes, taken while
@@ -17,6 +17,7 @@ mod facts;
 mod fence;
 mod file;
 mod machine;
+mod managed;
 mod outline;
 mod proof;
 mod record;
@@ -35,7 +36,8 @@ pub use error::Error;
 pub use facts::Facts;
 pub use fence::{Barred, barred};
 pub use file::ConfigFile;
-pub use machine::{Ask, Command};
+pub use machine::{Ask, Command, How};
+pub use managed::{MANAGED, ManagedConfig};
 pub use outline::outline;
 pub use proof::{NoProof, Proof};
 pub use record::Record;
@@ -43,7 +45,7 @@ pub use refusal::{Kind, Refusal};
 pub use stage::Stage;
 pub use status::Status;
 
-/// Where the configuration lives that members load: a file that is distributed to them.
+/// Where the configuration lives that members load: a file that is distributed to them, or a sealed record in etcd.
 pub trait Source {
     /// What operators call it.
     fn name(&self) -> String;

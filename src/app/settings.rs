@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::MemoryLock;
 use crate::keyspace::EtcdPrefix;
 use crate::rewrite::OnUndecryptable;
+use crate::rotation::MANAGED;
 use crate::sweep;
 use crate::tls::{ClientFiles, ServerFiles};
 use crate::traces;
@@ -34,6 +35,17 @@ pub struct Common {
 pub enum Origin {
     /// In a file that every process is given: the same that kube-apiserver would be.
     File(PathBuf),
+    /// In etcd, sealed under a root that every process has.
+    Managed(RootSettings),
+}
+
+/// Where the roots are under which the keyring in etcd is sealed; at least one is given.
+#[derive(Clone, Debug)]
+pub struct RootSettings {
+    /// A file of them.
+    pub file: Option<PathBuf>,
+    /// The socket of a KMS v2 plugin.
+    pub kms: Option<String>,
 }
 
 impl Origin {
@@ -41,6 +53,7 @@ impl Origin {
     pub fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
+            Self::Managed(_) => MANAGED.to_owned(),
         }
     }
 }

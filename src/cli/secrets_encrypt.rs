@@ -14,7 +14,7 @@ use super::log::LogFlags;
 use super::output::{Output, print};
 use super::switch::SWITCH;
 use crate::app::{RotationError, RotationReport, RotationSettings, RotationWork, rotation};
-use crate::rotation::{Ask, Command, Error, Kind, Limits};
+use crate::rotation::{Ask, Command, Error, How, Kind, Limits};
 use crate::sweep;
 use output::Voice;
 
@@ -251,8 +251,11 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
     } = wanted;
     let ask = Ask {
         command,
-        force,
-        skip,
+        how: How {
+            force,
+            skip,
+            compact: sweep.as_ref().is_some_and(|flags| flags.compact),
+        },
         wait: run.wait,
         now: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -278,20 +281,20 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
 fn settings(shared: SharedFlags, timeout: Duration, sweep: Option<SweepFlags>) -> anyhow::Result<RotationSettings> {
     shared.log.init()?;
     let default = sweep::Limits::default();
-    let (compact, pace, max_wait) = match sweep {
-        None => (false, default, timeout),
+    let (pace, max_wait) = match sweep {
+        None => (default, timeout),
         Some(flags) => {
             let pace = sweep::Limits {
                 keys_per_second: flags.rate,
                 bytes_per_second: flags.rate_bytes,
                 ..default
             };
-            (flags.compact, pace, flags.max_wait)
+            (pace, flags.max_wait)
         }
     };
     Ok(RotationSettings {
         common: shared.common.settings(),
-        limits: Limits { timeout, compact },
+        limits: Limits { timeout },
         pace,
         max_wait,
     })

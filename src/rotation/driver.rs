@@ -71,8 +71,6 @@ pub trait Audience {
 pub struct Limits {
     /// How long one wait for members, for history or for etcd may last.
     pub timeout: Duration,
-    /// Compact etcd's history rather than wait until somebody does.
-    pub compact: bool,
 }
 
 /// What came of a command.
@@ -165,6 +163,10 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             Error::Call(error) if error.trouble().is_passing() => {
                 self.wait(run, "etcd", &error.to_string(), || Error::Call(error.clone()))
                     .await
+            }
+            Error::Managed(error) if error.is_passing() => {
+                let text = error.to_string();
+                self.wait(run, "kms", &text, || Error::Managed(error)).await
             }
             // Somebody else was first: a fact like any other.
             Error::Changed => self.again(run).await,

@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use super::stage::Stage;
 use crate::members::Dissent;
 use crate::sweep::Report;
-use crate::{config, etcd, files, keyring, sweep};
+use crate::{config, etcd, files, keyring, managed, sweep};
 
 /// Why a command ended before its end.
 #[derive(Debug, Error)]
@@ -34,6 +34,9 @@ pub enum Error {
     /// etcd gave no usable answer.
     #[error("etcd: {0}")]
     Call(#[from] etcd::CallError),
+    /// The keyring in etcd is not to be had.
+    #[error(transparent)]
+    Managed(managed::Error),
     /// The configuration cannot be read.
     #[error("the configuration cannot be read")]
     Read(#[source] files::Error),

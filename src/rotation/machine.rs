@@ -49,16 +49,26 @@ impl Command {
     }
 }
 
-/// What was asked for, and how.
-#[derive(Clone, Debug)]
-pub struct Ask {
-    /// The command.
-    pub command: Command,
+/// Flags that whoever goes on with a command has to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct How {
     /// Whatever the stage is, and though not all members have loaded the same. No key is written with that a member cannot
     /// read with, and none is removed without proof, all the same.
     pub force: bool,
     /// Old keys stay.
     pub skip: bool,
+    /// etcd's history is compacted, rather than waited for until somebody does.
+    pub compact: bool,
+}
+
+/// What was asked for, and how.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The command.
+    pub command: Command,
+    /// With which flags.
+    pub how: How,
     /// Wait for what is not in this process's hands.
     pub wait: bool,
     /// The time, RFC 3339, for names.
@@ -218,6 +228,7 @@ impl Context<'_> {
             record.underway = Some(self.ask.command);
             // What this record becomes when it is written.
             record.begun = record.generation + 1;
+            record.how = self.ask.how;
             record.removed.clear();
             // What is listed is wanted again, whatever became of it before.
             record.dropped.retain(|key| !self.facts.config.has_key(key));

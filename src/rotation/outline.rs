@@ -37,7 +37,7 @@ pub fn outline(ask: &Ask, facts: &Facts, objects: Option<u64>) -> Result<Vec<Str
                 facts.source
             ));
             plan.wait(&mut lines);
-            if !ask.skip {
+            if !ask.how.skip {
                 plan.sweep(&mut lines);
                 lines.push(format!("remove {}", listed(&facts.record.fresh)));
                 plan.wait(&mut lines);
@@ -112,7 +112,7 @@ impl Plan<'_> {
             record.retiring.clone()
         };
         let going: Vec<KeyId> = old.into_iter().chain(record.kept.iter().cloned()).collect();
-        if !self.ask.skip && !going.is_empty() {
+        if !self.ask.how.skip && !going.is_empty() {
             lines.push("wait until etcd's older history is compacted away".to_owned());
             lines.push(format!("remove {}", listed(&going)));
             self.wait(lines);

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::machine::Command;
+use super::machine::{Command, How};
 use super::stage::Stage;
 use crate::config::KeyId;
 use crate::etcd::{CallError, Guard, Store};
@@ -45,6 +45,9 @@ pub struct Record {
     /// What was asked for and has not come to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub underway: Option<Command>,
+    /// With which flags.
+    #[serde(default)]
+    pub how: How,
     /// Which command that is: the generation at which it was begun. 0 for one begun by a version that did not say.
     #[serde(default)]
     pub begun: u64,
@@ -97,6 +100,7 @@ impl Default for Record {
             updated: String::new(),
             by: String::new(),
             underway: None,
+            how: How::default(),
             begun: 0,
             finished: 0,
             fresh: Vec::new(),

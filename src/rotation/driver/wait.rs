@@ -39,7 +39,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
     }
 
     pub(super) async fn await_history(&self, run: &Run<'_>, revision: i64) -> Result<(), Error> {
-        if self.limits.compact {
+        if run.ask.how.compact {
             match self.site.compact(revision).await {
                 // Somebody else has compacted further.
                 Err(error) if error.trouble() == Trouble::Compacted => {}

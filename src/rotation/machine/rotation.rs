@@ -33,7 +33,7 @@ impl Context<'_> {
 
     /// It is this command's turn, and everybody has loaded the same.
     fn admit(self, is_turn: bool) -> Result<(), Stop> {
-        if self.ask.force {
+        if self.ask.how.force {
             return Ok(());
         }
         if !is_turn {
@@ -125,7 +125,7 @@ impl Context<'_> {
         if !record.fresh.is_empty() && record.fresh.iter().all(|key| config.has_key(key)) {
             return Ok(self.begin(|_| {}));
         }
-        if !self.ask.force {
+        if !self.ask.how.force {
             return Err(missing_key(&record.fresh, |key| !config.has_key(key)));
         }
         // As k3s does it: the last key of the list, whoever put it there.
@@ -179,11 +179,11 @@ impl Context<'_> {
         if !behind.is_empty() {
             // From here on somebody writes with them.
             return match self.facts.cannot_read(&behind) {
-                None if self.ask.force || self.all_loaded() => Ok(Some(Step::Change(Change::Promote {
+                None if self.ask.how.force || self.all_loaded() => Ok(Some(Step::Change(Change::Promote {
                     keys: behind,
                     beside: record.retiring.clone(),
                 }))),
-                Some(member) if self.ask.force => Err(Refusal::Unreadable { member, keys: behind }.into()),
+                Some(member) if self.ask.how.force => Err(Refusal::Unreadable { member, keys: behind }.into()),
                 _ => Ok(Some(Step::Await)),
             };
         }
@@ -253,13 +253,13 @@ impl Context<'_> {
         if record.dropping && going.is_empty() {
             return Ok(finished(false));
         }
-        let goes_on = self.all_loaded() || (self.ask.force && self.ask.skip);
+        let goes_on = self.all_loaded() || (self.ask.how.force && self.ask.how.skip);
         if !goes_on {
             return Ok(Step::Await);
         }
-        if self.ask.skip || going.is_empty() {
+        if self.ask.how.skip || going.is_empty() {
             return match self.swept()? {
-                Ok(()) => Ok(finished(self.ask.skip)),
+                Ok(()) => Ok(finished(self.ask.how.skip)),
                 Err(step) => Ok(step),
             };
         }
@@ -274,7 +274,7 @@ impl Context<'_> {
         };
         match Proof::of(report, self.facts) {
             Ok(_) | Err(NoProof::Undecryptable(_) | NoProof::Nothing) => Ok(Ok(())),
-            Err(NoProof::MemberDiffers) if self.ask.force => Ok(Ok(())),
+            Err(NoProof::MemberDiffers) if self.ask.how.force => Ok(Ok(())),
             Err(NoProof::OtherWork | NoProof::MemberChanged | NoProof::MemberDiffers) => Ok(Err(Step::Sweep)),
             Err(NoProof::Stale) if self.session.sweeps < STALE_SWEEPS => Ok(Err(Step::Sweep)),
             Err(why @ NoProof::Stale) => Err(Stop::NotProved(why)),
@@ -387,7 +387,7 @@ impl Context<'_> {
         if !self.all_loaded() {
             return Ok(Step::Await);
         }
-        if self.ask.skip {
+        if self.ask.how.skip {
             return Ok(Step::Note(self.note(|record| {
                 record.kept.append(&mut record.fresh);
                 back(record);

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tokio::sync::watch;
 
 use super::world::{Deaf, Loaded, Place, STATE, World};
-use crate::rotation::machine::{Ask, Command};
+use crate::rotation::machine::{Ask, Command, How};
 use crate::rotation::record::Record;
 use crate::rotation::{Driver, Error, Limits, Outcome, Refusal, Stage};
 use crate::types::StatePrefix;
@@ -44,8 +44,7 @@ fn documents() -> Vec<String> {
 fn ask(command: Command) -> Ask {
     Ask {
         command,
-        force: false,
-        skip: false,
+        how: How::default(),
         wait: true,
         // The very same second, always.
         now: "2026-01-31T12:00:00Z".to_owned(),
@@ -59,10 +58,7 @@ async fn run(world: &World, ask: &Ask, timeout: Duration) -> Result<Outcome, Err
         site: &Place(world),
         source: world,
         audience: &Deaf,
-        limits: Limits {
-            timeout,
-            compact: false,
-        },
+        limits: Limits { timeout },
         stop,
     };
     driver.run(ask).await
@@ -115,8 +111,11 @@ async fn act_out(world: &Rc<World>, acts: &[Act]) {
         match act {
             Act::Run(command, force, skip, wait, dies) => {
                 let ask = Ask {
-                    force: *force,
-                    skip: *skip,
+                    how: How {
+                        force: *force,
+                        skip: *skip,
+                        compact: false,
+                    },
                     wait: *wait,
                     ..ask(*command)
                 };
@@ -216,7 +215,7 @@ proptest! {
             run_or_die(&world, &ask(Command::RotateKeys)).await;
             let gone = !before.key_ids().iter().all(|key| world.file.borrow().config.has_key(key));
             let is_begun = !record(&world).await.fresh.is_empty();
-            let outcome = run(&world, &Ask { skip, ..ask(Command::Abort) }, Duration::from_secs(600)).await;
+            let outcome = run(&world, &Ask { how: How { skip, ..How::default() }, ..ask(Command::Abort) }, Duration::from_secs(600)).await;
             match outcome {
                 Ok(_) => {
                     assert!(!gone && is_begun);
@@ -249,7 +248,10 @@ fn a_member_that_never_loads_holds_the_rotation_and_is_named() {
         assert_eq!(record(&world).await.stage, Stage::Prepare);
         // Nothing is forced upon it either.
         let forced = Ask {
-            force: true,
+            how: How {
+                force: true,
+                ..How::default()
+            },
             ..ask(Command::Rotate)
         };
         let error = run(&world, &forced, Duration::from_secs(60)).await.unwrap_err();
@@ -310,7 +312,10 @@ fn what_does_not_open_keeps_the_old_key_until_that_is_accepted() {
             "{error}"
         );
         let skip = Ask {
-            skip: true,
+            how: How {
+                skip: true,
+                ..How::default()
+            },
             ..ask(Command::Reencrypt)
         };
         run(&world, &skip, Duration::from_secs(60)).await.unwrap();

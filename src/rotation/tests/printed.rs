@@ -7,7 +7,7 @@ use super::world::Loaded;
 use crate::config::{KeyId, KeyType};
 use crate::inventory::Under;
 use crate::members::{Key, Loaded as Told, Member, Roster, RuleKeys};
-use crate::rotation::machine::{Ask, Command, Session, Stop, next};
+use crate::rotation::machine::{Ask, Command, How, Session, Stop, next};
 use crate::rotation::record::{Proved, Record};
 use crate::rotation::{Facts, NoProof, Stage, Status, outline};
 use crate::sweep::{Latest, Row, State, Work};
@@ -155,8 +155,7 @@ fn json(status: &Status) -> String {
 fn ask(command: Command) -> Ask {
     Ask {
         command,
-        force: false,
-        skip: false,
+        how: How::default(),
         wait: true,
         now: "2026-01-31T12:00:00Z".to_owned(),
         host: "here".to_owned(),
@@ -223,7 +222,10 @@ fn each_refusal_says_what_was_found_and_what_to_do() {
         ..rotating(Stage::Rotate, NEW, OLD)
     };
     let forced = |command| Ask {
-        force: true,
+        how: How {
+            force: true,
+            ..How::default()
+        },
         ..ask(command)
     };
     let cases = [

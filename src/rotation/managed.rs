@@ -1,0 +1,97 @@
+//! The configuration that lies sealed in etcd: read, and replaced by compare-and-swap. A document that has a key which its
+//! successor lacks goes into the archive first.
+
+use std::path::PathBuf;
+
+use tokio::sync::Mutex;
+
+use super::{Error, Source};
+use crate::config::{self, Draft, EncryptionConfiguration, Options};
+use crate::etcd::Store;
+use crate::managed::{self, Current, Reader, Reading, Strongbox};
+
+/// What operators call it.
+pub const MANAGED: &str = "the keyring in etcd";
+
+/// Members reload it, so it is held to the rules for that.
+const OPTIONS: Options = Options { reload: true };
+
+/// The keyring in etcd.
+#[derive(Debug)]
+pub struct ManagedConfig<S> {
+    strongbox: Strongbox<S>,
+    /// Looked at so often that it is opened only when it is another one.
+    seen: Mutex<(Reader, Option<Current>)>,
+}
+
+impl<S: Store> ManagedConfig<S> {
+    /// The keyring in `strongbox`.
+    pub fn new(strongbox: Strongbox<S>) -> Self {
+        Self {
+            strongbox,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// Where it lies.
+    pub fn strongbox(&self) -> &Strongbox<S> {
+        &self.strongbox
+    }
+
+    /// The keyring as it is now.
+    ///
+    /// # Errors
+    /// There is none, or it is not to be had.
+    pub async fn current(&self) -> Result<Current, managed::Error> {
+        let (reader, current) = &mut *self.seen.lock().await;
+        if let Reading::New(found) = reader.look(&self.strongbox).await? {
+            *current = Some(*found);
+        }
+        current.clone().ok_or(managed::Error::Absent)
+    }
+}
+
+impl<S: Store> Source for ManagedConfig<S> {
+    fn name(&self) -> String {
+        MANAGED.to_owned()
+    }
+
+    async fn read(&self) -> Result<EncryptionConfiguration, Error> {
+        let current = self.current().await?;
+        let config = config::parse(current.document.expose(), OPTIONS);
+        config.map_err(|problems| Error::Managed(managed::Error::Invalid(problems)))
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        // Whoever could open it can seal it, and whether etcd takes it is seen then.
+        Ok(())
+    }
+
+    async fn replace(
+        &self,
+        was: &EncryptionConfiguration,
+        next: &Draft,
+        comment: &str,
+    ) -> Result<Option<PathBuf>, Error> {
+        let text = next.render(comment);
+        // What members would refuse must not get to them.
+        let config = config::parse(text.as_bytes(), OPTIONS).map_err(Error::WouldBeInvalid)?;
+        let current = self.current().await?;
+        if current.fingerprint != was.fingerprint {
+            return Err(Error::Changed);
+        }
+        let loses_a_key = was.key_ids().iter().any(|key| !config.has_key(key));
+        self.strongbox.replace(&current, text.as_bytes(), loses_a_key).await?;
+        Ok(None)
+    }
+}
+
+impl From<managed::Error> for Error {
+    fn from(error: managed::Error) -> Self {
+        match error {
+            managed::Error::Call(error) => Self::Call(error),
+            managed::Error::Changed => Self::Changed,
+            error => Self::Managed(error),
+        }
+    }
+}
