@@ -10,15 +10,21 @@
 //! not its generation, not its place. They can put back a whole record that lay in the same place before. A member that runs
 //! notices, because generations only grow and it remembers the highest ([`Reader`]); one that starts afterwards does not, and
 //! takes an older keyring, which every value that was written since may not open under. They can delete records as well; a
-//! member does not generate a new keyring over values that are sealed ([`sealed_values`]). Under a root file they can do nothing
+//! member does not generate a new keyring over values that are sealed ([`holds_sealed_values`]). Under a root file they can do nothing
 //! else. Under a KMS, whoever may call the plugin has the root.
 //!
 //! A root should be one cluster's alone: two that share a root and a state prefix could be given each other's records.
 
+mod archive;
 mod archive_record;
+mod backup;
 mod error;
+mod generated;
 mod keyring_record;
+mod reader;
 mod record;
+mod reseal;
+mod restore;
 mod root;
 mod root_file;
 mod root_id;
@@ -32,8 +38,14 @@ mod text;
 mod time;
 mod wrapped;
 
-pub use error::{Error, OpenError, RootError};
+pub use archive::{Archived, ArchivedAbout};
+pub use backup::MAX_BACKUP_BYTES;
+pub use error::{Error, OpenError, RootError, StandingKeyring};
+pub use generated::{SealedValue, default_document, holds_sealed_values};
 pub use keyring_record::{Current, KeyAge};
+pub use reader::{Reader, Reading};
+pub use reseal::Resealed;
+pub use restore::Restored;
 pub use root_file::{MAX_ROOT_FILE_BYTES, RootFileError, RootFileProblem, RootLine, RootSecret, parse_root_file};
 pub use root_id::RootId;
 pub use roots::{KnownRoot, Roots};

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::generated::SealedValue;
 use super::root_file::RootFileError;
 use super::root_id::RootId;
+use super::roots::KnownRoot;
+use super::time::Time;
 use crate::config;
 use crate::etcd::CallError;
 use crate::files::{self, Exposure};
@@ -139,6 +142,37 @@ pub enum Error {
     /// There is no keyring.
     #[error("there is no keyring in etcd")]
     Absent,
+    /// The root that is asked for is none of those at hand.
+    #[error("there is no root {wanted}; at hand are {}", offered(.known))]
+    UnknownRoot {
+        /// What was asked for.
+        wanted: RootId,
+        /// What there is.
+        known: Vec<KnownRoot>,
+    },
+    /// More is archived than is ever read.
+    #[error("the archive has {entries} records or more, of {bytes} bytes: purge those that no snapshot needs any more")]
+    ArchiveTooLarge {
+        /// Records that were read.
+        entries: usize,
+        /// Their bytes.
+        bytes: usize,
+    },
+    /// A backup is not what this version writes, or of something else.
+    #[error("the backup is refused: {why}")]
+    Backup {
+        /// Why.
+        why: String,
+    },
+    /// A keyring stands where a backup was to be restored.
+    #[error("{0}")]
+    Standing(Box<StandingKeyring>),
+    /// A keyring is to be generated over values that another one has sealed.
+    #[error(
+        "etcd has no keyring and holds values that are sealed ({0}): the keyring was lost. Restore a backup of it, or import the \
+         configuration that the values were sealed with; a new keyring would leave them unreadable"
+    )]
+    Lost(SealedValue),
     /// The keyring that was there is not there any more.
     #[error(
         "the keyring of generation {seen} is gone from etcd: was etcd restored from a snapshot, or set up anew? If so, restore \
@@ -172,6 +206,29 @@ pub enum Error {
         /// What is there.
         found: Fingerprint,
     },
+}
+
+fn offered(known: &[KnownRoot]) -> String {
+    let known: Vec<_> = known
+        .iter()
+        .map(|root| format!("{} ({})", root.id, root.from))
+        .collect();
+    known.join(", ")
+}
+
+/// Two keyrings, each with its generation and the time of its cluster's first one.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "etcd has a keyring of generation {} (of a cluster that began at {}), and the backup's is of generation {} (at {}): it is not \
+     a later one of the same cluster. What was sealed with a key that only the one in etcd has would not be read any more; if that is \
+     wanted, force it, and the one in etcd is archived",
+    .standing.0, .standing.1, .backup.0, .backup.1
+)]
+pub struct StandingKeyring {
+    /// What stands.
+    pub standing: (u64, Time),
+    /// What was to be restored.
+    pub backup: (u64, Time),
 }
 
 impl Error {

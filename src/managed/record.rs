@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Error;
+use super::archive_record::ArchiveRecord;
 use super::text::shown;
 use crate::types::{Fingerprint, StatePrefix};
 
@@ -18,7 +19,7 @@ pub(super) const MAX_RECORD_BYTES: usize = 1_500_000;
 const MAX_HOST: usize = 253;
 
 const KEYRING: &str = "keyring";
-const ARCHIVE: &str = "archive/";
+pub(super) const ARCHIVE: &str = "archive/";
 
 /// Which record: its key below the state prefix, which is also what messages call it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,22 @@ impl Name {
 
     pub(super) fn archived(fingerprint: Fingerprint) -> Self {
         Self(format!("{ARCHIVE}{fingerprint}"))
+    }
+
+    /// What lies under `key`.
+    pub(super) fn of(state: &StatePrefix, key: &[u8]) -> Self {
+        let rest = key.strip_prefix(state.as_bytes()).unwrap_or(key);
+        Self::read(&String::from_utf8_lossy(rest))
+    }
+
+    /// As it stands in a backup.
+    pub(super) fn read(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// Whose document a record of the archive holds; `None` for any other name.
+    pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
+        Fingerprint::parse(self.0.strip_prefix(ARCHIVE)?)
     }
 
     /// Its key in etcd.
@@ -80,8 +97,18 @@ impl Name {
         }
     }
 
+    /// Reads a record of the archive.
+    pub(super) fn parse_archived(&self, bytes: &[u8]) -> Result<ArchiveRecord, Error> {
+        ArchiveRecord::parse(self, bytes)
+    }
+
     pub(super) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// As it may be shown.
+    pub(super) fn shown(&self) -> String {
+        shown(&self.0)
     }
 }
 

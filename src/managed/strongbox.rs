@@ -130,10 +130,14 @@ impl<S: Store> Strongbox<S> {
     pub(super) async fn sealed(&self, about: About, means: &Means<'_>, document: &[u8]) -> Result<Ready, Error> {
         let key = self.keyring_key();
         let record = KeyringRecord::seal(about, &key, means, document).await?;
-        let bytes = record.encode()?;
-        let (record, document) = self.open(&bytes).await?;
+        self.ready(&record.encode()?).await
+    }
+
+    /// A record as it was written before, if it opens.
+    pub(super) async fn ready(&self, bytes: &[u8]) -> Result<Ready, Error> {
+        let (record, document) = self.open(bytes).await?;
         Ok(Ready {
-            bytes,
+            bytes: bytes.to_vec(),
             record,
             document,
         })
@@ -229,19 +233,19 @@ impl<S: Store> Strongbox<S> {
         Ok((record, document))
     }
 
+    /// Opens what lies in the archive under `name`.
+    pub(super) async fn opened_archive(&self, name: &Name, kv: &KeyValue) -> Result<SecretBytes, Error> {
+        let record = name.parse_archived(&kv.value)?;
+        self.open_archived(name, &record).await
+    }
+
     /// Opens a record of the archive.
-    pub(super) async fn opened_archive(
-        &self,
-        name: &Name,
-        kv: &KeyValue,
-    ) -> Result<(ArchiveRecord, SecretBytes), Error> {
-        let record = ArchiveRecord::parse(name, &kv.value)?;
+    pub(super) async fn open_archived(&self, name: &Name, record: &ArchiveRecord) -> Result<SecretBytes, Error> {
         let opened = record.open(&name.key(&self.state), &self.roots).await;
-        let document = opened.map_err(|source| Error::Open {
-            name: name.as_str().to_owned(),
+        opened.map_err(|source| Error::Open {
+            name: name.shown(),
             source,
-        })?;
-        Ok((record, document))
+        })
     }
 
     pub(super) fn next(&self, generation: u64) -> Result<u64, Error> {
@@ -255,6 +259,7 @@ impl<S: Store> Strongbox<S> {
 }
 
 /// A record that may be written: it opens.
+#[derive(Clone)]
 pub(super) struct Ready {
     bytes: Vec<u8>,
     record: KeyringRecord,
@@ -262,7 +267,7 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    fn current(self, revision: i64) -> Current {
+    pub(super) fn current(self, revision: i64) -> Current {
         self.record.current(self.document, revision)
     }
 

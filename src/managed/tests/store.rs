@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use crate::etcd::{CallError, Guard, KeyValue, Page, PageAsk, Replaced, Store};
@@ -19,6 +20,13 @@ pub(super) struct Model {
     pub(super) writes: Cell<u32>,
     /// Keys of a page at most.
     pub(super) page: Cell<usize>,
+}
+
+/// A strongbox shows its store.
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Model")
+    }
 }
 
 /// What becomes of a call.
