@@ -2,17 +2,21 @@
 
 mod background;
 mod build;
+mod caretaking;
 mod checks;
 mod error;
 mod families;
+mod follower;
 mod memory;
 mod offline;
+mod on_etcd;
 mod reload;
 mod rotation;
 mod run;
 mod settings;
 mod snapshot;
 mod standing;
+mod strongbox;
 mod sweep;
 
 pub use error::Error;
@@ -20,6 +24,11 @@ pub use families::families;
 pub use memory::{MemoryLock, Unlockable, forbid_dumps};
 pub use rotation::{RotationError, RotationReport, RotationSettings, RotationWork, rotation};
 pub use run::serve;
-pub use settings::{Background, Common, Origin, Settings};
+pub use settings::{Background, Common, Origin, RootSettings, Settings};
 pub use snapshot::{SnapshotError, SnapshotSettings, inspect_snapshot};
 pub use sweep::{SweepError, SweepSettings, sweep};
+
+/// What this host calls itself.
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

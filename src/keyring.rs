@@ -23,6 +23,7 @@ mod tests;
 pub use error::Error;
 pub use families::FAMILIES;
 pub use handle::KeyringHandle;
+pub use key_writes::key_writes;
 pub use readers::Lost;
 pub use reload::{
     FAMILIES as RELOAD_FAMILIES, FileSource, Load, LoadError, Loading, ReadError, Reading, ReloadConfig, ReloadStatus,

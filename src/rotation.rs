@@ -24,8 +24,10 @@ mod record;
 mod refusal;
 mod stage;
 mod status;
+mod steward;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -44,6 +46,7 @@ pub use record::Record;
 pub use refusal::{Kind, Refusal};
 pub use stage::Stage;
 pub use status::Status;
+pub use steward::{Policy, Steward};
 
 /// Where the configuration lives that members load: a file that is distributed to them, or a sealed record in etcd.
 pub trait Source {

@@ -1,25 +1,27 @@
-//! What a serving process does on etcd for itself: keeps its record among the members, and sweeps where that is its turn.
-//! On a thread and connections of its own, so that no client waits for it.
+//! What a serving process does on etcd for itself: keeps its record among the members, sweeps where that is its turn,
+//! and follows and cares for the keyring where that lives there. On a thread and connections of its own, so that no client waits for it.
 
+use std::future::pending;
 use std::io;
-use std::sync::Arc;
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use humantime::format_rfc3339_seconds;
-use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::build::Parts;
-use super::standing::Standing;
-use super::sweep::client;
-use super::{Background as Wanted, Settings};
+use super::caretaking::Caretaking;
+use super::follower::{Follower, Kept, KnownRoots};
+use super::standing::{Renewal, Standing, Witness};
+use super::{Background as Wanted, Settings, on_etcd};
 use crate::files::Nudge;
 use crate::members::{Member, MemberId, Presence};
 use crate::proxy::Stage;
 use crate::sweep::{Worker, WorkerStatus};
-use crate::transport::Flusher;
+use crate::types::with_causes;
 
 /// How long clients wait for the record at the start. Without etcd nothing could be answered anyway; with one that does not
 /// take the record, such as for want of space, reads can be.
@@ -30,7 +32,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The thread.
 pub(super) struct Background {
-    thread: JoinHandle<()>,
+    thread: JoinHandle<io::Result<()>>,
     is_there: watch::Receiver<bool>,
     leave: watch::Sender<bool>,
     /// Of the sweep; `None` where this process never sweeps.
@@ -39,15 +41,16 @@ pub(super) struct Background {
 
 impl Background {
     /// Starts it, unless the process is to keep out of etcd. Clients connect at `urls`; `nudge` has the configuration looked
-    /// at.
+    /// at. `kept` is the keyring in etcd, if the configuration lives there.
     pub(super) fn start(
         settings: &Settings,
         parts: &Parts,
         urls: Vec<String>,
         nudge: Nudge,
+        kept: Option<Kept>,
         stage: watch::Receiver<Stage>,
     ) -> Result<Option<Self>, io::Error> {
-        let Wanted::On { name, sweep } = &settings.background else {
+        let Wanted::On { name, sweep, rotation } = &settings.background else {
             return Ok(None);
         };
         let (is_there, seen_there) = watch::channel(false);
@@ -55,13 +58,11 @@ impl Background {
         let status = sweep.map(|_| Arc::new(WorkerStatus::default()));
         let id = MemberId::new();
         let keyring = Arc::clone(&parts.keyring);
-        let presence = Presence {
-            id,
-            describe: describe(name.clone(), urls, parts),
-            changed: keyring.replacements(),
-            witness: Standing::new(parts, &settings.common.state_prefix, nudge, is_there),
-            leave: leave.subscribe(),
-        };
+        let stop = ends_with(stage);
+        let known = KnownRoots::default();
+        let describe = describe(name.clone(), urls, parts, Arc::clone(&known));
+        let standing = Standing::new(parts, &settings.common.state_prefix, is_there);
+        let (changed, told_to_leave) = (keyring.replacements(), leave.subscribe());
         let worker = sweep.zip(status.clone()).map(|(limits, status)| Worker {
             keyring: {
                 let keyring = Arc::clone(&keyring);
@@ -72,32 +73,59 @@ impl Background {
             limits,
             status,
             replaced: keyring.replacements(),
-            stop: ends_with(stage),
+            stop: stop.clone(),
         });
+        let caretaking = Caretaking {
+            common: settings.common.clone(),
+            plugins: Arc::clone(&parts.plugins),
+            // Who never sweeps cannot bring a rotation to its end.
+            policy: sweep.map(|pace| (*rotation, pace)),
+            stop,
+        };
         let state_prefix = settings.common.state_prefix.clone();
         let members = Arc::clone(&parts.upstream.members);
-        let thread = std::thread::Builder::new()
-            .name("background".to_owned())
-            .spawn(move || {
-                let runtime = match Builder::new_current_thread()
-                    .enable_all()
-                    .build_local(LocalOptions::default())
-                {
-                    Ok(runtime) => runtime,
-                    Err(error) => return tracing::error!(%error, "cannot start the background's runtime"),
-                };
-                runtime.block_on(async {
-                    let flusher = Flusher::default();
-                    tokio::task::spawn_local(flusher.clone().run());
-                    let client = client(members, &flusher);
-                    let sweeping = async {
-                        if let Some(worker) = worker {
-                            worker.run(&client).await;
-                        }
-                    };
-                    tokio::join!(presence.keep(&client, &state_prefix), sweeping);
-                });
-            })?;
+        let thread = on_etcd::spawn("background", members, async move |on_etcd| {
+            let client = on_etcd.client;
+            let follower = match kept
+                .map(|kept| Follower::start(kept, &client, &nudge, known))
+                .transpose()
+            {
+                Ok(follower) => follower.map(Rc::new),
+                Err(error) => {
+                    return tracing::error!(error = with_causes(&error), "the keyring in etcd is not followed");
+                }
+            };
+            let presence = Presence {
+                id,
+                describe,
+                changed,
+                witness: Witness {
+                    standing,
+                    renewal: follower.clone().map_or(Renewal::File(nudge), Renewal::Managed),
+                },
+                leave: told_to_leave,
+            };
+            let sweeping = async {
+                if let Some(worker) = worker {
+                    worker.run(&client).await;
+                }
+            };
+            let caring = async {
+                if let Some(follower) = &follower {
+                    caretaking.run(&client, follower).await;
+                }
+            };
+            let following = async {
+                match &follower {
+                    Some(follower) => follower.run().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                _ = async { tokio::join!(presence.keep(&client, &state_prefix), sweeping, caring) } => {}
+                () = following => {}
+            }
+        })?;
         Ok(Some(Self {
             thread,
             is_there: seen_there,
@@ -121,6 +149,7 @@ impl Background {
         let joined = tokio::task::spawn_blocking(|| self.thread.join());
         match timeout(GOODBYE, joined).await {
             Ok(Ok(Err(_))) => tracing::error!("the background's thread panicked"),
+            Ok(Ok(Ok(Err(error)))) => tracing::error!(%error, "the background's thread did not start"),
             Ok(_) => {}
             Err(_) => tracing::debug!("the record of this process is left to its lease"),
         }
@@ -128,13 +157,14 @@ impl Background {
 }
 
 /// What this process says of itself at any moment.
-fn describe(name: String, urls: Vec<String>, parts: &Parts) -> impl Fn() -> Member + Send + use<> {
+fn describe(name: String, urls: Vec<String>, parts: &Parts, roots: KnownRoots) -> impl Fn() -> Member + Send + use<> {
     let keyring = Arc::clone(&parts.keyring);
     let status = Arc::clone(&parts.config_status);
     let started = format_rfc3339_seconds(SystemTime::now()).to_string();
     move || {
         let refused = status.snapshot().failure.as_ref().map(|failure| failure.text.clone());
-        Member::new(&name, &urls, &started, &keyring.snapshot(), refused.as_deref())
+        let roots = roots.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Member::new(&name, &urls, &started, &keyring.snapshot(), refused.as_deref()).with_roots(roots)
     }
 }
 

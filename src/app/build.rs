@@ -1,16 +1,19 @@
 //! From settings to the parts that run, with everything checked that can be checked before anything is served.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Background, Common, Error, Origin, Settings};
+use super::follower::{self, Kept};
+use super::{Background, Common, Error, Origin, RootSettings, Settings, on_etcd, strongbox};
 use crate::audit::Audit;
 use crate::config::{self, Options};
 use crate::etcd::Reachability;
 use crate::files::{self, Permissions};
-use crate::keyring::{self, Keyring, KeyringHandle, LoadError};
+use crate::keyring::{self, FileSource, Keyring, KeyringHandle, LoadError};
 use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::kms::Plugins;
+use crate::managed::Current;
 use crate::proxy;
 use crate::tls::{ClientSessions, ClientTls, ServerTls, Side};
 use crate::traces::Traces;
@@ -21,6 +24,10 @@ use crate::{etcd, tls};
 /// What `serve` runs.
 pub(super) struct Parts {
     pub(super) keyring: Arc<KeyringHandle>,
+    /// Where its configuration is read from now on.
+    pub(super) source: Arc<dyn keyring::Source>,
+    /// What is to be followed for that, if the configuration lives in etcd.
+    pub(super) kept: Option<Kept>,
     /// Which configuration the keyring is from, and whether a newer one was refused.
     pub(super) config_status: Arc<keyring::ReloadStatus>,
     pub(super) proxy: Arc<proxy::Config>,
@@ -53,9 +60,9 @@ pub(super) fn build(
     let common = &settings.common;
     check_prefixes(&common.prefixes, &common.state_prefix)?;
     let permissions = Arc::new(Permissions::new(common.strict_permissions));
-    let keyring = load_keyring(common, &permissions, &plugins, settings.reload_encryption_config)?;
     let client_tls = client_tls(common, &permissions)?;
     let (members, http_members) = dialers(common, client_tls.as_ref())?;
+    let (keyring, source, kept) = configuration(settings, &permissions, &plugins, &members)?;
     let server_tls = settings.server_files.as_ref();
     let server_tls = server_tls.map(|files| load_side(files, &permissions)).transpose()?;
     let proxy = proxy::Config {
@@ -79,6 +86,8 @@ pub(super) fn build(
     Ok(Parts {
         config_status: Arc::new(keyring::ReloadStatus::new(keyring.fingerprint())),
         keyring: Arc::new(KeyringHandle::new(keyring)),
+        source,
+        kept,
         proxy: Arc::new(proxy),
         upstream,
         server_tls,
@@ -122,15 +131,50 @@ pub(super) fn check_prefixes(prefixes: &[EtcdPrefix], state: &StatePrefix) -> Re
     }
 }
 
-pub(super) fn load_keyring(
-    settings: &Common,
-    permissions: &Permissions,
+/// The configuration as it is now, where it is read from now on, and what is to be followed for that.
+#[expect(clippy::type_complexity, reason = "three things, each with a name where it goes")]
+fn configuration(
+    settings: &Settings,
+    permissions: &Arc<Permissions>,
     plugins: &Plugins,
-    is_followed: bool,
-) -> Result<Keyring, Error> {
-    let keyspace = KeySpace::new(settings.prefixes.clone())?;
-    let Origin::File(path) = &settings.origin;
-    load_keyring_of(path, keyspace, permissions, plugins, is_followed)
+    members: &Dialers,
+) -> Result<(Keyring, Arc<dyn keyring::Source>, Option<Kept>), Error> {
+    let common = &settings.common;
+    match &common.origin {
+        Origin::File(path) => {
+            let keyspace = KeySpace::new(common.prefixes.clone())?;
+            let is_followed = settings.reload_encryption_config;
+            let keyring = load_keyring_of(path, keyspace, permissions, plugins, is_followed)?;
+            let (path, permissions) = (path.clone(), Arc::clone(permissions));
+            Ok((keyring, Arc::new(FileSource { path, permissions }), None))
+        }
+        Origin::Managed(root) => {
+            if matches!(settings.background, Background::Off) {
+                return Err(Error::ManagedWithoutRecord);
+            }
+            let first = first_keyring(common, root, Arc::clone(members))?;
+            let (kept, source) = follower::channel(common, root, &first);
+            Ok((managed_keyring(&first, common, plugins)?, Arc::new(source), Some(kept)))
+        }
+    }
+}
+
+/// The keyring in etcd at the start of a process. Blocks until it is there.
+fn first_keyring(common: &Common, root: &RootSettings, members: Dialers) -> Result<Current, Error> {
+    let (common, root) = (common.clone(), root.clone());
+    let looking = on_etcd::spawn("keyring", members, async move |on_etcd| {
+        let strongbox = strongbox::strongbox(&common, &root, on_etcd.client.clone())?;
+        strongbox::first(&common, &strongbox, &on_etcd.client).await
+    });
+    let lost = |_| io::Error::other("the thread that reads the keyring panicked");
+    let looked = looking.and_then(|thread| thread.join().map_err(lost)?);
+    looked.map_err(Error::Start)?
+}
+
+/// From the keyring in etcd to one that seals and opens.
+pub(super) fn managed_keyring(current: &Current, common: &Common, plugins: &Plugins) -> Result<Keyring, Error> {
+    let keyspace = KeySpace::new(common.prefixes.clone())?;
+    compile(current.document.expose(), keyspace, plugins, true).map_err(Error::ManagedKeyring)
 }
 
 /// The keyring of the configuration at `path`.

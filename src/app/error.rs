@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::Unlockable;
-use crate::{audit, config, files, keyring, keyspace, telemetry, tls, traces, transport};
+use crate::{audit, config, files, keyring, keyspace, managed, telemetry, tls, traces, transport};
 
 /// Why `serve` did not start, or ended.
 #[derive(Debug, Error)]
@@ -34,6 +34,23 @@ pub enum Error {
         #[source]
         source: keyring::LoadError,
     },
+    /// The keyring in etcd is not to be had.
+    #[error(transparent)]
+    Managed(#[from] managed::Error),
+    /// There is no keyring where there must have been one.
+    #[error(
+        "there is no keyring in etcd under --state-prefix, but {0}. A new keyring could not read it: restore a backup \
+         (`keyring restore`), import the configuration that it was encrypted with (`keyring import`), or correct --state-prefix"
+    )]
+    KeyringLost(String),
+    /// The keyring in etcd needs something that is not there, or that does not work.
+    #[error("the keyring in etcd is not used")]
+    ManagedKeyring(#[source] keyring::LoadError),
+    /// A member that nobody knows of cannot rotate.
+    #[error(
+        "--keyring-root-file and --keyring-root-kms need --member-record: others must know which keyring this process has loaded"
+    )]
+    ManagedWithoutRecord,
     /// A listener would let the network read along.
     #[error(
         "refusing to listen on {url}: it is reachable from the network and has no TLS, so Secrets would cross it in the \

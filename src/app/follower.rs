@@ -1,13 +1,15 @@
 //! Follows the keyring in etcd for a process that serves: looks every second, and hands on what has become of it. On the
 //! background's thread; the keyring is compiled and taken into use elsewhere.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
+use super::strongbox::strongbox;
+use super::{Common, Error, RootSettings};
 use crate::etcd::Client;
 use crate::files::Nudge;
 use crate::keyring::{self, ReadError};
@@ -25,12 +27,24 @@ const ROOTS_EVERY: Duration = Duration::from_secs(60);
 type Latest = Result<SecretBytes, Arc<str>>;
 
 /// The roots that a process has, by ID.
-pub(super) type KnownRoots = Arc<Mutex<Vec<String>>>;
+pub(super) type KnownRoots = Arc<std::sync::Mutex<Vec<String>>>;
 
-/// What is handed from one side to the other.
-pub(super) fn channel(first: &Current) -> (watch::Sender<Latest>, ManagedSource) {
-    let (sender, latest) = watch::channel(Ok(first.document.clone()));
-    (sender, ManagedSource { latest })
+/// What a process that serves knows of the keyring in etcd when it starts to follow it.
+pub(super) struct Kept {
+    pub(super) common: Common,
+    pub(super) root: RootSettings,
+    documents: watch::Sender<Latest>,
+}
+
+/// Both ends of what is handed on: for the follower, and for the reload.
+pub(super) fn channel(common: &Common, root: &RootSettings, first: &Current) -> (Kept, ManagedSource) {
+    let (documents, latest) = watch::channel(Ok(first.document.clone()));
+    let kept = Kept {
+        common: common.clone(),
+        root: root.clone(),
+        documents,
+    };
+    (kept, ManagedSource { latest })
 }
 
 /// The keyring in etcd as a reload reads it.
@@ -57,32 +71,42 @@ impl keyring::Source for ManagedSource {
 
 /// Looks at the keyring in etcd.
 pub(super) struct Follower {
-    pub(super) strongbox: Strongbox<Client>,
-    pub(super) documents: watch::Sender<Latest>,
+    strongbox: Strongbox<Client>,
+    documents: watch::Sender<Latest>,
     /// Has the keyring in use looked at when something else is there.
-    pub(super) nudge: Nudge,
-    pub(super) known: KnownRoots,
-    pub(super) seen: tokio::sync::Mutex<Seen>,
+    nudge: Nudge,
+    known: KnownRoots,
+    seen: Mutex<Seen>,
 }
 
 /// What was there at the last look.
-pub(super) struct Seen {
+#[derive(Default)]
+struct Seen {
     reader: Reader,
     current: Option<Current>,
     asked_for_roots: Option<Instant>,
 }
 
-impl Seen {
-    pub(super) fn nothing() -> Self {
-        Self {
-            reader: Reader::default(),
-            current: None,
-            asked_for_roots: None,
-        }
-    }
-}
-
 impl Follower {
+    /// Gets ready to look, over `client`.
+    ///
+    /// # Errors
+    /// The roots are not to be had.
+    pub(super) fn start(kept: Kept, client: &Client, nudge: &Nudge, known: KnownRoots) -> Result<Self, Error> {
+        Ok(Self {
+            strongbox: strongbox(&kept.common, &kept.root, client.clone())?,
+            documents: kept.documents,
+            nudge: nudge.clone(),
+            known,
+            seen: Mutex::default(),
+        })
+    }
+
+    /// The keyring that is followed.
+    pub(super) fn strongbox(&self) -> &Strongbox<Client> {
+        &self.strongbox
+    }
+
     /// Looks for as long as it is polled.
     pub(super) async fn run(&self) {
         loop {
@@ -139,7 +163,7 @@ impl Follower {
 
     /// Whether the root file has changed. One that is no good now leaves the roots that were read before.
     async fn reload_roots(&self) -> bool {
-        let roots = self.strongbox.shared_roots();
+        let roots = self.strongbox.roots();
         match tokio::task::spawn_blocking(move || roots.reload()).await {
             Ok(Ok(has_changed)) => has_changed,
             Ok(Err(error)) => {

@@ -5,25 +5,25 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::Builder;
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
-use super::build::{Dialers, check_prefixes, client_tls, dialers};
+use super::build::{check_prefixes, client_tls, dialers, load_keyring_of, managed_keyring};
+use super::on_etcd::{self, OnEtcd};
 use super::run::Signals;
-use super::sweep::client;
-use super::{Common, Error, forbid_dumps};
-use crate::etcd::Client;
+use super::strongbox::strongbox;
+use super::{Common, Error, Origin, forbid_dumps};
 use crate::files::Permissions;
+use crate::keyring::Keyring;
+use crate::keyspace::KeySpace;
 use crate::kms::{self, Plugins};
-use crate::transport::Flusher;
+use crate::managed;
 
 /// What such a verb works with.
 pub(super) struct Hands {
     pub(super) plugins: Arc<Plugins>,
-    pub(super) members: Dialers,
-    pub(super) client: Client,
-    pub(super) flusher: Flusher,
+    pub(super) on_etcd: OnEtcd,
     /// Set when what is under way is to end.
     pub(super) stopped: watch::Receiver<bool>,
 }
@@ -50,28 +50,15 @@ where
         let mut signals = Signals::new()?;
         let (stop, stops) = watch::channel(false);
         let (outcome_tx, mut outcome) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("offline".to_owned());
-        let body = move || {
-            let runtime = Builder::new_current_thread()
-                .enable_all()
-                .build_local(LocalOptions::default())
-                .map_err(started)?;
-            runtime.block_on(async {
-                let flusher = Flusher::default();
-                tokio::task::spawn_local(flusher.clone().run());
-                let client = client(Arc::clone(&members), &flusher);
+        let thread = on_etcd::spawn("offline", members, async move |on_etcd| {
+            let _ = outcome_tx.send(
                 work(Hands {
                     plugins,
-                    members,
-                    client,
-                    flusher,
+                    on_etcd,
                     stopped: stops,
                 })
-                .await
-            })
-        };
-        let thread = thread.spawn(move || {
-            let _ = outcome_tx.send(body());
+                .await,
+            );
         });
         thread.map_err(started)?;
         let lost = || E::from(Error::Start(io::Error::other("the working thread ended")));
@@ -89,4 +76,23 @@ where
             () = sleep(GRACE) => Err(stopped()),
         }
     })
+}
+
+/// The keyring of the configuration, from wherever it lives.
+///
+/// # Errors
+/// It is not there, or cannot be used.
+pub(super) async fn load_keyring(common: &Common, hands: &Hands) -> Result<Keyring, Error> {
+    match &common.origin {
+        Origin::File(path) => {
+            let keyspace = KeySpace::new(common.prefixes.clone())?;
+            let permissions = Permissions::new(common.strict_permissions);
+            load_keyring_of(path, keyspace, &permissions, &hands.plugins, false)
+        }
+        Origin::Managed(root) => {
+            let strongbox = strongbox(common, root, hands.on_etcd.client.clone())?;
+            let current = strongbox.read().await?.ok_or(managed::Error::Absent)?;
+            managed_keyring(&current, common, &hands.plugins)
+        }
+    }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::build::{Parts, Renewed, compile};
 use super::{Error, Origin, Settings};
 use crate::files::{Nudge, Nudged, POLL, Permissions, Watcher, follow, nudge};
-use crate::keyring::{self, FileSource, LoadError, ReloadConfig};
+use crate::keyring::{self, LoadError, ReloadConfig};
 use crate::kms::Plugin;
 use crate::telemetry;
 use crate::tls::{self, Side};
@@ -35,15 +35,14 @@ pub(super) fn spawn(
     let mut hangups = signal(SignalKind::hangup()).map_err(Error::Start)?;
     let mut nudges = vec![configuration.0];
     // Its metrics say what is in use, whether that can change or not.
-    let Origin::File(path) = &settings.common.origin;
-    let source = FileSource {
-        path: path.clone(),
-        permissions: Arc::clone(&parts.permissions),
+    let reloader = keyring_reloader(parts);
+    let followed = match &settings.common.origin {
+        Origin::File(path) => settings.reload_encryption_config.then(|| vec![path.clone()]),
+        // Who follows it says when to look.
+        Origin::Managed(_) => Some(Vec::new()),
     };
-    let reloader = keyring_reloader(Box::new(source), parts);
-    if settings.reload_encryption_config {
-        let watcher = Watcher::new(vec![path.clone()], POLL);
-        tasks.spawn(follow(watcher, configuration.1, reloader));
+    if let Some(files) = followed {
+        tasks.spawn(follow(Watcher::new(files, POLL), configuration.1, reloader));
     }
     if let (Some(files), Some(tls)) = (&settings.server_files, &parts.server_tls) {
         nudges.push(follow_side(tasks, files.clone(), tls, &parts.permissions));
@@ -75,11 +74,11 @@ fn follow_side<S: Side>(
     nudge
 }
 
-fn keyring_reloader(source: Box<dyn keyring::Source>, parts: &Parts) -> keyring::Reloader {
+fn keyring_reloader(parts: &Parts) -> keyring::Reloader {
     let keyspace = parts.keyring.load().keyspace().clone();
     let (plugins, in_use) = (Arc::clone(&parts.plugins), Arc::clone(&parts.keyring));
     keyring::Reloader::new(ReloadConfig {
-        source,
+        source: Arc::clone(&parts.source),
         keyring: Arc::clone(&parts.keyring),
         status: Arc::clone(&parts.config_status),
         audit: parts.proxy.audit.clone(),

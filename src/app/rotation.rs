@@ -7,8 +7,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::offline::{self, Hands};
+use super::offline;
 use super::run::examine;
+use super::strongbox::strongbox;
 use super::{Common, Error, Origin};
 use crate::config::EncryptionConfiguration;
 use crate::etcd::{CallError, Client};
@@ -16,7 +17,7 @@ use crate::files::Permissions;
 use crate::keyring::Keyring;
 use crate::keyspace::KeySpace;
 use crate::kms::Plugins;
-use crate::rotation::{self, Ask, Audience, ConfigFile, Driver, Outcome, Site, Status, outline};
+use crate::rotation::{self, Ask, Audience, ConfigFile, Driver, ManagedConfig, Outcome, Site, Source, Status, outline};
 use crate::sweep::{self, Latest, Observer, Report, Scope};
 use crate::types::StatePrefix;
 
@@ -83,24 +84,56 @@ where
     let notice = |text: &str| Audience::notice(&**audience, text);
     let stopped = || RotationError::Rotation(rotation::Error::Stopped);
     offline::run(&common, &notice, stopped, async move |hands| {
-        let permissions = Permissions::new(settings.common.strict_permissions);
-        let Origin::File(path) = &settings.common.origin;
-        let source = ConfigFile::new(path.clone(), permissions);
-        let stop = hands.stopped.clone();
-        let limits = settings.limits.clone();
-        let site = Etcd::new(settings, hands, told.clone())?;
-        let driver = Driver {
+        let options = sweep::Options {
+            limits: settings.pace,
+            max_wait: settings.max_wait,
+            restart: false,
+            dry_run: false,
+        };
+        let client = hands.on_etcd.client;
+        let site = Etcd::new(client.clone(), &settings.common, hands.plugins, options, told.clone())?;
+        let job = Job {
             site: &site,
-            source: &source,
             audience: &*told,
-            limits,
-            stop,
+            limits: settings.limits.clone(),
+            stop: hands.stopped,
+        };
+        match &settings.common.origin {
+            Origin::File(path) => {
+                let permissions = Permissions::new(settings.common.strict_permissions);
+                job.run(&ConfigFile::new(path.clone(), permissions), work).await
+            }
+            Origin::Managed(root) => {
+                let strongbox = strongbox(&settings.common, root, client)?;
+                job.run(&ManagedConfig::new(strongbox), work).await
+            }
+        }
+    })
+}
+
+/// Work on one site.
+struct Job<'a, A> {
+    site: &'a Etcd,
+    audience: &'a A,
+    limits: rotation::Limits,
+    stop: watch::Receiver<bool>,
+}
+
+impl<A: Audience> Job<'_, A> {
+    async fn run<C: Source>(self, source: &C, work: RotationWork) -> Result<RotationReport, RotationError> {
+        let site = self.site;
+        let driver = Driver {
+            site,
+            source,
+            audience: self.audience,
+            limits: self.limits,
+            stop: self.stop.clone(),
         };
         Ok(match work {
             RotationWork::Run(ask) => RotationReport::Done(Box::new(driver.run(&ask).await?)),
             RotationWork::Plan(ask) => {
                 let (facts, _) = driver.facts().await?;
-                let counted = site.look(&facts.config).await?;
+                let counted = site.look(&facts.config, self.stop).await?;
                 let plan = outline(&ask, &facts, Some(counted.counts.scanned));
                 RotationReport::Plan(plan.map_err(rotation::Error::Refused)?)
             }
@@ -109,52 +142,59 @@ where
                 let latest = Latest::read(&site.client, &site.state).await;
                 let latest = latest.map_err(rotation::Error::Call)?;
                 let counted = if count {
-                    Some(site.look(&facts.config).await?)
+                    Some(site.look(&facts.config, self.stop).await?)
                 } else {
                     None
                 };
                 RotationReport::Status(Box::new(Status::of(&facts, &latest, counted.as_ref())))
             }
         })
-    })
+    }
 }
 
-/// etcd itself.
-struct Etcd {
+/// etcd itself, with the real sweep.
+pub(super) struct Etcd {
     client: Client,
     state: StatePrefix,
     keyspace: KeySpace,
     plugins: Arc<Plugins>,
     options: sweep::Options,
     observer: Arc<dyn Observer>,
-    stopped: watch::Receiver<bool>,
 }
 
 impl Etcd {
-    fn new(settings: RotationSettings, hands: Hands, observer: Arc<dyn Observer>) -> Result<Self, Error> {
+    /// The cluster that `common` names, over `client`.
+    ///
+    /// # Errors
+    /// Its prefixes make no key space.
+    pub(super) fn new(
+        client: Client,
+        common: &Common,
+        plugins: Arc<Plugins>,
+        options: sweep::Options,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, Error> {
         Ok(Self {
-            client: hands.client,
-            state: settings.common.state_prefix,
-            keyspace: KeySpace::new(settings.common.prefixes)?,
-            plugins: hands.plugins,
-            options: sweep::Options {
-                limits: settings.pace,
-                max_wait: settings.max_wait,
-                restart: false,
-                dry_run: false,
-            },
+            client,
+            state: common.state_prefix.clone(),
+            keyspace: KeySpace::new(common.prefixes.clone())?,
+            plugins,
+            options,
             observer,
-            stopped: hands.stopped,
         })
     }
 
     /// Counts what there is, and writes nothing.
-    async fn look(&self, config: &EncryptionConfiguration) -> Result<Report, rotation::Error> {
+    async fn look(
+        &self,
+        config: &EncryptionConfiguration,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Report, rotation::Error> {
         let options = sweep::Options {
             dry_run: true,
             ..self.options
         };
-        self.sweep_with(config, &options, self.stopped.clone()).await
+        self.sweep_with(config, &options, stop).await
     }
 
     async fn sweep_with(

@@ -17,7 +17,7 @@ use super::{Error, Settings, forbid_dumps, memory, reload};
 use crate::admin;
 use crate::audit::{self, Audit};
 use crate::files::nudge;
-use crate::keyring::Rule;
+use crate::keyring::{KeyringHandle, Rule};
 use crate::kms::{self, Plugins};
 use crate::proxy::{Runtimes, Shared, Stage};
 use crate::telemetry::Registry;
@@ -73,7 +73,7 @@ pub fn serve(settings: &Settings) -> Result<(), Error> {
     outcome
 }
 
-async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<(), Error> {
+async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Result<(), Error> {
     let signals = Signals::new()?;
     let clients = bind_all(&settings.listen)?;
     let metrics = bind_all(&settings.listen_metrics)?;
@@ -88,7 +88,9 @@ async fn run(settings: &Settings, parts: Parts, registry: Registry) -> Result<()
     };
     let urls = clients.iter().map(|listener| listener.url().to_owned()).collect();
     let (nudge, nudged) = nudge();
-    let background = Background::start(settings, &parts, urls, nudge.clone(), stage.clone()).map_err(Error::Start)?;
+    let kept = parts.kept.take();
+    let background =
+        Background::start(settings, &parts, urls, nudge.clone(), kept, stage.clone()).map_err(Error::Start)?;
     let runtimes = Arc::new(Runtimes::start(settings.threads, &shared).map_err(Error::Start)?);
     log_what_is_served(settings, &parts.keyring);
     let audit = &parts.proxy.audit;
@@ -201,7 +203,7 @@ fn bind_all(urls: &[ListenUrl]) -> Result<Vec<Listener>, Error> {
     Ok(urls.iter().map(Listener::bind).collect::<Result<_, _>>()?)
 }
 
-fn log_what_is_served(settings: &Settings, keyring: &crate::keyring::KeyringHandle) {
+fn log_what_is_served(settings: &Settings, keyring: &KeyringHandle) {
     let keyring = keyring.snapshot();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::MemoryLock;
 use crate::keyspace::EtcdPrefix;
 use crate::rewrite::OnUndecryptable;
-use crate::rotation::MANAGED;
+use crate::rotation::{MANAGED, Policy};
 use crate::sweep;
 use crate::tls::{ClientFiles, ServerFiles};
 use crate::traces;
@@ -69,6 +69,8 @@ pub enum Background {
         name: String,
         /// How fast it sweeps by itself when that is its turn; `None`: never.
         sweep: Option<sweep::Limits>,
+        /// When keys of the keyring in etcd are rotated by themselves.
+        rotation: Policy,
     },
 }
 

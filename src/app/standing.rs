@@ -2,6 +2,7 @@
 //! writes with has been removed by a rotation that it did not see.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::build::Parts;
+use super::follower::Follower;
 use crate::etcd::{CallError, Store};
 use crate::files::Nudge;
 use crate::keyring::KeyringHandle;
-use crate::members::Witness;
+use crate::members;
 use crate::rotation::{Barred, barred};
 use crate::types::{StatePrefix, Tenure};
 
@@ -25,34 +27,62 @@ pub(super) struct Standing {
     keyring: Arc<KeyringHandle>,
     tenure: Arc<Tenure>,
     state: StatePrefix,
-    nudge: Nudge,
     is_there: watch::Sender<bool>,
     told: RefCell<Option<Barred>>,
 }
 
 impl Standing {
-    /// Of the process that `parts` serve; `nudge` has its configuration looked at, `is_there` is set while its record is in
-    /// etcd.
-    pub(super) fn new(parts: &Parts, state: &StatePrefix, nudge: Nudge, is_there: watch::Sender<bool>) -> Self {
+    /// Of the process that `parts` serve; `is_there` is set while its record is in etcd.
+    pub(super) fn new(parts: &Parts, state: &StatePrefix, is_there: watch::Sender<bool>) -> Self {
         Self {
             keyring: Arc::clone(&parts.keyring),
             tenure: Arc::clone(&parts.proxy.tenure),
             state: state.clone(),
-            nudge,
             is_there,
             told: RefCell::new(None),
         }
     }
 }
 
-impl<S: Store> Witness<S> for Standing {
+/// How the configuration is looked at anew.
+pub(super) enum Renewal {
+    /// By looking at its file.
+    File(Nudge),
+    /// By looking into etcd.
+    Managed(Rc<Follower>),
+}
+
+/// [`Standing`], with the means to renew what the record says.
+pub(super) struct Witness {
+    pub(super) standing: Standing,
+    pub(super) renewal: Renewal,
+}
+
+impl<S: Store> members::Witness<S> for Witness {
     async fn renew(&self) {
-        if timeout(RENEWAL, self.nudge.looked()).await.is_err() {
+        let renewed = async {
+            match &self.renewal {
+                Renewal::File(nudge) => nudge.looked().await,
+                Renewal::Managed(follower) => follower.renew().await,
+            }
+        };
+        if timeout(RENEWAL, renewed).await.is_err() {
             tracing::warn!("the configuration is still being looked at; this process's record says what is in use");
         }
     }
 
     async fn stands(&self, store: &S, now: Instant, left: Duration) -> Result<(), CallError> {
+        self.standing.look(store, now, left).await
+    }
+
+    fn falls(&self) {
+        self.standing.end();
+    }
+}
+
+impl Standing {
+    /// The record stands for `left` from `now`, and says what is so.
+    async fn look<S: Store>(&self, store: &S, now: Instant, left: Duration) -> Result<(), CallError> {
         // After the record was written, and with what is in use by now: whoever removes a key first notes that, and looks
         // for records then. So one of the two sees the other.
         let found = barred(store, &self.state, &self.keyring.snapshot()).await?;
@@ -74,7 +104,8 @@ impl<S: Store> Witness<S> for Standing {
         Ok(())
     }
 
-    fn falls(&self) {
+    /// The record no longer stands.
+    fn end(&self) {
         self.tenure.end();
         self.is_there.send_replace(false);
     }

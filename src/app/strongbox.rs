@@ -32,9 +32,19 @@ const SAID_EVERY: u32 = 30;
 pub(super) fn strongbox(common: &Common, root: &RootSettings, client: Client) -> Result<Strongbox<Client>, Error> {
     let permissions = Arc::new(Permissions::new(common.strict_permissions));
     let wrapper = |endpoint: &String| Wrapper::new(KMS_NAME, endpoint, KMS_TIMEOUT).map_err(RootError::Kms);
-    let kms = root.kms.as_ref().map(wrapper).transpose().map_err(managed::Error::Root)?;
+    let kms = root
+        .kms
+        .as_ref()
+        .map(wrapper)
+        .transpose()
+        .map_err(managed::Error::Root)?;
     let roots = Roots::load(root.file.clone(), permissions, kms).map_err(managed::Error::Root)?;
-    Ok(Strongbox::new(client, common.state_prefix.clone(), Arc::new(roots), &host()))
+    Ok(Strongbox::new(
+        client,
+        common.state_prefix.clone(),
+        Arc::new(roots),
+        &host(),
+    ))
 }
 
 /// The keyring, which is made if there is none. Waits for etcd, and for the plugin, for as long as that takes.
@@ -58,15 +68,13 @@ pub(super) async fn first(common: &Common, strongbox: &Strongbox<Client>, client
     }
 }
 
-async fn look_or_make(
-    keyspace: &KeySpace,
-    strongbox: &Strongbox<Client>,
-    client: &Client,
-) -> Result<Current, Error> {
+async fn look_or_make(keyspace: &KeySpace, strongbox: &Strongbox<Client>, client: &Client) -> Result<Current, Error> {
     if let Some(current) = strongbox.read().await? {
         return Ok(current);
     }
-    let sealed = holds_sealed_values(client, keyspace).await.map_err(managed::Error::Call)?;
+    let sealed = holds_sealed_values(client, keyspace)
+        .await
+        .map_err(managed::Error::Call)?;
     if let Some(value) = sealed {
         return Err(Error::KeyringLost(value.to_string()));
     }

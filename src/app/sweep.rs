@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::build::{Dialers, load_keyring};
-use super::offline::{self, Hands};
+use super::build::Dialers;
+use super::offline::{self, Hands, load_keyring};
 use super::run::examine;
 use super::{Common, Error};
 use crate::config::ResourceSelector;
 use crate::etcd::{self, CallError, Client, Pool, Reachability};
-use crate::files::Permissions;
 use crate::keyring::Keyring;
 use crate::members::{Dissent, Loaded, Roster};
 use crate::sweep::{self, Finding, Observer, Report, Scope, quota_warning};
@@ -74,8 +73,7 @@ pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<R
     let common = settings.common.clone();
     let stopped = || SweepError::Sweep(sweep::Error::Stopped);
     offline::run(&common, &|text| observer.notice(text), stopped, async move |hands| {
-        let permissions = Permissions::new(settings.common.strict_permissions);
-        let keyring = Arc::new(load_keyring(&settings.common, &permissions, &hands.plugins, false)?);
+        let keyring = Arc::new(load_keyring(&settings.common, &hands).await?);
         examine(keyring.plugins()).await;
         let job = Job {
             settings,
@@ -94,7 +92,7 @@ struct Job {
 
 impl Job {
     async fn sweep(self, hands: Hands) -> Result<Report, SweepError> {
-        let client = hands.client;
+        let client = hands.on_etcd.client;
         let scope = Scope {
             keyring: Arc::clone(&self.keyring),
             state: self.settings.common.state_prefix.clone(),
@@ -131,12 +129,12 @@ impl Job {
             }
         }
         if self.settings.defragment {
-            for member in hands.members.iter() {
+            for member in hands.on_etcd.members.iter() {
                 self.observer.notice(&format!(
                     "defragmenting {}, which serves nothing meanwhile",
                     member.endpoint()
                 ));
-                let one = client_of_one(member, &hands.flusher);
+                let one = client_of_one(member, &hands.on_etcd.flusher);
                 one.defragment()
                     .await
                     .map_err(|error| afterwards("defragmented", &report, error))?;

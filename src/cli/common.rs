@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::switch::SWITCH;
-use crate::app::{Common, Origin};
+use crate::app::{Common, Origin, RootSettings};
 use crate::keyspace::EtcdPrefix;
 use crate::tls::ClientFiles;
 use crate::transport::Endpoint;
@@ -51,14 +51,8 @@ pub(super) struct CommonFlags {
     )]
     etcd_keyfile: Option<PathBuf>,
 
-    /// The EncryptionConfiguration, the same file that kube-apiserver would be given
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_ENCRYPTION_PROVIDER_CONFIG",
-        value_name = "FILE",
-        help_heading = "Encryption"
-    )]
-    encryption_provider_config: PathBuf,
+    #[command(flatten)]
+    origin: OriginFlags,
     #[command(flatten)]
     places: PlaceFlags,
 }
@@ -74,9 +68,67 @@ impl CommonFlags {
                 key_file: self.etcd_keyfile,
             },
             prefixes: self.places.etcd_prefix,
-            origin: Origin::File(self.encryption_provider_config),
+            origin: self.origin.settings(),
             strict_permissions: self.places.strict_permissions,
             state_prefix: self.places.state_prefix,
+        }
+    }
+}
+
+/// Where the EncryptionConfiguration is: in a file, or sealed in etcd.
+#[derive(Debug, Args)]
+pub(super) struct OriginFlags {
+    /// The EncryptionConfiguration, the same file that kube-apiserver would be given
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ENCRYPTION_PROVIDER_CONFIG",
+        value_name = "FILE",
+        required_unless_present_any = ["keyring_root_file", "keyring_root_kms"],
+        conflicts_with_all = ["keyring_root_file", "keyring_root_kms"],
+        help_heading = "Encryption"
+    )]
+    encryption_provider_config: Option<PathBuf>,
+    #[command(flatten)]
+    root: RootFlags,
+}
+
+impl OriginFlags {
+    fn settings(self) -> Origin {
+        match self.encryption_provider_config {
+            Some(path) => Origin::File(path),
+            None => Origin::Managed(self.root.settings()),
+        }
+    }
+}
+
+/// What the keyring in etcd is sealed under.
+#[derive(Debug, Args)]
+pub(super) struct RootFlags {
+    /// Keep the EncryptionConfiguration in etcd instead of in a file, sealed under the root in this file: 32 random bytes, or
+    /// lines of base64 or of `passphrase:…`. Every process needs the same. WHO LOSES IT LOSES EVERY ENCRYPTED VALUE
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_KEYRING_ROOT_FILE",
+        value_name = "FILE",
+        help_heading = "Encryption"
+    )]
+    keyring_root_file: Option<PathBuf>,
+    /// The same, sealed by the KMS v2 plugin that listens at this socket: unix:///PATH
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_KEYRING_ROOT_KMS",
+        value_name = "ENDPOINT",
+        help_heading = "Encryption"
+    )]
+    keyring_root_kms: Option<String>,
+}
+
+impl RootFlags {
+    /// What they say.
+    pub(super) fn settings(self) -> RootSettings {
+        RootSettings {
+            file: self.keyring_root_file,
+            kms: self.keyring_root_kms,
         }
     }
 }

@@ -1,10 +1,14 @@
 //! Flags of what a serving process does on etcd for itself: its record among the members, and the sweep in the background.
 
+use std::num::NonZeroU64;
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
 
 use super::common::positive;
 use super::switch::SWITCH;
-use crate::app::Background;
+use crate::app::{Background, host};
+use crate::rotation::Policy;
 use crate::sweep::Limits;
 
 /// The flags.
@@ -52,6 +56,24 @@ pub(super) struct MembersFlags {
         help_heading = "Members"
     )]
     sweep_rate_bytes: Option<f64>,
+    /// Rotate keys when the one that writes is so old: 2160h is 90 days. For the keyring in etcd only
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ROTATE_EVERY",
+        value_name = "DURATION",
+        value_parser = humantime::parse_duration,
+        help_heading = "Members"
+    )]
+    rotate_every: Option<Duration>,
+    /// Rotate keys when all members together have sealed so many values with the one that writes. For the keyring in etcd
+    /// only
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ROTATE_AFTER_WRITES",
+        value_name = "WRITES",
+        help_heading = "Members"
+    )]
+    rotate_after_writes: Option<NonZeroU64>,
 }
 
 /// `--sweep`.
@@ -66,12 +88,16 @@ impl MembersFlags {
     pub(super) fn settings(self) -> anyhow::Result<Background> {
         Ok(match (self.member_record, self.sweep) {
             (true, sweep) => Background::On {
-                name: self.name.unwrap_or_else(host_name),
+                name: self.name.unwrap_or_else(host),
                 sweep: (sweep == SweepFlag::Auto).then_some(Limits {
                     keys_per_second: self.sweep_rate,
                     bytes_per_second: self.sweep_rate_bytes,
                     ..Limits::default()
                 }),
+                rotation: Policy {
+                    every: self.rotate_every,
+                    after_writes: self.rotate_after_writes.map(NonZeroU64::get),
+                },
             },
             (false, SweepFlag::Off) => Background::Off,
             (false, SweepFlag::Auto) => anyhow::bail!(
@@ -89,9 +115,4 @@ fn name(text: &str) -> Result<String, String> {
         return Err(format!("1 to {MAX} printable ASCII characters without spaces"));
     }
     Ok(text.to_owned())
-}
-
-/// What the system calls the host.
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -13,7 +13,7 @@ use super::common::{CommonFlags, positive};
 use super::log::LogFlags;
 use super::output::{Output, print};
 use super::switch::SWITCH;
-use crate::app::{RotationError, RotationReport, RotationSettings, RotationWork, rotation};
+use crate::app::{RotationError, RotationReport, RotationSettings, RotationWork, host, rotation};
 use crate::rotation::{Ask, Command, Error, How, Kind, Limits};
 use crate::sweep;
 use output::Voice;
@@ -258,7 +258,7 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
         },
         wait: run.wait,
         now: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: host(),
     };
     let settings = settings(run.shared, run.timeout, sweep)?;
     let work = if run.dry_run {

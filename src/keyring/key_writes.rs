@@ -70,6 +70,16 @@ impl KeyWrites {
     }
 }
 
+/// How many values each key has sealed in this process, by kind of provider and name.
+pub fn key_writes() -> Vec<(ProviderKind, KeyName, u64)> {
+    let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    let counts = all.values().map(|writes| {
+        let count = writes.count.load(Ordering::Relaxed);
+        (writes.provider, writes.key.clone(), count)
+    });
+    counts.collect()
+}
+
 /// What is to be said about a key on its `count`th write.
 fn warning(provider: ProviderKind, count: u64) -> Option<&'static str> {
     match (provider, count) {

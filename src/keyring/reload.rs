@@ -54,7 +54,7 @@ pub enum LoadError {
 /// What a reload is made of.
 pub struct ReloadConfig {
     /// Where the configuration is.
-    pub source: Box<dyn Source>,
+    pub source: Arc<dyn Source>,
     /// The keyring that is replaced.
     pub keyring: Arc<KeyringHandle>,
     /// Told of each outcome.

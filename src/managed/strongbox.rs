@@ -38,8 +38,8 @@ impl<S: Store> Strongbox<S> {
     }
 
     /// The roots that open them.
-    pub fn roots(&self) -> &Roots {
-        &self.roots
+    pub fn roots(&self) -> Arc<Roots> {
+        Arc::clone(&self.roots)
     }
 
     /// The keyring; `None` if there is none.

@@ -34,6 +34,9 @@ pub struct Member {
     pub loaded: Loaded,
     /// The same by name, in the order of the configuration. Empty where they would be too many to keep.
     pub rules: Vec<RuleKeys>,
+    /// IDs of the roots that it has, where the configuration lies sealed in etcd.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub roots: Vec<String>,
     /// Why it has not loaded a newer configuration that it found.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refused: Option<String>,
@@ -105,8 +108,15 @@ impl Member {
             started: started.to_owned(),
             loaded: Loaded::of(keyring),
             rules: keyring.rules().iter().map(RuleKeys::of).collect(),
+            roots: Vec::new(),
             refused: refused.map(|text| text.chars().take(MAX_REASON).collect()),
         }
+    }
+
+    /// The same, with the roots that this process has.
+    #[must_use]
+    pub fn with_roots(self, roots: Vec<String>) -> Self {
+        Self { roots, ..self }
     }
 
     /// The record's bytes.
@@ -180,6 +190,7 @@ pub(super) mod tests {
                 kms: BTreeMap::new(),
             },
             rules: Vec::new(),
+            roots: Vec::new(),
             refused: None,
         }
     }

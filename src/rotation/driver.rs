@@ -31,7 +31,7 @@ use run::Run;
 const POLL: Duration = Duration::from_millis(500);
 
 /// Where the right to take steps lies below the state prefix.
-const RIGHT: &str = "driver";
+pub(super) const RIGHT: &str = "driver";
 
 /// How long etcd may be in trouble when the right is asked for, before that is said and waited for as everywhere.
 const RIGHT_WAIT: Duration = Duration::from_secs(2);

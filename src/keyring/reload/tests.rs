@@ -42,7 +42,7 @@ impl World {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let keyring = compile(old.as_bytes()).unwrap();
         let reloader = Reloader::new(ReloadConfig {
-            source: Box::new(FileSource {
+            source: Arc::new(FileSource {
                 path,
                 permissions: Arc::new(Permissions::new(is_strict)),
             }),

@@ -1,0 +1,180 @@
+//! What a member does about rotations of the keyring in etcd by itself: goes on with a command whose process is gone, and
+//! begins a rotation when the key that writes is old, or has sealed much.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::driver::RIGHT;
+use super::machine::{Ask, Command, How};
+use super::managed::ManagedConfig;
+use super::record::Record;
+use super::usage::{Tally, Usage};
+use super::{Audience, Driver, Error, Facts, Limits, Site};
+use crate::config::KeyId;
+use crate::election::Owner;
+use crate::managed::KeyAge;
+use crate::types::with_causes;
+
+/// Between two looks for a command that nobody carries out.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Between two looks whether a key is due.
+const DUE_EVERY: Duration = Duration::from_secs(10);
+
+/// After a command that ended before its end.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// When a key is replaced without anybody asking for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// When it is so old.
+    pub every: Option<Duration>,
+    /// When all members together have sealed so many values with it.
+    pub after_writes: Option<u64>,
+}
+
+/// A member's part in rotations.
+pub struct Steward<'a, S: Site, A> {
+    /// etcd.
+    pub site: &'a S,
+    /// The keyring there.
+    pub source: &'a ManagedConfig<S::Store>,
+    /// Who is told.
+    pub audience: &'a A,
+    /// When a rotation begins by itself.
+    pub policy: Policy,
+    /// How many values each key has sealed in this process.
+    pub counted: &'a dyn Fn() -> BTreeMap<KeyId, u64>,
+    /// How long one wait of a command may last.
+    pub limits: Limits,
+    /// This host's name.
+    pub host: String,
+    /// Set when the process is to end.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl<S: Site, A: Audience> Steward<'_, S, A>
+where
+    S::Store: Clone,
+{
+    /// Works until it is told to stop.
+    pub async fn run(&self) {
+        let mut tally = Tally::default();
+        let mut looked: Option<Instant> = None;
+        loop {
+            let outcome = match self.left_behind().await {
+                Ok(Some((command, how))) => self.carry_out(command, how).await,
+                Ok(None) if looked.is_none_or(|looked| looked.elapsed() >= DUE_EVERY) => {
+                    looked = Some(Instant::now());
+                    self.begin_if_due(&mut tally).await
+                }
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            let pause = match outcome {
+                Ok(()) => EVERY,
+                Err(Error::Stopped) => return,
+                Err(Error::Call(error)) if error.trouble().is_passing() => EVERY,
+                // Somebody else wants something else, and has noted that.
+                Err(Error::Overtaken(_)) => EVERY,
+                Err(error) => {
+                    tracing::warn!(
+                        error = with_causes(&error),
+                        "the rotation does not go on; it is tried again"
+                    );
+                    RETRY
+                }
+            };
+            let mut stop = self.stop.clone();
+            tokio::select! {
+                () = sleep(pause) => {}
+                _ = stop.wait_for(|stops| *stops) => return,
+            }
+        }
+    }
+
+    /// A command that is under way, and that nobody carries out.
+    async fn left_behind(&self) -> Result<Option<(Command, How)>, Error> {
+        let (store, state) = (self.site.store(), self.site.state());
+        let record = Record::load(store, state).await?;
+        let (record, _) = record.map_err(|why| Error::Record { why })?;
+        let Some(command) = record.underway else {
+            return Ok(None);
+        };
+        let right = [state.as_bytes(), RIGHT.as_bytes()].concat();
+        let holder = Owner::holder(store, &right).await?;
+        Ok(holder.is_none().then_some((command, record.how)))
+    }
+
+    async fn carry_out(&self, command: Command, how: How) -> Result<(), Error> {
+        tracing::info!(command = command.as_str(), "going on with what nobody carries out");
+        self.driver().run(&self.ask(command, how)).await?;
+        tracing::info!(command = command.as_str(), "done");
+        Ok(())
+    }
+
+    async fn begin_if_due(&self, tally: &mut Tally) -> Result<(), Error> {
+        if self.policy == Policy::default() {
+            return Ok(());
+        }
+        let (facts, _) = self.driver().facts().await?;
+        let (store, state) = (self.site.store(), self.site.state());
+        let listed = facts.config.key_ids();
+        let usage = tally.add(store, state, (self.counted)(), &listed).await?;
+        let ages = self.source.current().await?.keys;
+        let Some(why) = due(&self.policy, &facts, &ages, &usage, SystemTime::now()) else {
+            return Ok(());
+        };
+        tracing::info!(why, "rotating keys");
+        self.driver()
+            .run(&self.ask(Command::RotateKeys, How::default()))
+            .await?;
+        tracing::info!("keys rotated, reencryption finished");
+        Ok(())
+    }
+
+    fn driver(&self) -> Driver<'_, S, ManagedConfig<S::Store>, A> {
+        Driver {
+            site: self.site,
+            source: self.source,
+            audience: self.audience,
+            limits: self.limits.clone(),
+            stop: self.stop.clone(),
+        }
+    }
+
+    fn ask(&self, command: Command, how: How) -> Ask {
+        Ask {
+            command,
+            how,
+            wait: true,
+            now: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            host: self.host.clone(),
+        }
+    }
+}
+
+/// Why a key that writes is to be replaced now, if it is.
+fn due(policy: &Policy, facts: &Facts, ages: &[KeyAge], usage: &Usage, now: SystemTime) -> Option<String> {
+    let record = &facts.record;
+    if !record.stage.is_rest() || record.underway.is_some() || facts.dissent().is_some() {
+        return None;
+    }
+    facts.config.writing_keys().iter().find_map(|key| {
+        let is_it = |age: &&KeyAge| age.provider == key.provider && age.name == key.name;
+        let since = ages.iter().find(is_it).map(|age| age.since.system());
+        // A key of a time to come was made by a clock that is ahead of this one: it is new.
+        let age = since.and_then(|since| now.duration_since(since).ok());
+        match (policy.every, age, policy.after_writes) {
+            (Some(every), Some(age), _) if age >= every => {
+                let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
+                Some(format!("{key} is {age} old"))
+            }
+            (_, _, Some(most)) if usage.of(key) >= most => Some(format!("{key} has sealed {} values", usage.of(key))),
+            _ => None,
+        }
+    })
+}
