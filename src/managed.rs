@@ -19,6 +19,7 @@ mod archive;
 mod archive_record;
 mod backup;
 mod error;
+pub mod fuzz;
 mod generated;
 mod keyring_record;
 mod reader;

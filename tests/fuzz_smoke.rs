@@ -107,6 +107,7 @@ smoke! {
     config: 3_000,
     frames: 10_000,
     keyspace: 5_000,
+    managed: 20_000,
     rewrite_etcd: 3_000,
     rewrite_streams: 5_000,
     rewrite_unary: 5_000,

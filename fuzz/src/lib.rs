@@ -17,6 +17,7 @@ pub mod bbolt;
 pub mod config;
 pub mod frames;
 pub mod keyspace;
+pub mod managed;
 pub mod rewrite_etcd;
 pub mod rewrite_streams;
 pub mod rewrite_unary;
@@ -59,11 +60,12 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     target("bbolt", bbolt::run, bbolt::seeds),
     target("config", config::run, config::seeds),
     target("frames", frames::run, frames::seeds),
     target("keyspace", keyspace::run, keyspace::seeds),
+    target("managed", managed::run, managed::seeds),
     target("rewrite_etcd", rewrite_etcd::run, rewrite_etcd::seeds),
     target("rewrite_streams", rewrite_streams::run, rewrite_streams::seeds),
     target("rewrite_unary", rewrite_unary::run, rewrite_unary::seeds),

@@ -16,14 +16,14 @@ use crate::types::{Fingerprint, SecretBytes};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ArchiveRecord {
     schema: u32,
-    pub(super) about: Retired,
+    pub(super) about: PastDocument,
     pub(super) sealed: Sealed,
 }
 
 /// What is said of the document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Retired {
+pub(super) struct PastDocument {
     /// Of which generation of the keyring it was.
     pub(super) generation: u64,
     #[serde(with = "fingerprint")]
@@ -38,7 +38,7 @@ pub(super) struct Retired {
 impl ArchiveRecord {
     /// Seals `document`, to lie under `key`.
     pub(super) async fn seal(
-        about: Retired,
+        about: PastDocument,
         key: &[u8],
         means: &Means<'_>,
         document: &[u8],
@@ -82,7 +82,7 @@ impl ArchiveRecord {
     }
 }
 
-impl Retired {
+impl PastDocument {
     fn aad(&self, key: &[u8]) -> Aad {
         let Self {
             generation,

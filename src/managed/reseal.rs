@@ -6,7 +6,7 @@ use super::error::Error;
 use super::keyring_record::{About, Current};
 use super::root_id::RootId;
 use super::roots::Means;
-use super::strongbox::Strongbox;
+use super::strongbox::{Strongbox, following};
 use super::time::Time;
 use crate::etcd::{Guard, Store};
 
@@ -34,7 +34,7 @@ impl<S: Store> Strongbox<S> {
             current
         } else {
             let about = About {
-                generation: self.next(current.generation)?,
+                generation: following(current.generation)?,
                 fingerprint: current.fingerprint,
                 created: current.created,
                 updated: Time::now(),

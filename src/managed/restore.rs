@@ -5,7 +5,7 @@ use super::backup::Kept;
 use super::error::{Error, StandingKeyring};
 use super::keyring_record::{About, Current};
 use super::record::Name;
-use super::strongbox::{Ready, Strongbox};
+use super::strongbox::{Ready, Strongbox, following};
 use super::time::Time;
 use crate::etcd::{Guard, KeyValue, Store};
 use crate::types::Fingerprint;
@@ -135,7 +135,7 @@ impl<S: Store> Strongbox<S> {
     /// Seals the backup's document for a generation above both.
     async fn anew(&self, keyring: &Current, above: u64) -> Result<Ready, Error> {
         let about = About {
-            generation: self.next(keyring.generation.max(above))?,
+            generation: following(keyring.generation.max(above))?,
             fingerprint: keyring.fingerprint,
             created: keyring.created,
             updated: Time::now(),

@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn what_is_no_root_is_named_by_line_and_never_shown() {
         let long = "a".repeat(40);
-        let many: String = (0..9).map(|index| format!("passphrase:{PHRASE} {index}\n")).collect();
+        let many: Vec<_> = (0..9).map(|index| format!("passphrase:{PHRASE} {index}\n")).collect();
         for (text, line, wanted) in [
             (String::new(), None, RootFileProblem::Empty),
             ("# nothing\n\n".to_owned(), None, RootFileProblem::Empty),
@@ -266,7 +266,7 @@ mod tests {
             ),
             (format!("passphrase:{long}"), Some(1), RootFileProblem::Constant),
             (format!("{BASE64}\n{BASE64}"), Some(2), RootFileProblem::Repeated),
-            (many, Some(9), RootFileProblem::TooMany),
+            (many.concat(), Some(9), RootFileProblem::TooMany),
             (format!("{BASE64}\n\0"), None, RootFileProblem::Length(46)),
         ] {
             assert_eq!(problem(&text), (line, wanted), "{text:?}");

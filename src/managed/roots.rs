@@ -2,7 +2,7 @@
 //! is stretched once for each salt, on a thread where nobody waits behind it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -66,7 +66,7 @@ impl fmt::Debug for Passphrase {
 pub struct KnownRoot {
     /// Its name in records.
     pub id: RootId,
-    /// Where it is from: `line 2 of "/etc/root"`, `the KMS plugin at unix:///run/kms.sock`.
+    /// Where it is from: `line 2 of /etc/root`, `the KMS plugin at unix:///run/kms.sock`.
     pub from: String,
 }
 
@@ -118,8 +118,8 @@ impl Roots {
     }
 
     /// Where the root file is, if there is one: to be followed.
-    pub fn path(&self) -> Option<&PathBuf> {
-        self.file.as_ref().map(|file| &file.path)
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.path.as_path())
     }
 
     /// All that are at hand in a cluster with this salt. Asks the plugin for the ID of its key.
@@ -130,8 +130,8 @@ impl Roots {
                 known.push(KnownRoot {
                     id: held.kind.root(stretch).await?.id(),
                     from: match held.line {
-                        0 => format!("{:?}", file.path),
-                        line => format!("line {line} of {:?}", file.path),
+                        0 => file.path.display().to_string(),
+                        line => format!("line {line} of {}", file.path.display()),
                     },
                 });
             }
@@ -227,11 +227,11 @@ impl Passphrase {
 }
 
 /// The roots in a file; passphrases that `before` has as well are the same ones.
-fn read(path: &PathBuf, permissions: &Permissions, before: &[Held]) -> Result<Vec<Held>, RootError> {
+fn read(path: &Path, permissions: &Permissions, before: &[Held]) -> Result<Vec<Held>, RootError> {
     let contents = files::read(path, MAX_ROOT_FILE_BYTES)?;
     permissions.admit(contents.exposure).map_err(RootError::Exposed)?;
     let lines = parse_root_file(&contents.bytes).map_err(|source| RootError::File {
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     })?;
     let lines = lines.into_iter().map(|root| {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::archive_record::{ArchiveRecord, Retired};
+use super::archive_record::{ArchiveRecord, PastDocument};
 use super::error::{Error, OpenError, RootError};
 use super::keyring_record::{About, Current, KeyringRecord, ages};
 use super::record::{self, Name};
@@ -103,7 +103,7 @@ impl<S: Store> Strongbox<S> {
         let means = self.means(was).await?;
         let now = Time::now();
         let about = About {
-            generation: self.next(was.generation)?,
+            generation: following(was.generation)?,
             fingerprint: config.fingerprint,
             created: was.created,
             updated: now,
@@ -165,7 +165,7 @@ impl<S: Store> Strongbox<S> {
 
     /// Puts what is in use into the archive, unless it is there.
     pub(super) async fn retire(&self, was: &Current, means: &Means<'_>) -> Result<(), Error> {
-        let about = Retired {
+        let about = PastDocument {
             generation: was.generation,
             fingerprint: was.fingerprint,
             retired: Time::now(),
@@ -176,7 +176,7 @@ impl<S: Store> Strongbox<S> {
     }
 
     /// Puts a document into the archive, unless it is there and opens.
-    pub(super) async fn keep(&self, about: Retired, means: &Means<'_>, document: &[u8]) -> Result<(), Error> {
+    pub(super) async fn keep(&self, about: PastDocument, means: &Means<'_>, document: &[u8]) -> Result<(), Error> {
         let name = Name::archived(about.fingerprint);
         let key = name.key(&self.state);
         let (_, found) = self.store.get(&key).await?;
@@ -248,11 +248,6 @@ impl<S: Store> Strongbox<S> {
         })
     }
 
-    pub(super) fn next(&self, generation: u64) -> Result<u64, Error> {
-        let next = generation.checked_add(1);
-        next.ok_or_else(|| Name::keyring().refused("about.generation", "no other can follow it"))
-    }
-
     pub(super) fn keyring_key(&self) -> Vec<u8> {
         Name::keyring().key(&self.state)
     }
@@ -277,6 +272,12 @@ impl Ready {
             && self.record.about.fingerprint == found.fingerprint
             && self.record.sealed.root() == found.root
     }
+}
+
+/// The generation that follows.
+pub(super) fn following(generation: u64) -> Result<u64, Error> {
+    let next = generation.checked_add(1);
+    next.ok_or_else(|| Name::keyring().refused("about.generation", "no other can follow it"))
 }
 
 fn parse(document: &[u8]) -> Result<EncryptionConfiguration, Error> {

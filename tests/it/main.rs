@@ -28,6 +28,7 @@ mod kms;
 mod kms_outage;
 mod kms_plugins;
 mod kv;
+mod managed;
 mod members;
 mod memory;
 mod metadata;
