@@ -59,6 +59,7 @@ fn member(name: &str, fingerprint: &str, writes: &str) -> Member {
             writes: key.clone(),
             reads: vec![key],
         }],
+        roots: Vec::new(),
         refused: None,
     }
 }
