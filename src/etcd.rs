@@ -3,7 +3,6 @@
 //! Carries requests and answers as HTTP/2 streams; never looks into a client's message. `api` makes the proxy's own calls.
 
 mod api;
-mod backoff;
 mod connection;
 mod families;
 mod http;

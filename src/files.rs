@@ -3,7 +3,6 @@
 //!
 //! Never decides what a change means, and never keeps what a file holds.
 
-mod backoff;
 mod follow;
 mod inotify;
 mod nudge;

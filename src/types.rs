@@ -1,5 +1,6 @@
 //! Words that two or more rooms share. Nothing here does IO, and nothing here knows a room.
 
+mod backoff;
 mod causes;
 mod fingerprint;
 mod group_resource;
@@ -11,6 +12,7 @@ mod state_prefix;
 mod storage_key;
 mod tenure;
 
+pub use backoff::Backoff;
 pub use causes::with_causes;
 pub use fingerprint::Fingerprint;
 pub use group_resource::GroupResource;

@@ -4,8 +4,23 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 
 use anyhow::Context as _;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
+
+/// The flag of a verb whose outcome is a report.
+#[derive(Debug, Args)]
+pub(super) struct OutputFlags {
+    /// How the report is printed, to standard output
+    #[arg(
+        short,
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_OUTPUT",
+        value_enum,
+        default_value = "text",
+        help_heading = "Operation"
+    )]
+    pub(super) output: Output,
+}
 
 /// `--output`.
 #[derive(Clone, Copy, Debug, ValueEnum)]

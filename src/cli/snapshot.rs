@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::common::PlaceFlags;
 use super::log::LogFlags;
-use super::output::Output;
+use super::output::OutputFlags;
 use super::switch::SWITCH;
 use crate::app::{SnapshotSettings, inspect_snapshot};
 use crate::snapshot::Finding;
@@ -63,16 +63,8 @@ pub(super) struct Flags {
         help_heading = "Operation"
     )]
     skip_hash_check: bool,
-    /// How the report is printed, to standard output
-    #[arg(
-        short,
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_OUTPUT",
-        value_enum,
-        default_value = "text",
-        help_heading = "Operation"
-    )]
-    output: Output,
+    #[command(flatten)]
+    output: OutputFlags,
     #[command(flatten)]
     log: LogFlags,
 }
@@ -89,7 +81,7 @@ pub(super) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         strict_permissions: flags.places.strict_permissions,
         state_prefix: flags.places.state_prefix,
     })?;
-    flags.output.print(&report)?;
+    flags.output.output.print(&report)?;
     Ok(match report.finding {
         Finding::Opens => ExitCode::SUCCESS,
         Finding::History => ExitCode::from(HISTORY),

@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::common::{CommonFlags, positive};
 use super::log::LogFlags;
-use super::output::Output;
+use super::output::OutputFlags;
 use super::switch::SWITCH;
 use crate::app::{SweepError, SweepSettings, sweep};
 use crate::config::ResourceSelector;
@@ -119,16 +119,8 @@ pub(super) struct Flags {
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_DEFRAG", value_name = SWITCH, help_heading = "History")]
     defrag: bool,
 
-    /// How the report is printed, to standard output
-    #[arg(
-        short,
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_OUTPUT",
-        value_enum,
-        default_value = "text",
-        help_heading = "Operation"
-    )]
-    output: Output,
+    #[command(flatten)]
+    output: OutputFlags,
     #[command(flatten)]
     log: LogFlags,
 }
@@ -136,7 +128,7 @@ pub(super) struct Flags {
 /// Carries it out.
 pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     flags.log.init()?;
-    let output = flags.output;
+    let output = flags.output.output;
     let settings = SweepSettings {
         common: flags.common.settings(),
         options: Options {

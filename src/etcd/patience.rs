@@ -131,11 +131,15 @@ impl Patience {
         }
         let wait = FIRST_WAIT.saturating_mul(1 << (*attempts).min(10)).min(LONGEST_WAIT);
         *attempts += 1;
-        // Jitter, so that the writes under way do not all come back at once.
-        let wait = wait.mul_f64(rand::rng().random_range(0.5..=1.0));
-        sleep(wait.min(self.max_wait.saturating_sub(after))).await;
+        sleep(jittered(wait).min(self.max_wait.saturating_sub(after))).await;
         Ok(())
     }
+}
+
+/// Between half of `wait` and all of it, so that those who wait for the same do not all come back at once: the writes of a
+/// sweep, the proxies of a cluster.
+pub(super) fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(rand::rng().random_range(0.5..=1.0))
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use super::backoff::Backoff;
 use super::connection::{Connection, Driver};
 use super::meters::{self, Left, MemberMeter};
+use super::patience::jittered;
 use super::probe;
 use crate::transport::{Dialer, Flusher};
-use crate::types::with_causes;
+use crate::types::{Backoff, with_causes};
 
 /// How long a request waits for a member before it is answered UNAVAILABLE. etcd's own client waits until the caller's
 /// deadline; a bound is needed for callers without one.
@@ -24,6 +24,10 @@ const WAIT_FOR_MEMBER: Duration = Duration::from_secs(30);
 
 /// A connection that lived this long has proved itself: its loss is not answered with a longer backoff.
 const PROVEN_AFTER: Duration = Duration::from_secs(5);
+
+/// Wait after the first dial that failed, and what it doubles to.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 /// Between two questions to a member whether it has a leader, where there is another member to go to.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
@@ -147,7 +151,7 @@ impl Pool {
     }
 
     async fn keep_connected(self: Rc<Self>) {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let bytes = meters::bytes();
         let meters: Vec<_> = self
             .config
@@ -183,7 +187,7 @@ impl Pool {
                     self.last_failure.replace(error);
                 }
             }
-            tokio::time::sleep(backoff.step()).await;
+            tokio::time::sleep(jittered(backoff.step())).await;
         }
     }
 

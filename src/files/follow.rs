@@ -6,9 +6,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::backoff::Backoff;
 use super::nudge::Nudged;
 use super::watcher::{Change, Watcher};
+use crate::types::Backoff;
+
+/// First and longest wait while looking fails: those of kube-apiserver's queue for its encryption configuration
+/// (`workqueue.DefaultTypedControllerRateLimiter`).
+const FIRST: Duration = Duration::from_millis(5);
+const LONGEST: Duration = Duration::from_secs(1000);
 
 /// Something that is made of files and can be made anew.
 pub trait Subject {
@@ -19,11 +24,11 @@ pub trait Subject {
 
 /// Keeps `subject` up to date for as long as it is polled. It is `nudged` to look at once.
 pub async fn follow(mut watcher: Watcher, mut nudged: Nudged, mut subject: impl Subject) {
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::new(FIRST, LONGEST);
     loop {
         let look = nudged.begin();
         let retry = if subject.look().await {
-            backoff = Backoff::new();
+            backoff.reset();
             None
         } else {
             Some(Instant::now() + backoff.step())
@@ -31,10 +36,10 @@ pub async fn follow(mut watcher: Watcher, mut nudged: Nudged, mut subject: impl 
         nudged.over(look);
         tokio::select! {
             change = watcher.changed() => if change == Change::Event {
-                backoff = Backoff::new();
+                backoff.reset();
             },
             () = due(retry) => {}
-            () = nudged.wanted() => backoff = Backoff::new(),
+            () = nudged.wanted() => backoff.reset(),
         }
     }
 }

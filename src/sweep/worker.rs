@@ -26,7 +26,7 @@ use crate::etcd::Store;
 use crate::keyring::Keyring;
 use crate::kms::Plugin;
 use crate::members::{Loaded, MemberId, Roster};
-use crate::types::{StatePrefix, with_causes};
+use crate::types::{Backoff, StatePrefix, with_causes};
 
 pub use meters::FAMILIES;
 pub use status::{Activity, WorkerStatus};
@@ -85,20 +85,20 @@ enum Turn {
 struct Repeat {
     revision: i64,
     due: Instant,
-    delay: Duration,
+    delays: Backoff,
 }
 
 impl<K: Fn() -> Arc<Keyring>> Worker<K> {
     /// Works until it is told to stop.
     pub async fn run<S: Store>(mut self, store: &S) {
-        let mut retry = FIRST_RETRY;
+        let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         let mut repeat = None;
         while !self.stops() {
             let keyring = (self.keyring)();
             let loaded = Loaded::of(&keyring);
             let turn = self.turn(store, keyring, &loaded, &mut repeat).await;
             if !matches!(turn, Turn::Failed(_)) {
-                retry = FIRST_RETRY;
+                retry.reset();
             }
             let until = match turn {
                 Turn::Again => continue,
@@ -107,9 +107,7 @@ impl<K: Fn() -> Arc<Keyring>> Worker<K> {
                 Turn::Repeat(due) => due.min(Instant::now() + IDLE),
                 Turn::Failed(why) => {
                     self.status.set(Activity::Failing(why));
-                    let until = Instant::now() + retry;
-                    retry = (2 * retry).min(LONGEST_RETRY);
-                    until
+                    Instant::now() + retry.step()
                 }
             };
             self.pause(until, &loaded).await;
@@ -294,11 +292,11 @@ fn due(repeat: &mut Option<Repeat>, revision: i64) -> Instant {
     match repeat {
         Some(known) if known.revision == revision => known.due,
         known => {
-            let delay = known
-                .as_ref()
-                .map_or(FIRST_REPEAT, |known| (2 * known.delay).min(LONGEST_REPEAT));
-            let due = Instant::now() + delay;
-            *known = Some(Repeat { revision, due, delay });
+            let mut delays = known
+                .take()
+                .map_or_else(|| Backoff::new(FIRST_REPEAT, LONGEST_REPEAT), |known| known.delays);
+            let due = Instant::now() + delays.step();
+            *known = Some(Repeat { revision, due, delays });
             due
         }
     }
