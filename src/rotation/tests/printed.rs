@@ -157,9 +157,17 @@ fn ask(command: Command) -> Ask {
         command,
         force: false,
         skip: false,
+        key_type: None,
         wait: true,
         now: "2026-01-31T12:00:00Z".to_owned(),
         host: "here".to_owned(),
+    }
+}
+
+fn to_secretbox(command: Command) -> Ask {
+    Ask {
+        key_type: Some(KeyType::Secretbox),
+        ..ask(command)
     }
 }
 
@@ -175,6 +183,9 @@ fn status_is_k3ss_and_then_ours() {
         "status_matching",
         printed(&rotated, &swept(&rotated.config.fingerprint.to_string()))
     );
+    let boxed = format!("{{secretbox: {{keys: [{{name: 'secretboxkey-2026-01-31T12:00:00Z', secret: {SECRET}}}]}}}}");
+    let changing = facts(&[&cbc(&[OLD]), &boxed, IDENTITY], at(Stage::Prepare));
+    insta::assert_snapshot!("status_changing", printed(&changing, &Latest::default()));
     insta::assert_snapshot!("status_differing", printed(&differing(rotated), &Latest::default()));
     let start = facts(&[&cbc(&[OLD]), IDENTITY], Record::default());
     insta::assert_snapshot!("status_start", printed(&start, &Latest::default()));
@@ -238,7 +249,15 @@ fn each_refusal_says_what_was_found_and_what_to_do() {
             forced(Command::Reencrypt),
             differing(both(rotating(Stage::Rotate, NEW, OLD))),
         ),
-        (ask(Command::Prepare), kms),
+        (ask(Command::Prepare), kms.clone()),
+        (to_secretbox(Command::RotateKeys), kms),
+        (
+            to_secretbox(Command::RotateKeys),
+            plain(Record {
+                underway: Some(Command::RotateKeys),
+                ..rotating(Stage::Start, NEW, OLD)
+            }),
+        ),
         (
             ask(Command::RotateKeys),
             facts(&[IDENTITY, &cbc(&[OLD])], at(Stage::Start)),
@@ -278,16 +297,18 @@ fn a_plan_tells_every_step() {
     let mut text = String::new();
     let start = facts(&[&cbc(&[OLD]), IDENTITY], at(Stage::Start));
     let rotated = facts(&[&cbc(&[NEW, OLD]), IDENTITY], rotating(Stage::Rotate, NEW, OLD));
-    for (command, facts) in [
-        (Command::Prepare, &start),
-        (Command::RotateKeys, &start),
-        (Command::Enable, &start),
-        (Command::Disable, &start),
-        (Command::Reencrypt, &rotated),
-        (Command::Abort, &rotated),
+    for (ask, facts) in [
+        (ask(Command::Prepare), &start),
+        (ask(Command::RotateKeys), &start),
+        (to_secretbox(Command::RotateKeys), &start),
+        (ask(Command::Enable), &start),
+        (ask(Command::Disable), &start),
+        (ask(Command::Reencrypt), &rotated),
+        (ask(Command::Abort), &rotated),
     ] {
-        writeln!(text, "{}", command.as_str()).unwrap();
-        for line in outline(&ask(command), facts, Some(1234)).unwrap() {
+        let key_type = ask.key_type.map_or_else(String::new, |of| format!(" --key-type {of}"));
+        writeln!(text, "{}{key_type}", ask.command.as_str()).unwrap();
+        for line in outline(&ask, facts, Some(1234)).unwrap() {
             writeln!(text, "  {line}").unwrap();
         }
     }
