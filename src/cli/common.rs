@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::switch::SWITCH;
 use crate::app::{Common, Origin, RootSettings};
+use crate::config::KeyType;
 use crate::keyspace::EtcdPrefix;
 use crate::tls::ClientFiles;
 use crate::transport::Endpoint;
@@ -158,6 +159,24 @@ pub(super) struct PlaceFlags {
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_STATE_PREFIX", value_name = "PREFIX",
           default_value = StatePrefix::DEFAULT, value_parser = state_prefix, help_heading = "Encryption")]
     pub(super) state_prefix: StatePrefix,
+}
+
+/// What a key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum KeyTypeName {
+    Aescbc,
+    Aesgcm,
+    Secretbox,
+}
+
+impl From<KeyTypeName> for KeyType {
+    fn from(name: KeyTypeName) -> Self {
+        match name {
+            KeyTypeName::Aescbc => Self::AesCbc,
+            KeyTypeName::Aesgcm => Self::AesGcm,
+            KeyTypeName::Secretbox => Self::Secretbox,
+        }
+    }
 }
 
 /// A state prefix is a folder of its own: without the slash at its end it would take in neighbours.

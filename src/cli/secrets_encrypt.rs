@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 
-use super::common::{CommonFlags, positive};
+use super::common::{CommonFlags, KeyTypeName, positive};
 use super::log::LogFlags;
 use super::output::{Output, print};
 use super::switch::SWITCH;
@@ -49,7 +49,7 @@ pub(super) enum Verb {
     /// Store values in the clear when they are written: move identity first
     Disable(Box<RunFlags>),
     /// Add a new key that only reads
-    Prepare(Box<ForceFlags>),
+    Prepare(Box<PrepareFlags>),
     /// Have the new key write
     Rotate(Box<ForceFlags>),
     /// Store everything under the key that writes, prove it, and remove the old key
@@ -111,6 +111,24 @@ pub(super) struct ForceFlags {
     force: bool,
 }
 
+/// What a new key is for.
+#[derive(Debug, Args)]
+pub(super) struct KeyTypeFlags {
+    /// Change the algorithm: the new key is for this provider, which is added behind the one that writes. By default it is
+    /// for the same one
+    #[arg(long, value_enum, value_name = "PROVIDER", help_heading = "Rotation")]
+    key_type: Option<KeyTypeName>,
+}
+
+/// Flags of `prepare`.
+#[derive(Debug, Args)]
+pub(super) struct PrepareFlags {
+    #[command(flatten)]
+    force: ForceFlags,
+    #[command(flatten)]
+    key: KeyTypeFlags,
+}
+
 /// Flags of verbs that re-encrypt.
 #[derive(Debug, Args)]
 pub(super) struct SweepFlags {
@@ -148,6 +166,8 @@ pub(super) struct RotateKeysFlags {
     #[command(flatten)]
     run: RunFlags,
     #[command(flatten)]
+    key: KeyTypeFlags,
+    #[command(flatten)]
     sweep: SweepFlags,
 }
 
@@ -169,6 +189,7 @@ struct Wanted {
     run: RunFlags,
     force: bool,
     skip: bool,
+    key_type: Option<KeyTypeName>,
     sweep: Option<SweepFlags>,
 }
 
@@ -179,6 +200,7 @@ impl Verb {
             run,
             force: false,
             skip: false,
+            key_type: None,
             sweep: None,
         };
         Ok(match self {
@@ -186,8 +208,9 @@ impl Verb {
             Self::Enable(run) => plain(Command::Enable, *run),
             Self::Disable(run) => plain(Command::Disable, *run),
             Self::Prepare(flags) => Wanted {
-                force: flags.force,
-                ..plain(Command::Prepare, flags.run)
+                force: flags.force.force,
+                key_type: flags.key.key_type,
+                ..plain(Command::Prepare, flags.force.run)
             },
             Self::Rotate(flags) => Wanted {
                 force: flags.force,
@@ -200,6 +223,7 @@ impl Verb {
                 ..plain(Command::Reencrypt, flags.force.run)
             },
             Self::RotateKeys(flags) => Wanted {
+                key_type: flags.key.key_type,
                 sweep: Some(flags.sweep),
                 ..plain(Command::RotateKeys, flags.run)
             },
@@ -247,6 +271,7 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
         run,
         force,
         skip,
+        key_type,
         sweep,
     } = wanted;
     let ask = Ask {
@@ -254,6 +279,7 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
         how: How {
             force,
             skip,
+            key_type: key_type.map(Into::into),
             compact: sweep.as_ref().is_some_and(|flags| flags.compact),
         },
         wait: run.wait,

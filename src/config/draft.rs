@@ -1,7 +1,7 @@
 //! The changes that a rotation makes to a configuration, one step each. Pure; everything that a step does not name stays as
 //! it was, and only [`Draft::remove`] takes away something that could be read before.
 
-use super::keys::{KeyId, KeyType, is_any_in, writing};
+use super::keys::{KeyId, KeyType, writing};
 use super::model::{EncryptionConfiguration, Entry, Key, Provider};
 
 /// A configuration while it is changed. [`Draft::render`] makes a document of it.
@@ -23,43 +23,56 @@ impl Draft {
         self.entries != config.entries
     }
 
-    /// Lists `key` last, so that it reads only, in each provider that writes with the key `writer`.
-    pub fn append(&mut self, writer: &KeyId, key: &Key) {
-        for provider in self.writing_providers() {
-            let is_meant = provider.key_ids().next().as_ref() == Some(writer);
-            if let Some(keys) = keys_mut(provider, writer.provider).filter(|_| is_meant) {
-                keys.push(key.clone());
-            }
-        }
-    }
-
-    /// Puts `key` first in each list of keys in which one of `beside` stands too: where the list's provider is the first
-    /// one, it writes.
-    pub fn promote(&mut self, key: &KeyId, beside: &[KeyId]) {
-        for keys in self.lists(key, beside) {
-            // Stable: the others keep their order.
-            keys.sort_by_key(|other| other.name != key.name);
-        }
-    }
-
-    /// Puts `key` last there: it reads only.
-    pub fn demote(&mut self, key: &KeyId, beside: &[KeyId]) {
-        for keys in self.lists(key, beside) {
-            keys.sort_by_key(|other| other.name == key.name);
-        }
-    }
-
-    /// Takes each of `keys` from the lists in which one of `beside` stands too, which itself stays.
-    pub fn remove(&mut self, keys: &[KeyId], beside: &[KeyId]) {
-        for provider in self.entries.iter_mut().flat_map(|entry| &mut entry.providers) {
-            let Some((of, list)) = provider.keys() else { continue };
-            if !is_any_in(beside, of, list) {
+    /// Lists `key` so that it reads only, in each entry that writes with the key `writer`: last in that one's list or, where
+    /// it is of another type, in a provider of its own right behind. A provider of that type further behind is left alone: what
+    /// it reads stays where it is, and to take `key` back is to take its provider away.
+    pub fn append(&mut self, writer: &KeyId, of: KeyType, key: &Key) {
+        for entry in self.writing_entries() {
+            let Some(first) = entry.providers.first_mut() else {
+                continue;
+            };
+            if first.key_ids().next().as_ref() != Some(writer) {
                 continue;
             }
-            if let Some(list) = keys_mut(provider, of) {
-                let is_named = |ids: &[KeyId], key: &Key| ids.iter().any(|id| id.provider == of && id.name == key.name);
-                list.retain(|key| is_named(beside, key) || !is_named(keys, key));
+            match keys_mut(first, of) {
+                Some(keys) => keys.push(key.clone()),
+                None => entry.providers.insert(1, Provider::with_keys(of, vec![key.clone()])),
             }
+        }
+    }
+
+    /// Puts `key` in front of the key `over` in each entry that lists both: first in its list, and its provider before that
+    /// of `over`. It writes where `over` did. All others keep their order.
+    pub fn promote(&mut self, key: &KeyId, over: &KeyId) {
+        for entry in &mut self.entries {
+            let (Some((from, index)), Some((to, _))) = (entry.place(key), entry.place(over)) else {
+                continue;
+            };
+            let provider = entry.providers.get_mut(from);
+            let list = provider.and_then(|provider| keys_mut(provider, key.provider));
+            if let Some(head) = list.and_then(|keys| keys.get_mut(..=index)) {
+                head.rotate_right(1);
+            }
+            if to < from
+                && let Some(span) = entry.providers.get_mut(to..=from)
+            {
+                span.rotate_right(1);
+            }
+        }
+    }
+
+    /// Takes each of `keys` from the entries that list one of `beside` too, which itself stays, and a provider with its last
+    /// key.
+    pub fn remove(&mut self, keys: &[KeyId], beside: &[KeyId]) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.lists_any(beside)) {
+            for id in keys.iter().filter(|id| !beside.contains(id)) {
+                let lists = entry.providers.iter_mut();
+                for list in lists.filter_map(|provider| keys_mut(provider, id.provider)) {
+                    list.retain(|key| key.name != id.name);
+                }
+            }
+            let is_empty = |provider: &Provider| provider.keys().is_some_and(|(_, keys)| keys.is_empty());
+            entry.providers.retain(|provider| !is_empty(provider));
         }
     }
 
@@ -97,12 +110,7 @@ impl Draft {
     pub fn add_provider(&mut self, of: KeyType, key: &Key) {
         for entry in self.writing_entries() {
             if entry.providers.iter().all(|provider| *provider == Provider::Identity) {
-                let keys = vec![key.clone()];
-                entry.providers.push(match of {
-                    KeyType::AesCbc => Provider::AesCbc { keys },
-                    KeyType::AesGcm => Provider::AesGcm { keys },
-                    KeyType::Secretbox => Provider::Secretbox { keys },
-                });
+                entry.providers.push(Provider::with_keys(of, vec![key.clone()]));
             }
         }
     }
@@ -111,18 +119,6 @@ impl Draft {
         let writing: Vec<usize> = writing(&self.entries).collect();
         let entries = self.entries.iter_mut().enumerate();
         entries.filter_map(move |(index, entry)| writing.contains(&index).then_some(entry))
-    }
-
-    fn writing_providers(&mut self) -> impl Iterator<Item = &mut Provider> {
-        self.writing_entries().filter_map(|entry| entry.providers.first_mut())
-    }
-
-    /// The lists that `key` and one of `beside` are in.
-    fn lists(&mut self, key: &KeyId, beside: &[KeyId]) -> impl Iterator<Item = &mut Vec<Key>> {
-        let of = key.provider;
-        let providers = self.entries.iter_mut().flat_map(|entry| &mut entry.providers);
-        let lists = providers.filter_map(move |provider| keys_mut(provider, of));
-        lists.filter(move |keys| is_any_in(std::slice::from_ref(key), of, keys) && is_any_in(beside, of, keys))
     }
 }
 

@@ -74,6 +74,15 @@ impl Provider {
         }
     }
 
+    /// One of that type, with these keys.
+    pub(super) fn with_keys(of: KeyType, keys: Vec<Key>) -> Self {
+        match of {
+            KeyType::AesCbc => Self::AesCbc { keys },
+            KeyType::AesGcm => Self::AesGcm { keys },
+            KeyType::Secretbox => Self::Secretbox { keys },
+        }
+    }
+
     /// What it would write with.
     pub fn writer(&self) -> Writer {
         match self {
@@ -93,6 +102,19 @@ impl Provider {
                 name: key.name.clone(),
             })
         })
+    }
+}
+
+impl Entry {
+    /// Where it lists `key` first: in which provider, and where among its keys.
+    pub(super) fn place(&self, key: &KeyId) -> Option<(usize, usize)> {
+        let mut providers = self.providers.iter().enumerate();
+        providers.find_map(|(index, provider)| Some((index, provider.key_ids().position(|id| id == *key)?)))
+    }
+
+    /// Whether it lists one of `keys`.
+    pub(super) fn lists_any(&self, keys: &[KeyId]) -> bool {
+        keys.iter().any(|key| self.place(key).is_some())
     }
 }
 
@@ -132,33 +154,24 @@ impl EncryptionConfiguration {
 
     /// Whether `key` is listed anywhere.
     pub fn has_key(&self, key: &KeyId) -> bool {
-        self.lists(key).next().is_some()
+        self.entries.iter().any(|entry| entry.place(key).is_some())
     }
 
-    /// Whether `key` stands first in each list of keys in which one of `others` is too.
-    pub fn leads(&self, key: &KeyId, others: &[KeyId]) -> bool {
-        let mut lists = self.lists(key).filter(|keys| is_any_in(others, key.provider, keys));
-        lists.all(|keys| keys.first().is_some_and(|first| first.name == key.name))
+    /// Whether `key` stands in front of the key `over` in each entry that lists both, so that it writes where that one did:
+    /// first in its list, and its provider not behind that of `over`.
+    pub fn leads(&self, key: &KeyId, over: &KeyId) -> bool {
+        let mut entries = self.entries.iter();
+        entries.all(|entry| match (entry.place(key), entry.place(over)) {
+            (Some((provider, index)), Some((other, _))) => index == 0 && provider <= other,
+            _ => true,
+        })
     }
 
-    /// Whether `key` is in a list of keys in which one of `others` is too.
+    /// Whether `key` is in an entry that lists one of `others` too.
     pub fn is_beside(&self, key: &KeyId, others: &[KeyId]) -> bool {
-        self.lists(key).any(|keys| is_any_in(others, key.provider, keys))
+        let mut entries = self.entries.iter().filter(|entry| entry.place(key).is_some());
+        entries.any(|entry| entry.lists_any(others))
     }
-
-    fn lists(&self, key: &KeyId) -> impl Iterator<Item = &[Key]> {
-        let providers = self.entries.iter().flat_map(|entry| &entry.providers);
-        let lists = providers.filter_map(Provider::keys);
-        lists
-            .filter(|(provider, keys)| *provider == key.provider && keys.iter().any(|other| other.name == key.name))
-            .map(|(_, keys)| keys)
-    }
-}
-
-/// Whether one of `ids` is in a provider's list.
-pub(super) fn is_any_in(ids: &[KeyId], provider: KeyType, keys: &[Key]) -> bool {
-    ids.iter()
-        .any(|id| id.provider == provider && keys.iter().any(|key| key.name == id.name))
 }
 
 /// The entries, by index, whose first provider writes values of some resource: those in which one is named first.

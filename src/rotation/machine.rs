@@ -2,6 +2,7 @@
 //! again with the facts as they are then, so each step stands for itself: it may be repeated, and may have been taken by
 //! somebody else.
 
+mod abort;
 mod enable;
 mod rotation;
 
@@ -60,6 +61,8 @@ pub struct How {
     pub skip: bool,
     /// etcd's history is compacted, rather than waited for until somebody does.
     pub compact: bool,
+    /// What new keys are for; without it each is for the provider of the key that it follows.
+    pub key_type: Option<KeyType>,
 }
 
 /// What was asked for, and how.
@@ -96,20 +99,8 @@ pub(super) struct Session {
 pub(super) enum Change {
     /// New keys that read only: each behind the key that writes.
     Append(Vec<(KeyId, KeyId)>),
-    /// The first ones write where the second ones did, which are read with.
-    Promote {
-        /// Keys that write.
-        keys: Vec<KeyId>,
-        /// Keys that wrote.
-        beside: Vec<KeyId>,
-    },
-    /// The first ones write again, and the second ones are read with, behind all others.
-    Restore {
-        /// Keys that write again.
-        first: Vec<KeyId>,
-        /// Keys that wrote meanwhile.
-        last: Vec<KeyId>,
-    },
+    /// Of each pair, the first one writes where the second one did, which is read with.
+    Promote(Vec<(KeyId, KeyId)>),
     /// A provider with a new key, where there is nothing but identity.
     AddProvider(KeyId),
     /// Values in the clear can be read everywhere.
@@ -141,7 +132,7 @@ pub(super) enum Step {
         proof: Proof,
         /// The keys.
         keys: Vec<KeyId>,
-        /// Only from lists that have one of these too.
+        /// Only from entries that list one of these too.
         beside: Vec<KeyId>,
     },
     /// Nothing is left to do; put this record in the place of the one that was looked at, if it is another.

@@ -86,10 +86,13 @@ impl Plan<'_> {
 
     fn prepare(&self, lines: &mut Vec<String>) {
         for key in self.facts.config.writing_keys() {
-            lines.push(format!(
-                "add a new {} key behind {key} in {}",
-                key.provider, self.facts.source
-            ));
+            let source = &self.facts.source;
+            lines.push(match self.ask.how.key_type {
+                Some(other) if other != key.provider => {
+                    format!("add a {other} provider with a new key behind that of {key} in {source}")
+                }
+                _ => format!("add a new {} key behind {key} in {source}", key.provider),
+            });
         }
         self.wait(lines);
     }

@@ -133,6 +133,11 @@ impl Record {
         self.dropped.drain(..surplus);
     }
 
+    /// Each key that wrote before, with the one that follows it.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&KeyId, &KeyId)> {
+        self.retiring.iter().zip(&self.fresh)
+    }
+
     /// The record, and the revision at which it was written; 0 where there is none.
     pub(super) async fn load<S: Store>(
         store: &S,

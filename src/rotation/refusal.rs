@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::machine::Command;
 use super::stage::Stage;
-use crate::config::KeyId;
+use crate::config::{KeyId, KeyType};
 use crate::members::Dissent;
 
 /// Why a command is not carried out. Nothing was changed.
@@ -37,6 +37,15 @@ pub enum Refusal {
     },
     /// A KMS writes, and there is no key here.
     Kms(String),
+    /// A KMS writes, and a key of the configuration was to take over.
+    FromKms {
+        /// The plugin.
+        name: String,
+        /// What the key was to be for.
+        wanted: KeyType,
+    },
+    /// The rotation that is under way brings in keys of another type than was asked for.
+    OtherType(Vec<KeyId>),
     /// Nothing is encrypted.
     Disabled,
     /// There is no second key that could take over.
@@ -53,9 +62,11 @@ impl Refusal {
     /// The stage, or the members' hashes, or the configuration: what would have to be another.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Stage { .. } | Self::NothingToAbort(_) | Self::Dropped(_) => Kind::Stage,
+            Self::Stage { .. } | Self::NothingToAbort(_) | Self::Dropped(_) | Self::OtherType(_) => Kind::Stage,
             Self::Hash { .. } | Self::Unreadable { .. } => Kind::Members,
-            Self::Kms(_) | Self::Disabled | Self::NoOtherKey | Self::KeyMissing(_) => Kind::Configuration,
+            Self::Kms(_) | Self::FromKms { .. } | Self::Disabled | Self::NoOtherKey | Self::KeyMissing(_) => {
+                Kind::Configuration
+            }
         }
     }
 }
@@ -106,6 +117,17 @@ impl fmt::Display for Refusal {
                 f,
                 "the KMS plugin {name:?} writes, and its key is not in the configuration: rotate the key in the KMS, then \
                  run `reencrypt` to have every stored value under the new one"
+            ),
+            Self::FromKms { name, wanted } => write!(
+                f,
+                "the KMS plugin {name:?} writes: to have a {wanted} key write in its place, list one right behind it by hand, \
+                 have every member load that, put it first, have every member load that, and run `reencrypt --force --skip`"
+            ),
+            Self::OtherType(keys) => write!(
+                f,
+                "{} is to take over in the rotation that is under way: run this again without --key-type to bring it to its \
+                 end, or `abort` first",
+                listed(keys)
             ),
             Self::Disabled => f.write_str("nothing is encrypted with a key of this configuration: run `enable` first"),
             Self::NoOtherKey => f.write_str("there is no other key that could write: run `prepare` first"),

@@ -30,9 +30,14 @@ pub struct Outcome {
 impl Shared {
     /// A file that holds `document`.
     pub fn new(etcd: &Etcd, document: &str) -> Self {
+        Self::on(&etcd.endpoint(), document)
+    }
+
+    /// The same for whatever is at `endpoints`.
+    pub fn on(endpoints: &str, document: &str) -> Self {
         let shared = Self {
             folder: TempDir::with_prefix("rotation-").expect("a temporary folder"),
-            etcd: etcd.endpoint(),
+            etcd: endpoints.to_owned(),
         };
         fs::write(shared.path(), document).expect("the file");
         fs::set_permissions(shared.path(), fs::Permissions::from_mode(0o600)).expect("its permissions");
@@ -54,6 +59,14 @@ impl Shared {
         let text = self.text();
         let names = text.lines().filter_map(|line| line.trim().strip_prefix("- name: "));
         names.map(|name| name.trim_matches('"').to_owned()).collect()
+    }
+
+    /// The providers in it, in order, as the commands write them.
+    pub fn providers(&self) -> Vec<String> {
+        let text = self.text();
+        let names = text.lines().filter_map(|line| line.strip_prefix("  - "));
+        let names = names.filter_map(|name| name.split_once(':'));
+        names.map(|(name, _)| name.to_owned()).collect()
     }
 
     /// A proxy that uses it, called `name`.

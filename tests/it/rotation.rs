@@ -1,6 +1,8 @@
 //! `secrets-encrypt` before real etcd, with real proxies that share one file: the runbooks of k3s and RKE2 as they are
 //! written, with a writer beside them; commands that are killed; members that refuse.
 
+mod algorithm;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -60,14 +62,23 @@ async fn secrets(direct: &Client) -> Vec<Vec<u8>> {
 
 /// Every secret is sealed with `name`, or in the clear where that is empty; and each proxy reads what was filled in.
 async fn expect_all_under(direct: &Client, proxies: &[&Proxy], count: usize, name: &str) {
-    let prefix = if name.is_empty() {
+    if name.is_empty() {
+        expect_all_sealed(direct, proxies, count, "").await;
+    } else {
+        expect_all_sealed(direct, proxies, count, &format!("aescbc:v1:{name}")).await;
+    }
+}
+
+/// The same for any provider: `aescbc:v1:NAME`.
+async fn expect_all_sealed(direct: &Client, proxies: &[&Proxy], count: usize, under: &str) {
+    let prefix = if under.is_empty() {
         String::new()
     } else {
-        format!("k8s:enc:aescbc:v1:{name}:")
+        format!("k8s:enc:{under}:")
     };
     for value in secrets(direct).await {
         let text = value.escape_ascii().to_string();
-        assert!(value.starts_with(prefix.as_bytes()), "not under {name}: {text}");
+        assert!(value.starts_with(prefix.as_bytes()), "not under {under}: {text}");
         assert!(!prefix.is_empty() || !value.starts_with(b"k8s:enc:"), "{text}");
     }
     for proxy in proxies {

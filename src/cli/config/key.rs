@@ -11,14 +11,16 @@ use rand::TryRng as _;
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
+use crate::cli::common::KeyTypeName;
 use crate::cli::output::print;
+use crate::config::KeyType;
 
 /// Flags of `config key`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Flags {
     /// The cipher that the key is for
     #[arg(long = "type", value_enum, value_name = "PROVIDER")]
-    kind: Kind,
+    kind: KeyTypeName,
     /// The key's name, stored beside every value; by default the provider's and the time, as in
     /// aescbckey-2026-01-31T12:00:00Z
     #[arg(long)]
@@ -31,14 +33,6 @@ pub(in crate::cli) struct Flags {
     output: Output,
 }
 
-/// `--type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Kind {
-    Aescbc,
-    Aesgcm,
-    Secretbox,
-}
-
 /// `--output`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Output {
@@ -49,15 +43,11 @@ enum Output {
 /// Makes the key and prints it: an element for a list of `providers`.
 pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let bits: usize = flags.bits.parse().context("--bits")?;
+    let kind = KeyType::from(flags.kind);
     anyhow::ensure!(
-        flags.kind != Kind::Secretbox || bits == 256,
+        kind != KeyType::Secretbox || bits == 256,
         "a secretbox key has 256 bits"
     );
-    let kind = match flags.kind {
-        Kind::Aescbc => "aescbc",
-        Kind::Aesgcm => "aesgcm",
-        Kind::Secretbox => "secretbox",
-    };
     let name = match &flags.name {
         Some(name) => name.clone(),
         None => format!("{kind}key-{}", humantime::format_rfc3339_seconds(SystemTime::now())),

@@ -81,31 +81,66 @@ fn a_key_goes_through_its_whole_life() {
         config.entries.iter().map(of).collect()
     };
     let mut draft = Draft::of(&config);
-    draft.append(&old, &key("new:1", 7));
+    draft.append(&old, KeyType::AesCbc, &key("new:1", 7));
     let prepared = rendered(&draft);
     assert_eq!(names(&prepared), [&["old", "older", "new:1"][..], &["old"], &["old"]]);
-    assert!(prepared.has_key(&new) && !prepared.leads(&new, std::slice::from_ref(&old)));
+    assert!(prepared.has_key(&new) && !prepared.leads(&new, &old));
     assert!(prepared.is_beside(&old, std::slice::from_ref(&new)));
 
-    draft.promote(&new, std::slice::from_ref(&old));
+    draft.promote(&new, &old);
     let rotated = rendered(&draft);
     assert_eq!(names(&rotated), [&["new:1", "old", "older"][..], &["old"], &["old"]]);
-    assert!(rotated.leads(&new, std::slice::from_ref(&old)) && rotated.writers().contains(&Writer::Key(new.clone())));
+    assert!(rotated.leads(&new, &old) && rotated.writers().contains(&Writer::Key(new.clone())));
 
     let mut back = draft.clone();
-    back.promote(&old, std::slice::from_ref(&new));
-    back.demote(&new, std::slice::from_ref(&old));
-    assert_eq!(
-        rendered(&back).entries,
-        prepared.entries,
-        "a list without the new key is another matter"
-    );
+    back.promote(&old, &new);
+    back.remove(std::slice::from_ref(&new), std::slice::from_ref(&old));
+    assert_eq!(rendered(&back).entries, config.entries);
 
     draft.remove(&[old.clone(), new.clone()], std::slice::from_ref(&new));
     let dropped = rendered(&draft);
-    // The same name in a list where nothing was rotated is another matter.
+    // The same name in an entry where nothing was rotated is another matter.
     assert_eq!(names(&dropped), [&["new:1", "older"][..], &["old"], &["old"]]);
     assert!(!dropped.is_beside(&old, &[new]));
+}
+
+#[test]
+fn a_key_of_another_type_brings_a_provider_of_its_own() {
+    let config = accepted(&format!(
+        "{HEAD}resources:
+- resources: [secrets]
+  providers: [{{aescbc: {{keys: [{{name: old, secret: {SECRET_32}}}]}}}}, {{secretbox: {{keys: [{{name: s, secret: {SECRET_32}}}]}}}}, {{identity: {{}}}}]
+"
+    ));
+    let shape = |draft: &Draft| -> Vec<String> {
+        let entry = rendered(draft).entries.remove(0);
+        let providers = entry.providers.iter();
+        providers
+            .map(|provider| match provider.keys() {
+                Some((of, keys)) => keys
+                    .iter()
+                    .fold(of.to_string(), |text, key| format!("{text} {}", key.name)),
+                None => "identity".to_owned(),
+            })
+            .collect()
+    };
+    let (old, new) = (id(KeyType::AesCbc, "old"), id(KeyType::Secretbox, "new"));
+    let mut draft = Draft::of(&config);
+    draft.append(&old, KeyType::Secretbox, &key("new", 1));
+    assert_eq!(
+        shape(&draft),
+        ["aescbc old", "secretbox new", "secretbox s", "identity"]
+    );
+    let mut back = draft.clone();
+    back.remove(std::slice::from_ref(&new), std::slice::from_ref(&old));
+    assert_eq!(rendered(&back).entries, config.entries);
+    draft.promote(&new, &old);
+    assert_eq!(
+        shape(&draft),
+        ["secretbox new", "aescbc old", "secretbox s", "identity"]
+    );
+    draft.remove(&[old], &[new]);
+    assert_eq!(shape(&draft), ["secretbox new", "secretbox s", "identity"]);
 }
 
 #[test]
@@ -143,6 +178,7 @@ fn what_is_written_is_yaml_that_people_can_read() {
     )));
     draft.append(
         &id(KeyType::AesCbc, "a\u{7}\"\u{1f600}"),
+        KeyType::AesCbc,
         &key("aescbckey-2026-01-31T12:00:00Z", 0),
     );
     insta::assert_snapshot!(draft.render("Made by a test.").as_str(), @r#"
@@ -200,6 +236,10 @@ fn provider() -> impl Strategy<Value = Provider> {
     ]
 }
 
+fn key_type() -> impl Strategy<Value = KeyType> {
+    prop::sample::select(vec![KeyType::AesCbc, KeyType::AesGcm, KeyType::Secretbox])
+}
+
 fn draft() -> impl Strategy<Value = Draft> {
     let resources = prop::collection::btree_set(
         prop_oneof![
@@ -238,21 +278,23 @@ proptest! {
     }
 
     #[test]
-    fn nothing_but_a_removal_makes_anything_unreadable(draft in draft(), steps in prop::collection::vec(0..7, 1..6)) {
+    fn nothing_but_a_removal_makes_anything_unreadable(draft in draft(), steps in prop::collection::vec((0..6, key_type()), 1..6)) {
         let mut draft = draft;
-        for step in steps {
+        for (step, of) in steps {
             let before = rendered(&draft);
             let ids = before.key_ids();
             match step {
                 0 => for writer in before.writing_keys() {
-                    draft.append(&writer, &key("new", 9));
+                    draft.append(&writer, of, &key("new", 9));
                 },
-                1 => ids.iter().take(2).for_each(|id| draft.promote(id, &ids)),
-                2 => ids.iter().take(2).for_each(|id| draft.demote(id, &ids)),
-                3 => draft.add_identity(),
-                4 => draft.identity_first(),
-                5 => draft.identity_last(),
-                _ => draft.add_provider(KeyType::AesGcm, &key("new", 9)),
+                1 => for (id, over) in ids.iter().zip(ids.iter().rev()).filter(|(id, over)| id != over) {
+                    draft.promote(id, over);
+                    prop_assert!(rendered(&draft).leads(id, over));
+                },
+                2 => draft.add_identity(),
+                3 => draft.identity_first(),
+                4 => draft.identity_last(),
+                _ => draft.add_provider(of, &key("new", 9)),
             }
             let after = rendered(&draft);
             for ((before, after), entry) in before.entries.iter().zip(&after.entries).zip(0..) {
@@ -263,6 +305,53 @@ proptest! {
                 // Identity twice in one entry reads no more than once.
                 prop_assert!(now.contains(&reader), "{:?} after step {}", reader, step);
             }
+        }
+    }
+
+    #[test]
+    fn new_keys_take_over_and_there_is_a_way_back(draft in draft(), types in prop::collection::vec(key_type(), 3)) {
+        let before = rendered(&draft);
+        let pairs: Vec<(KeyId, KeyId)> = before
+            .writing_keys()
+            .into_iter()
+            .zip(types)
+            .enumerate()
+            .map(|(index, (old, of))| (old, id(of, &format!("fresh {index}"))))
+            .collect();
+        let (old, new): (Vec<_>, Vec<_>) = pairs.iter().cloned().unzip();
+        let follows = |writer: &Writer| match pairs.iter().find(|(old, _)| *writer == Writer::Key(old.clone())) {
+            Some((_, new)) => Writer::Key(new.clone()),
+            None => writer.clone(),
+        };
+        let mut draft = draft;
+        for (old, new) in &pairs {
+            draft.append(old, new.provider, &key(new.name.as_str(), 9));
+        }
+        prop_assert_eq!(rendered(&draft).writers(), before.writers(), "they only read");
+        for (old, new) in &pairs {
+            draft.promote(new, old);
+        }
+        let rotated = rendered(&draft);
+        prop_assert_eq!(rotated.writers(), before.writers().iter().map(follows).collect::<Vec<_>>());
+        prop_assert!(pairs.iter().all(|(old, new)| rotated.leads(new, old) && !rotated.leads(old, new)));
+
+        let mut back = draft.clone();
+        for (old, new) in &pairs {
+            back.promote(old, new);
+        }
+        prop_assert_eq!(rendered(&back).writers(), before.writers());
+        back.remove(&new, &old);
+        prop_assert_eq!(&rendered(&back).entries, &before.entries, "as it was");
+
+        draft.remove(&old, &new);
+        let after = rendered(&draft);
+        prop_assert_eq!(after.writers(), rotated.writers());
+        let now = readers(&after);
+        for (index, reader) in readers(&rotated) {
+            let named = reader.rsplit_once(' ').map(|(named, _)| named.to_owned());
+            let is_old = old.iter().any(|id| named == Some(format!("{} {}", id.provider, id.name)));
+            let is_rotated = rotated.entries[index].lists_any(&new);
+            prop_assert_eq!(now.contains(&(index, reader)), !(is_old && is_rotated), "the old keys, and nothing else");
         }
     }
 

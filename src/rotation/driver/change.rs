@@ -18,20 +18,12 @@ pub(super) fn changed(config: &EncryptionConfiguration, change: Change) -> Resul
     match change {
         Change::Append(pairs) => {
             for (writer, key) in pairs {
-                draft.append(&writer, &drawn(&key)?);
+                draft.append(&writer, key.provider, &drawn(&key)?);
             }
         }
-        Change::Promote { keys, beside } => {
-            for key in &keys {
-                draft.promote(key, &beside);
-            }
-        }
-        Change::Restore { first, last } => {
-            for key in &first {
-                draft.promote(key, &last);
-            }
-            for key in &last {
-                draft.demote(key, &first);
+        Change::Promote(pairs) => {
+            for (key, over) in pairs {
+                draft.promote(&key, &over);
             }
         }
         Change::AddProvider(key) => draft.add_provider(key.provider, &drawn(&key)?),

@@ -1,4 +1,4 @@
-//! `prepare`, `rotate`, `reencrypt`, `rotate-keys` and `abort`.
+//! `prepare`, `rotate`, `reencrypt` and `rotate-keys`.
 
 use super::{Change, Command, Context, Step, Stop, Turn};
 use crate::config::{KeyId, Writer};
@@ -21,6 +21,11 @@ impl Context<'_> {
                 _ => self.begin_prepare(),
             },
             Turn::Over => Ok(Step::Finish(None)),
+            Turn::Continue if self.is_of_other_type() => match &self.record().fresh[..] {
+                // The one that was killed had nothing left to do but to say so.
+                [] => self.begin_prepare(),
+                fresh => Err(Refusal::OtherType(fresh.to_vec()).into()),
+            },
             Turn::Continue => match self.ask.command {
                 Command::Prepare => self.prepare(),
                 Command::Rotate => self.rotate(),
@@ -29,6 +34,17 @@ impl Context<'_> {
                 _ => self.all(),
             },
         }
+    }
+
+    /// What was begun in another process brings in, or has brought in, keys of another type than is asked for now.
+    fn is_of_other_type(self) -> bool {
+        let Some(wanted) = self.ask.how.key_type else {
+            return false;
+        };
+        let fresh = &self.record().fresh;
+        let is_other = |key: &KeyId| key.provider != wanted;
+        let is_over = fresh.is_empty() && self.session.sweeps == 0;
+        fresh.iter().any(is_other) || (is_over && self.facts.config.writing_keys().iter().any(is_other))
     }
 
     /// It is this command's turn, and everybody has loaded the same.
@@ -59,7 +75,7 @@ impl Context<'_> {
         let retiring = self.rotatable()?;
         let mut fresh: Vec<KeyId> = Vec::new();
         for key in &retiring {
-            fresh.push(self.new_key(key.provider, &fresh));
+            fresh.push(self.new_key(self.ask.how.key_type.unwrap_or(key.provider), &fresh));
         }
         Ok(self.begin(|record| {
             leave_behind(record, &retiring);
@@ -85,7 +101,12 @@ impl Context<'_> {
             Writer::Kms(name) => Some(name.as_str().to_owned()),
             Writer::Key(_) | Writer::Identity => None,
         });
-        Err(kms.map_or(Refusal::Disabled, Refusal::Kms).into())
+        Err(match (kms, self.ask.how.key_type) {
+            (None, _) => Refusal::Disabled,
+            (Some(name), None) => Refusal::Kms(name),
+            (Some(name), Some(wanted)) => Refusal::FromKms { name, wanted },
+        }
+        .into())
     }
 
     fn prepare(self) -> Result<Step, Stop> {
@@ -100,8 +121,7 @@ impl Context<'_> {
         let record = self.record();
         let config = &self.facts.config;
         let missing = |key: &&KeyId| !config.has_key(key);
-        let pairs = record.retiring.iter().zip(&record.fresh);
-        let pairs: Vec<_> = pairs.filter(|(_, fresh)| missing(fresh)).collect();
+        let pairs: Vec<_> = record.pairs().filter(|(_, fresh)| missing(fresh)).collect();
         if !pairs.is_empty() {
             if record.stage == Stage::Prepare {
                 return Err(missing_key(&record.fresh, missing));
@@ -170,20 +190,14 @@ impl Context<'_> {
         if let Some(gone) = record.fresh.iter().find(|key| !config.has_key(key)) {
             return Err(Refusal::KeyMissing(gone.clone()).into());
         }
-        let behind: Vec<KeyId> = record
-            .fresh
-            .iter()
-            .filter(|key| !config.leads(key, &record.retiring))
-            .cloned()
-            .collect();
+        let behind = record.pairs().filter(|(old, new)| !config.leads(new, old));
+        let behind: Vec<_> = behind.map(|(old, new)| (new.clone(), old.clone())).collect();
         if !behind.is_empty() {
             // From here on somebody writes with them.
-            return match self.facts.cannot_read(&behind) {
-                None if self.ask.how.force || self.all_loaded() => Ok(Some(Step::Change(Change::Promote {
-                    keys: behind,
-                    beside: record.retiring.clone(),
-                }))),
-                Some(member) if self.ask.how.force => Err(Refusal::Unreadable { member, keys: behind }.into()),
+            let keys: Vec<KeyId> = behind.iter().map(|(new, _)| new.clone()).collect();
+            return match self.facts.cannot_read(&keys) {
+                None if self.ask.how.force || self.all_loaded() => Ok(Some(Step::Change(Change::Promote(behind)))),
+                Some(member) if self.ask.how.force => Err(Refusal::Unreadable { member, keys }.into()),
                 _ => Ok(Some(Step::Await)),
             };
         }
@@ -282,7 +296,7 @@ impl Context<'_> {
     }
 
     /// The steps until `keys` are gone from beside `others`.
-    fn removed(self, keys: Vec<KeyId>, others: &[KeyId]) -> Result<Step, Stop> {
+    pub(super) fn removed(self, keys: Vec<KeyId>, others: &[KeyId]) -> Result<Step, Stop> {
         if !self.session.is_settled {
             return Ok(Step::Settle);
         }
@@ -339,62 +353,6 @@ impl Context<'_> {
             Stage::ReencryptRequest | Stage::ReencryptActive => self.reencrypted(),
         }
     }
-
-    fn begin_abort(self) -> Result<Step, Stop> {
-        let record = self.record();
-        if record.fresh.is_empty() {
-            return Err(Refusal::NothingToAbort(record.stage).into());
-        }
-        let config = &self.facts.config;
-        let is_listed = record.fresh.iter().any(|key| config.has_key(key));
-        let gone = record.retiring.iter().find(|key| !config.is_beside(key, &record.fresh));
-        match gone {
-            Some(gone) if is_listed => Err(Refusal::Dropped(gone.clone()).into()),
-            _ => Ok(self.begin(|record| (record.dropping, record.proved) = (false, None))),
-        }
-    }
-
-    fn abort(self) -> Result<Step, Stop> {
-        let record = self.record();
-        let config = &self.facts.config;
-        if record.fresh.is_empty() {
-            return Ok(self.end(|_| {}));
-        }
-        let back = |record: &mut Record| {
-            record.stage = record.origin;
-            settle(record);
-        };
-        let listed: Vec<KeyId> = record.fresh.iter().filter(|key| config.has_key(key)).cloned().collect();
-        if listed.is_empty() {
-            return Ok(Step::Note(self.note(back)));
-        }
-        if let Some(gone) = record.retiring.iter().find(|key| !config.is_beside(key, &listed)) {
-            return Err(Refusal::Dropped(gone.clone()).into());
-        }
-        if !record.retiring.iter().all(|key| config.leads(key, &listed)) {
-            // Everybody could read with the old keys all the while, or the rotation could not have begun.
-            return match self.facts.cannot_read(&record.retiring) {
-                None => Ok(Step::Change(Change::Restore {
-                    first: record.retiring.clone(),
-                    last: listed,
-                })),
-                Some(_) => Ok(Step::Await),
-            };
-        }
-        if record.stage != Stage::Prepare {
-            return Ok(Step::Note(self.note(|record| record.stage = Stage::Prepare)));
-        }
-        if !self.all_loaded() {
-            return Ok(Step::Await);
-        }
-        if self.ask.how.skip {
-            return Ok(Step::Note(self.note(|record| {
-                record.kept.append(&mut record.fresh);
-                back(record);
-            })));
-        }
-        self.removed(listed, &record.retiring)
-    }
 }
 
 /// What an earlier rotation, which was not brought to its end, leaves to be removed with the next keys.
@@ -410,7 +368,7 @@ fn leave_behind(record: &mut Record, retiring: &[KeyId]) {
 }
 
 /// Nothing is rotating any more.
-fn settle(record: &mut Record) {
+pub(super) fn settle(record: &mut Record) {
     record.fresh.clear();
     record.retiring.clear();
     record.dropping = false;

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use tokio::sync::watch;
 
 use super::world::{Deaf, Loaded, Place, STATE, World};
+use crate::config::KeyType;
 use crate::rotation::machine::{Ask, Command, How};
 use crate::rotation::record::Record;
 use crate::rotation::{Driver, Error, Limits, Outcome, Refusal, Stage};
@@ -31,6 +32,7 @@ fn documents() -> Vec<String> {
         )
     };
     let box_ = format!("secretbox: {{keys: [{{name: s, secret: {OTHER}}}, {{name: old, secret: {SECRET}}}]}}");
+    let both = format!("aescbc: {{keys: [{{name: a, secret: {OTHER}}}, {{name: k, secret: {SECRET}}}]}}");
     let gcm = format!("aesgcm: {{keys: [{{name: k, secret: {OTHER}}}]}}");
     vec![
         document(&rule("secrets, configmaps", &[&cbc("k"), "identity: {}"])),
@@ -38,6 +40,8 @@ fn documents() -> Vec<String> {
         document(
             &(rule("secrets", &[&box_, &cbc("k")]) + &rule("configmaps, secrets", &[&gcm, &cbc("k"), "identity: {}"])),
         ),
+        // One that writes for one rule and reads for another, which comes first; more than one provider of a type.
+        document(&(rule("secrets", &[&both]) + &rule("configmaps", &[&cbc("k"), "identity: {}", &gcm, &cbc("old")]))),
     ]
 }
 
@@ -81,12 +85,20 @@ async fn record(world: &World) -> Record {
 
 #[derive(Clone, Debug)]
 enum Act {
-    Run(Command, bool, bool, bool, u32),
+    Run(Ask, u32),
     Stubborn(usize, bool),
     Start,
     Return,
     End(usize),
     Compacts(bool),
+}
+
+fn key_type() -> impl Strategy<Value = Option<KeyType>> {
+    prop::option::of(prop::sample::select(vec![
+        KeyType::AesCbc,
+        KeyType::AesGcm,
+        KeyType::Secretbox,
+    ]))
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -96,8 +108,10 @@ fn act() -> impl Strategy<Value = Act> {
     ]);
     let dies = prop_oneof![2 => Just(0u32), 3 => 1..60u32];
     prop_oneof![
-        8 => (command, prop::bool::weighted(0.2), prop::bool::weighted(0.2), prop::bool::weighted(0.8), dies)
-            .prop_map(|(command, force, skip, wait, dies)| Act::Run(command, force, skip, wait, dies)),
+        8 => (command, prop::bool::weighted(0.2), prop::bool::weighted(0.2), prop::bool::weighted(0.8), key_type(), dies)
+            .prop_map(|(command, force, skip, wait, key_type, dies)| {
+                Act::Run(Ask { how: How { force, skip, compact: false, key_type }, wait, ..ask(command) }, dies)
+            }),
         2 => (0..3usize, any::<bool>()).prop_map(|(index, is)| Act::Stubborn(index, is)),
         1 => Just(Act::Start),
         2 => Just(Act::Return),
@@ -109,18 +123,9 @@ fn act() -> impl Strategy<Value = Act> {
 async fn act_out(world: &Rc<World>, acts: &[Act]) {
     for (act, number) in acts.iter().zip(0..) {
         match act {
-            Act::Run(command, force, skip, wait, dies) => {
-                let ask = Ask {
-                    how: How {
-                        force: *force,
-                        skip: *skip,
-                        compact: false,
-                    },
-                    wait: *wait,
-                    ..ask(*command)
-                };
+            Act::Run(ask, dies) => {
                 world.dies_after.set(*dies);
-                run_or_die(world, &ask).await;
+                run_or_die(world, ask).await;
             }
             Act::Stubborn(index, is) => {
                 if let Some(process) = world.members.borrow_mut().get_mut(*index) {
@@ -183,7 +188,7 @@ proptest! {
     #[test]
     fn nothing_is_ever_unreadable_and_there_is_a_way_on(
         seed in any::<u64>(), document in prop::sample::select(documents()), members in 0..4usize, trouble in 0..30u32,
-        acts in prop::collection::vec(act(), 1..9),
+        acts in prop::collection::vec(act(), 1..9), key_type in key_type(),
     ) {
         block_on(async {
             let world = World::new(seed, &document, members);
@@ -196,9 +201,12 @@ proptest! {
             world.settle();
             run(&world, &ask(Command::Enable), Duration::from_secs(600)).await.expect("enable");
             let writing = world.file.borrow().config.writing_keys();
-            run(&world, &ask(Command::RotateKeys), Duration::from_secs(600)).await.expect("a rotation from rest");
+            let last = Ask { how: How { key_type, ..How::default() }, ..ask(Command::RotateKeys) };
+            run(&world, &last, Duration::from_secs(600)).await.expect("a rotation from rest");
             let config = Rc::clone(&world.file.borrow().config);
-            assert!(writing.iter().all(|key| !config.writing_keys().contains(key)));
+            let now = config.writing_keys();
+            assert!(writing.iter().all(|key| !now.contains(key)));
+            assert!(now.iter().all(|key| key_type.is_none_or(|wanted| key.provider == wanted)));
             world.check();
         });
     }
@@ -206,13 +214,13 @@ proptest! {
     #[test]
     fn until_a_key_is_gone_there_is_a_way_back(
         seed in any::<u64>(), document in prop::sample::select(documents()), members in 0..4usize,
-        dies in 1..140u32, skip in any::<bool>(),
+        dies in 1..140u32, skip in any::<bool>(), key_type in key_type(),
     ) {
         block_on(async {
             let world = World::new(seed, &document, members);
             let before = Rc::clone(&world.file.borrow().config);
             world.dies_after.set(dies);
-            run_or_die(&world, &ask(Command::RotateKeys)).await;
+            run_or_die(&world, &Ask { how: How { key_type, ..How::default() }, ..ask(Command::RotateKeys) }).await;
             let gone = !before.key_ids().iter().all(|key| world.file.borrow().config.has_key(key));
             let is_begun = !record(&world).await.fresh.is_empty();
             let outcome = run(&world, &Ask { how: How { skip, ..How::default() }, ..ask(Command::Abort) }, Duration::from_secs(600)).await;

@@ -163,6 +163,16 @@ fn ask(command: Command) -> Ask {
     }
 }
 
+fn to_secretbox(command: Command) -> Ask {
+    Ask {
+        how: How {
+            key_type: Some(KeyType::Secretbox),
+            ..How::default()
+        },
+        ..ask(command)
+    }
+}
+
 const OLD: &str = "aescbckey";
 const NEW: &str = "aescbckey-2021-12-10T22:54:38Z";
 const IDENTITY: &str = "{identity: {}}";
@@ -175,6 +185,9 @@ fn status_is_k3ss_and_then_ours() {
         "status_matching",
         printed(&rotated, &swept(&rotated.config.fingerprint.to_string()))
     );
+    let boxed = format!("{{secretbox: {{keys: [{{name: 'secretboxkey-2026-01-31T12:00:00Z', secret: {SECRET}}}]}}}}");
+    let changing = facts(&[&cbc(&[OLD]), &boxed, IDENTITY], at(Stage::Prepare));
+    insta::assert_snapshot!("status_changing", printed(&changing, &Latest::default()));
     insta::assert_snapshot!("status_differing", printed(&differing(rotated), &Latest::default()));
     let start = facts(&[&cbc(&[OLD]), IDENTITY], Record::default());
     insta::assert_snapshot!("status_start", printed(&start, &Latest::default()));
@@ -241,7 +254,15 @@ fn each_refusal_says_what_was_found_and_what_to_do() {
             forced(Command::Reencrypt),
             differing(both(rotating(Stage::Rotate, NEW, OLD))),
         ),
-        (ask(Command::Prepare), kms),
+        (ask(Command::Prepare), kms.clone()),
+        (to_secretbox(Command::RotateKeys), kms),
+        (
+            to_secretbox(Command::RotateKeys),
+            plain(Record {
+                underway: Some(Command::RotateKeys),
+                ..rotating(Stage::Start, NEW, OLD)
+            }),
+        ),
         (
             ask(Command::RotateKeys),
             facts(&[IDENTITY, &cbc(&[OLD])], at(Stage::Start)),
@@ -281,16 +302,21 @@ fn a_plan_tells_every_step() {
     let mut text = String::new();
     let start = facts(&[&cbc(&[OLD]), IDENTITY], at(Stage::Start));
     let rotated = facts(&[&cbc(&[NEW, OLD]), IDENTITY], rotating(Stage::Rotate, NEW, OLD));
-    for (command, facts) in [
-        (Command::Prepare, &start),
-        (Command::RotateKeys, &start),
-        (Command::Enable, &start),
-        (Command::Disable, &start),
-        (Command::Reencrypt, &rotated),
-        (Command::Abort, &rotated),
+    for (ask, facts) in [
+        (ask(Command::Prepare), &start),
+        (ask(Command::RotateKeys), &start),
+        (to_secretbox(Command::RotateKeys), &start),
+        (ask(Command::Enable), &start),
+        (ask(Command::Disable), &start),
+        (ask(Command::Reencrypt), &rotated),
+        (ask(Command::Abort), &rotated),
     ] {
-        writeln!(text, "{}", command.as_str()).unwrap();
-        for line in outline(&ask(command), facts, Some(1234)).unwrap() {
+        let key_type = ask
+            .how
+            .key_type
+            .map_or_else(String::new, |of| format!(" --key-type {of}"));
+        writeln!(text, "{}{key_type}", ask.command.as_str()).unwrap();
+        for line in outline(&ask, facts, Some(1234)).unwrap() {
             writeln!(text, "  {line}").unwrap();
         }
     }
