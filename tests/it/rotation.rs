@@ -2,6 +2,9 @@
 //! written, with a writer beside them; commands that are killed; members that refuse.
 
 mod algorithm;
+mod clients;
+mod fire;
+mod plugins;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,0 +1,91 @@
+//! `reencrypt` where a KMS writes: its key is rotated there, and afterwards nothing is under the old one.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::time::sleep;
+
+use super::SIZE;
+use crate::common::client::Client;
+use crate::common::etcd::Etcd;
+use crate::common::http;
+use crate::common::kms::Plugin;
+use crate::common::process::PATIENCE;
+use crate::common::proxy::Proxy;
+use crate::common::rotation::Shared;
+use crate::common::sweep::{K1, document, fill, key, plaintext};
+use crate::common::tools::Version;
+
+const KEYS: usize = 200;
+
+/// Every secret is sealed by the plugin, under `key_id`, which stands in the clear beside it.
+async fn expect_all_under(direct: &Client, key_id: &str) {
+    let all = direct.everything().await;
+    let secrets: Vec<_> = all
+        .iter()
+        .filter(|kv| kv.key.starts_with(b"/registry/secrets/"))
+        .collect();
+    assert_eq!(secrets.len(), KEYS);
+    for kv in secrets {
+        let name = kv.key.escape_ascii();
+        assert!(kv.value.starts_with(b"k8s:enc:kms:v2:plugin:"), "{name}");
+        let mut windows = kv.value.windows(key_id.len());
+        assert!(
+            windows.any(|window| window == key_id.as_bytes()),
+            "{name} is not under {key_id}"
+        );
+    }
+}
+
+/// What the member says of the key ID that it writes under.
+async fn key_id_of(direct: &Client) -> Value {
+    let all = direct.everything().await;
+    let record = all
+        .iter()
+        .find(|kv| kv.key.starts_with(b"/etcd-encryption-proxy/members/"));
+    let record: Value = serde_json::from_slice(&record.expect("a record").value).expect("JSON");
+    record["loaded"]["kms"]["plugin"].clone()
+}
+
+/// Waits until the member writes under another one than `old`. Whoever asks for its health has it look at the plugin.
+async fn wait_for_another(direct: &Client, proxy: &Proxy, old: &Value) {
+    let start = Instant::now();
+    while key_id_of(direct).await == *old {
+        assert!(start.elapsed() < 2 * PATIENCE, "{}", proxy.output());
+        http::get(&proxy.metrics_url(), "/readyz").await.expect("an answer");
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+#[tokio::test]
+async fn after_the_kms_rotated_its_key_every_value_is_under_the_new_one() {
+    let etcd = Etcd::start(Version::V3_5).await;
+    let direct = etcd.client().await;
+    fill(&direct, KEYS, SIZE).await;
+    let plugin = Plugin::start();
+    let kms = format!(
+        "{{kms: {{apiVersion: v2, name: plugin, endpoint: '{}', timeout: 1s}}}}",
+        plugin.endpoint()
+    );
+    let shared = Shared::new(&etcd, &document(&[&kms, K1]));
+    let proxy = shared.setup("a").flag("--sweep=off").start();
+    let done = shared.succeed(&["reencrypt"], "reencryption started").await;
+    let count = format!("{KEYS} values looked at, {KEYS} rewritten by this command");
+    assert!(done.stdout.contains(&count), "{done:#?}");
+    expect_all_under(&direct, "key-0").await;
+
+    let old = key_id_of(&direct).await;
+    plugin.behaviour().key = 1;
+    wait_for_another(&direct, &proxy, &old).await;
+    let done = shared.succeed(&["reencrypt"], "reencryption started").await;
+    assert!(done.stdout.contains(&count), "{done:#?}");
+    expect_all_under(&direct, "key-1").await;
+    assert_eq!(shared.stage().await, "reencrypt_finished");
+    let client = proxy.client().await;
+    assert_eq!(client.value(&key(7)).await, plaintext(7, SIZE));
+
+    let refused = shared.run(&["rotate-keys", "--key-type=secretbox"]).await;
+    assert_eq!(refused.code, Some(8), "{refused:#?}");
+    let what = "to have a secretbox key write in its place";
+    assert!(refused.stderr.contains(what), "{refused:#?}");
+}
