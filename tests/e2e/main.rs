@@ -20,6 +20,7 @@ mod informer;
 mod kms;
 mod kube;
 mod rest;
+mod rotation;
 mod sweep;
 
 use common::config;

@@ -159,7 +159,7 @@ fn steady(index: usize) -> String {
 }
 
 /// Everything that there is, but for its versions.
-fn content_of(server: &ApiServer) -> Vec<Value> {
+pub fn content_of(server: &ApiServer) -> Vec<Value> {
     let objects: Value = serde_json::from_str(&server.objects()).expect("a list");
     objects["items"]
         .as_array()
@@ -207,7 +207,7 @@ async fn write(api: Api, number: usize, is_over: Arc<AtomicBool>) -> Log {
 }
 
 /// As controllers do it: what was read is changed, and written unless somebody else did. A sweep counts as somebody.
-async fn update(api: &Api, name: &str, payload: &str) -> (u16, Value) {
+pub async fn update(api: &Api, name: &str, payload: &str) -> (u16, Value) {
     loop {
         let mut object = api.get(&path(name)).await;
         object["data"] = secret(name, payload)["data"].clone();
