@@ -20,7 +20,7 @@ test: tools ## Every test but those with a kube-apiserver
 .PHONY: e2e
 e2e: tools ## A real kube-apiserver on the proxy and without it; builds it first, once, in about five minutes
 	tests/e2e/build-kube-apiserver.sh
-	cargo test --locked --test e2e -- --ignored
+	cargo test --locked --test e2e -- --ignored --test-threads=2
 
 .PHONY: lint
 lint: tools ## Formatting, clippy, dependencies and documentation, warnings denied

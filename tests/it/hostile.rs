@@ -325,9 +325,10 @@ async fn one_byte_at_a_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_that_do_not_read() {
+    const KEYS: u8 = 10;
     let scene = Scene::start().await;
     let client = scene.proxy.client().await;
-    for index in 0..20_u8 {
+    for index in 0..KEYS {
         client
             .put(format!("/registry/secrets/large/{index:02}"), vec![index; 1_000_000])
             .await;
@@ -347,8 +348,8 @@ async fn readers_that_do_not_read() {
     }
     // Who does read gets the same list meanwhile, far beyond gRPC's usual limit of 4 MiB.
     let listed = client.range(range).await.kvs;
-    assert_eq!(listed.len(), 20);
-    for (index, kv) in (0..20_u8).zip(listed) {
+    assert_eq!(listed.len(), usize::from(KEYS));
+    for (index, kv) in (0..KEYS).zip(listed) {
         assert_eq!(kv.value, vec![index; 1_000_000]);
     }
     scene.finish().await;

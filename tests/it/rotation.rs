@@ -21,6 +21,9 @@ use crate::common::tools::Version;
 
 const SIZE: usize = 200;
 
+/// Between a writer's turns: requests at any time are wanted, not a machine that can do nothing else.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Writes and reads through the proxies in turn until it is told to stop. No request may fail, and each read is what was
 /// written last.
 struct Writer {
@@ -44,6 +47,7 @@ impl Writer {
                 clients[turn % clients.len()].put(key.clone(), value.clone()).await;
                 assert_eq!(clients[(turn + 1) % clients.len()].value(&key).await, value);
                 turn += 1;
+                tokio::time::sleep(PAUSE).await;
             }
             turn
         });

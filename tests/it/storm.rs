@@ -163,7 +163,7 @@ async fn watches(client: Client, last: &'static str) -> usize {
 async fn until_shown(metrics_url: &str, wanted: &str) {
     let start = Instant::now();
     loop {
-        sleep(Duration::from_millis(4)).await;
+        sleep(Duration::from_millis(15)).await;
         let shown = http::get(metrics_url, "/metrics").await.expect("metrics").body;
         if shown.contains(wanted) {
             return;

@@ -341,7 +341,7 @@ async fn a_slow_watcher_starves_nobody() {
     let mut slow = Watch::open(&client, create()).await;
     let mut quick = Watch::open(&client, create()).await;
     let mut elsewhere = Watch::open(&proxy.client().await, create()).await;
-    let writes = 60;
+    let writes = 40;
     for index in 0..writes {
         client.put(SECRET, vec![index; 1_000_000]).await;
         for watch in [&mut quick, &mut elsewhere] {
