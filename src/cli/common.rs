@@ -114,7 +114,7 @@ pub(super) struct RootFlags {
         help_heading = "Encryption"
     )]
     keyring_root_file: Option<PathBuf>,
-    /// The same, sealed by the KMS v2 plugin that listens at this socket: unix:///PATH
+    /// The same, sealed by the KMS v2 plugin that listens at this socket, `unix:///PATH`
     #[arg(
         long,
         env = "ETCD_ENCRYPTION_PROXY_KEYRING_ROOT_KMS",

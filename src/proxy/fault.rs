@@ -154,6 +154,15 @@ impl Fault {
         Self::status(Code::FailedPrecondition, text)
     }
 
+    /// A value that does not open, met by a process of which nobody knows what it has loaded: others may have a key that it has
+    /// not. UNAVAILABLE: clients try again, elsewhere if they can; on a watch only after a pause.
+    pub(super) fn may_be_outdated() -> Self {
+        meters::refused("no_member_record");
+        let text =
+            "etcd-encryption-proxy: a value cannot be decrypted, and this process may have an outdated configuration";
+        Self::UpstreamLost(text.to_owned())
+    }
+
     /// The proxy is shutting down. etcd's own words when it does: clients go elsewhere and come back.
     pub(super) fn stopping() -> Self {
         Self::status(Code::Unavailable, "etcdserver: server stopped")

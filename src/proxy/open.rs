@@ -35,7 +35,12 @@ pub(super) async fn run(worker: &Worker, mut job: OpenJob, respond: &mut Respond
                 continue;
             }
             Ok(Progress::Done(opened)) => {
-                tell(worker, &opened.undecryptable);
+                let undecryptable = &opened.undecryptable;
+                // Not to be blamed on the value: this process may have slept through a rotation.
+                if undecryptable.may_fail() && !worker.config.tenure.holds() {
+                    return Err(Fault::may_be_outdated());
+                }
+                tell(worker, undecryptable);
                 return Ok(opened.message);
             }
             Err(failure) => {

@@ -82,6 +82,7 @@ impl OpenFailure {
 pub struct Undecryptable {
     count: usize,
     unavailable: usize,
+    may_fail: bool,
     first: Vec<Unopened>,
 }
 
@@ -111,6 +112,16 @@ impl Undecryptable {
                 error,
             });
         }
+    }
+
+    /// Notes that the answer could have been refused for what was added.
+    pub(super) fn could_fail(&mut self) {
+        self.may_fail = true;
+    }
+
+    /// Whether nothing would be lost if the whole answer were refused: it is to a read, or an event that can be had again.
+    pub fn may_fail(&self) -> bool {
+        self.may_fail
     }
 
     /// How many there were that no key of their rule opens.

@@ -263,6 +263,9 @@ impl OpenJob {
                     });
                 }
                 self.undecryptable.add(key, stored, source);
+                if policy.may_fail {
+                    self.undecryptable.could_fail();
+                }
                 if !sealed && !stored.is_empty() {
                     let frame = self.script.enter(parent, kv.extent);
                     self.script.remove(frame, kv.field.0, kv.field.1);

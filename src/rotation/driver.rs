@@ -182,10 +182,11 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         match Owner::acquire(store, key, &patience).await {
             Ok(owner) => Ok(Ok(owner)),
             Err(election::Error::Held(holder)) => Ok(Err(*holder)),
-            Err(election::Error::LostOwnership { .. }) => Err(Error::Changed),
             Err(election::Error::Etcd(WaitError::Call(error))) => Err(Error::Call(error)),
-            // The pause is made elsewhere, and said there.
-            Err(election::Error::Etcd(WaitError::GaveUp { .. })) => Err(Error::Changed),
+            // It is asked for again; what is wrong with etcd is seen and said when the facts are looked at.
+            Err(election::Error::LostOwnership { .. } | election::Error::Etcd(WaitError::GaveUp { .. })) => {
+                Err(Error::Changed)
+            }
         }
     }
 

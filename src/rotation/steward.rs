@@ -75,11 +75,10 @@ where
                 Err(error) => Err(error),
             };
             let pause = match outcome {
-                Ok(()) => EVERY,
                 Err(Error::Stopped) => return,
                 Err(Error::Call(error)) if error.trouble().is_passing() => EVERY,
-                // Somebody else wants something else, and has noted that.
-                Err(Error::Overtaken(_)) => EVERY,
+                // Or somebody else wants something else, and has noted that.
+                Ok(()) | Err(Error::Overtaken(_)) => EVERY,
                 Err(error) => {
                     tracing::warn!(
                         error = with_causes(&error),

@@ -3,11 +3,11 @@
 //!
 //! At each moment every stored value must open with what every member has loaded, and with what the file says.
 
+mod place;
 mod store;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,18 +17,19 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::config::{Draft, EncryptionConfiguration, KeyId, Options, parse};
+use crate::config::{EncryptionConfiguration, KeyId, Options, parse};
 use crate::etcd::{CallError, KeyValue};
 use crate::keyring::Keyring;
 use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::kms::Plugins;
 use crate::members::Member;
+use crate::rotation::Record;
 use crate::rotation::fence::judged;
 use crate::rotation::record::parse as parse_record;
-use crate::rotation::{Audience, Error, Record, Site, Source};
-use crate::sweep::{self, Limits, Observer, Options as SweepOptions, Progress, Report, Scope};
 use crate::types::{StatePrefix, StorageKey};
 use crate::value::Deks;
+
+pub(super) use place::{Deaf, Place};
 
 pub(super) const STATE: &str = "/etcd-encryption-proxy/";
 const OBJECTS: u32 = 4;
@@ -82,10 +83,20 @@ pub(super) struct Process {
     is_said: bool,
     /// Does not load anything new, and says why.
     pub(super) is_stubborn: bool,
-    /// It came back with a file that is not the one there is: it may be unable to read, and may write only once it has
-    /// asked.
-    is_from_away: bool,
-    may_write: bool,
+    /// What it was before it last served, and whether it may write.
+    past: Past,
+}
+
+/// Whether a process was there all the while.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Past {
+    /// It was.
+    Here,
+    /// It came back with a file that is not the one there is, and may be unable to read. It has not yet asked whether it may
+    /// write, or may not.
+    Away,
+    /// The same, and it may write.
+    Admitted,
 }
 
 impl Loaded {
@@ -188,8 +199,7 @@ impl World {
             loaded: self.file.borrow().clone(),
             is_said: true,
             is_stubborn: false,
-            is_from_away: false,
-            may_write: true,
+            past: Past::Here,
         };
         self.say(&process);
         self.members.borrow_mut().push(process);
@@ -206,19 +216,22 @@ impl World {
             loaded: loaded.clone(),
             is_said: true,
             is_stubborn: true,
-            is_from_away: true,
-            may_write: false,
+            past: Past::Away,
         };
         self.say(&process);
         self.members.borrow_mut().push(process);
     }
 
-    /// What the process would be told at its next sign of life.
-    fn is_barred(&self, process: &Process) -> bool {
+    /// The process asks whether it may write, as at each sign of life.
+    fn ask(&self, process: &mut Process) {
+        if process.past == Past::Here {
+            return;
+        }
         let keys = self.keys.borrow();
         let record = keys.get(format!("{STATE}rotation").as_bytes());
         let record = record.map_or_else(|| Ok(Record::default()), |kv| parse_record(&kv.value));
-        judged(record, &process.loaded.keyring).is_some()
+        let is_barred = judged(record, &process.loaded.keyring).is_some();
+        process.past = if is_barred { Past::Away } else { Past::Admitted };
     }
 
     /// A process dies, and its lease ends.
@@ -260,15 +273,15 @@ impl World {
                 0 if !process.is_stubborn && process.loaded.config.fingerprint != file.config.fingerprint => {
                     process.loaded = file;
                     process.is_said = false;
-                    process.is_from_away = false;
+                    process.past = Past::Here;
                 }
                 1 if !process.is_said => {
                     process.is_said = true;
                     self.say(process);
-                    process.may_write = !self.is_barred(process);
+                    self.ask(process);
                 }
-                1 => process.may_write = !self.is_barred(process),
-                2 if process.may_write => {
+                1 => self.ask(process),
+                2 if process.past != Past::Away => {
                     let index = self.random(OBJECTS);
                     self.under_way.borrow_mut().push(Write {
                         whose: process.name.clone(),
@@ -302,7 +315,7 @@ impl World {
                 .escape_ascii()
                 .to_string();
             assert!(file.opens(&key, stored), "the file reads everything: {seen}");
-            for process in members.iter().filter(|process| !process.is_from_away) {
+            for process in members.iter().filter(|process| process.past == Past::Here) {
                 assert!(
                     process.loaded.opens(&key, stored),
                     "{} reads everything: {seen}",
@@ -411,102 +424,4 @@ impl World {
 
 fn record_key(name: &str) -> Vec<u8> {
     format!("{STATE}members/{name}").into_bytes()
-}
-
-/// Hears nothing.
-pub(super) struct Deaf;
-
-impl Observer for Deaf {
-    fn notice(&self, _: &str) {}
-    fn progress(&self, _: &Progress) {}
-}
-
-impl Audience for Deaf {
-    fn says(&self, _: &str) {}
-    fn notice(&self, _: &str) {}
-    fn follows(&self, _: &sweep::Work) {}
-}
-
-/// The store as a site: with the real sweep.
-pub(super) struct Place<'a>(pub(super) &'a World);
-
-impl<'a> Site for Place<'a> {
-    type Store = &'a World;
-
-    fn store(&self) -> &&'a World {
-        &self.0
-    }
-
-    fn state(&self) -> &StatePrefix {
-        &self.0.state
-    }
-
-    fn prefixes(&self) -> Vec<String> {
-        vec!["/registry".to_owned()]
-    }
-
-    async fn sweep(
-        &self,
-        config: &EncryptionConfiguration,
-        stop: tokio::sync::watch::Receiver<bool>,
-    ) -> Result<Report, Error> {
-        let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
-        let scope = Scope {
-            keyring: Arc::new(Keyring::compile(config, keyspace, &Plugins::none()).unwrap()),
-            state: self.0.state.clone(),
-            resources: Vec::new(),
-            prefixes: Vec::new(),
-            lays_bare: true,
-        };
-        let options = SweepOptions {
-            limits: Limits {
-                is_adaptive: false,
-                concurrency: 2,
-                ..Limits::default()
-            },
-            max_wait: Duration::from_secs(60),
-            restart: false,
-            dry_run: false,
-        };
-        Ok(sweep::sweep(&self.0, &scope, &options, Arc::new(Deaf), stop).await?)
-    }
-
-    async fn compact(&self, revision: i64) -> Result<(), CallError> {
-        self.0.compacted.set(self.0.compacted.get().max(revision));
-        Ok(())
-    }
-}
-
-impl Source for World {
-    fn name(&self) -> String {
-        "the file".to_owned()
-    }
-
-    async fn read(&self) -> Result<EncryptionConfiguration, Error> {
-        Ok((*self.file.borrow().config).clone())
-    }
-
-    async fn check(&self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn replace(
-        &self,
-        was: &EncryptionConfiguration,
-        next: &Draft,
-        comment: &str,
-    ) -> Result<Option<PathBuf>, Error> {
-        // Dead from here on: with the file written, or before.
-        if self.is_dead.get() || (self.ages() && self.random(2) == 0) {
-            return Ok(None);
-        }
-        if self.file.borrow().config.fingerprint != was.fingerprint {
-            return Err(Error::Changed);
-        }
-        let former = self.file.replace(Loaded::of(&next.render(comment)));
-        self.former.borrow_mut().push(former);
-        self.remember();
-        self.check();
-        Ok(None)
-    }
 }

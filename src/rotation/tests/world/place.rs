@@ -1,0 +1,113 @@
+//! The world as the driver has it: the store with the real sweep, the file as the configuration's place, nobody who listens.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Loaded, World};
+use crate::config::{Draft, EncryptionConfiguration};
+use crate::etcd::CallError;
+use crate::keyring::Keyring;
+use crate::keyspace::{EtcdPrefix, KeySpace};
+use crate::kms::Plugins;
+use crate::rotation::{Audience, Error, Site, Source};
+use crate::sweep::{self, Limits, Observer, Options as SweepOptions, Progress, Report, Scope};
+use crate::types::StatePrefix;
+
+/// Hears nothing.
+pub(in crate::rotation::tests) struct Deaf;
+
+impl Observer for Deaf {
+    fn notice(&self, _: &str) {}
+    fn progress(&self, _: &Progress) {}
+}
+
+impl Audience for Deaf {
+    fn says(&self, _: &str) {}
+    fn notice(&self, _: &str) {}
+    fn follows(&self, _: &sweep::Work) {}
+}
+
+/// The store as a site: with the real sweep.
+pub(in crate::rotation::tests) struct Place<'a>(pub(in crate::rotation::tests) &'a World);
+
+impl<'a> Site for Place<'a> {
+    type Store = &'a World;
+
+    fn store(&self) -> &&'a World {
+        &self.0
+    }
+
+    fn state(&self) -> &StatePrefix {
+        &self.0.state
+    }
+
+    fn prefixes(&self) -> Vec<String> {
+        vec!["/registry".to_owned()]
+    }
+
+    async fn sweep(
+        &self,
+        config: &EncryptionConfiguration,
+        stop: tokio::sync::watch::Receiver<bool>,
+    ) -> Result<Report, Error> {
+        let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
+        let scope = Scope {
+            keyring: Arc::new(Keyring::compile(config, keyspace, &Plugins::none()).unwrap()),
+            state: self.0.state.clone(),
+            resources: Vec::new(),
+            prefixes: Vec::new(),
+            lays_bare: true,
+        };
+        let options = SweepOptions {
+            limits: Limits {
+                is_adaptive: false,
+                concurrency: 2,
+                ..Limits::default()
+            },
+            max_wait: Duration::from_secs(60),
+            restart: false,
+            dry_run: false,
+        };
+        Ok(sweep::sweep(&self.0, &scope, &options, Arc::new(Deaf), stop).await?)
+    }
+
+    async fn compact(&self, revision: i64) -> Result<(), CallError> {
+        self.0.compacted.set(self.0.compacted.get().max(revision));
+        Ok(())
+    }
+}
+
+impl Source for World {
+    fn name(&self) -> String {
+        "the file".to_owned()
+    }
+
+    async fn read(&self) -> Result<EncryptionConfiguration, Error> {
+        Ok((*self.file.borrow().config).clone())
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn replace(
+        &self,
+        was: &EncryptionConfiguration,
+        next: &Draft,
+        comment: &str,
+    ) -> Result<Option<PathBuf>, Error> {
+        // Dead from here on: with the file written, or before.
+        if self.is_dead.get() || (self.ages() && self.random(2) == 0) {
+            return Ok(None);
+        }
+        if self.file.borrow().config.fingerprint != was.fingerprint {
+            return Err(Error::Changed);
+        }
+        let former = self.file.replace(Loaded::of(&next.render(comment)));
+        self.former.borrow_mut().push(former);
+        self.remember();
+        self.check();
+        Ok(None)
+    }
+}
