@@ -13,6 +13,7 @@ use super::proof::{NoProof, Proof};
 use super::record::Record;
 use super::refusal::Refusal;
 use crate::config::{KeyId, KeyType};
+use crate::members::Dissent;
 use crate::sweep::Report;
 
 /// What can be asked for.
@@ -124,6 +125,8 @@ pub(super) enum Step {
     Settle,
     /// Write everything as it should be, and look whether it is.
     Sweep,
+    /// Wait until every member writes under the key that a KMS has now.
+    AwaitKms(Dissent),
     /// Wait until etcd's history before this revision is compacted away: until then it holds values under the old keys.
     AwaitHistory(i64),
     /// Remove keys.

@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use super::facts::Facts;
 use crate::config::{Draft, KeyId};
+use crate::members::{Dissent, Loaded};
 use crate::sweep::{Finding, Report};
 use crate::types::Fingerprint;
 
@@ -29,6 +30,9 @@ pub enum NoProof {
     /// Some values are not as their rules write them.
     #[error("values were found that are not as their rules write them")]
     Stale,
+    /// Somebody writes under another key of a KMS.
+    #[error("{0}")]
+    KmsDiffers(Dissent),
     /// There is no value at all, and nobody who could say that this is the right place to look.
     #[error("no value was found under any rule")]
     Nothing,
@@ -49,6 +53,15 @@ impl Proof {
         }
         if facts.dissent().is_some() {
             return Err(NoProof::MemberDiffers);
+        }
+        // A member may not have seen yet that the KMS has another key, and write under the one before.
+        let loaded = Loaded {
+            configuration: report.configuration.clone(),
+            prefixes: facts.prefixes.clone(),
+            kms: report.kms.clone(),
+        };
+        if let Some(dissent) = facts.roster.others_write(&loaded) {
+            return Err(NoProof::KmsDiffers(dissent));
         }
         // Whoever is here has loaded just this since before the proof's first page was read.
         if facts.roster.changed() > report.revisions.proof_from {

@@ -1,5 +1,6 @@
 //! What a sweep found, did and proved. Its JSON is described in docs/sweep.md. Only names, counts and etcd keys.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -8,6 +9,7 @@ use super::checkpoint::Checkpoint;
 use super::scope::Scope;
 use super::tally::{Row, State, Tally};
 use crate::inventory::Left;
+use crate::members::Loaded;
 
 /// Version of the report's JSON. Fields may be added under the same one.
 const SCHEMA: u32 = 1;
@@ -26,6 +28,9 @@ pub struct Report {
     pub is_partial: bool,
     /// SHA-256 of the configuration.
     pub configuration: String,
+    /// By KMS v2 plugin: SHA-256 of the key ID that counted as the present one.
+    #[serde(skip)]
+    pub kms: BTreeMap<String, String>,
     /// When the sweep was first started, RFC 3339.
     pub started: String,
     /// When it ended.
@@ -185,6 +190,7 @@ impl Report {
             is_dry_run: false,
             is_partial: !scope.is_everything(),
             configuration: scope.keyring.fingerprint().to_string(),
+            kms: Loaded::of(&scope.keyring).kms,
             started: record.started.clone(),
             finished: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             seconds,

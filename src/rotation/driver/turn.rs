@@ -50,7 +50,10 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         if needs_right && !has_right {
             return Ok(After::Right);
         }
-        if !matches!(step, Step::Await | Step::AwaitHistory(_) | Step::Settle) {
+        if !matches!(
+            step,
+            Step::Await | Step::AwaitKms(_) | Step::AwaitHistory(_) | Step::Settle
+        ) {
             run.waiting.replace(None);
         }
         match step {
@@ -65,6 +68,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
                 let text = "everybody has loaded it; waiting for writes that were under way before";
                 self.wait(run, "writes", text, || Error::Unsettled).await?;
             }
+            Step::AwaitKms(dissent) => self.await_kms(run, &facts, dissent).await?,
             Step::Sweep => self.sweep(run, &facts).await?,
             Step::AwaitHistory(needed) => self.await_history(run, needed).await?,
             Step::Remove { proof, keys, beside } => {

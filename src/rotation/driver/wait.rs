@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::run::{Run, Waiting};
 use super::{Audience, Driver, POLL, Site};
 use crate::etcd::Trouble;
+use crate::members::Dissent;
 use crate::rotation::error::advice;
 use crate::rotation::facts::Facts;
 use crate::rotation::{Error, Source};
@@ -30,6 +31,24 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         let what = format!("waiting for members to load {source_name}: {dissent}");
         let advice = advice(facts.record.stage, facts.record.underway);
         self.wait(run, "members", &what, || Error::NotLoaded {
+            after: self.limits.timeout,
+            source_name,
+            dissent,
+            advice,
+        })
+        .await
+    }
+
+    /// A member asks its plugin each minute which key there is.
+    pub(super) async fn await_kms(&self, run: &Run<'_>, facts: &Facts, dissent: Dissent) -> Result<(), Error> {
+        let source_name = "the key that the KMS has now".to_owned();
+        if !run.ask.wait {
+            let dissent = Some(dissent);
+            return Err(Error::NotWaited { source_name, dissent });
+        }
+        let what = format!("waiting for members to see {source_name}: {dissent}");
+        let advice = advice(facts.record.stage, facts.record.underway);
+        self.wait(run, "kms key", &what, || Error::NotLoaded {
             after: self.limits.timeout,
             source_name,
             dissent,

@@ -289,6 +289,7 @@ impl Context<'_> {
         match Proof::of(report, self.facts) {
             Ok(_) | Err(NoProof::Undecryptable(_) | NoProof::Nothing) => Ok(Ok(())),
             Err(NoProof::MemberDiffers) if self.ask.how.force => Ok(Ok(())),
+            Err(NoProof::KmsDiffers(dissent)) => Ok(Err(Step::AwaitKms(dissent))),
             Err(NoProof::OtherWork | NoProof::MemberChanged | NoProof::MemberDiffers) => Ok(Err(Step::Sweep)),
             Err(NoProof::Stale) if self.session.sweeps < STALE_SWEEPS => Ok(Err(Step::Sweep)),
             Err(why @ NoProof::Stale) => Err(Stop::NotProved(why)),
@@ -305,6 +306,7 @@ impl Context<'_> {
         };
         let proof = match Proof::of(report, self.facts) {
             Ok(proof) => proof,
+            Err(NoProof::KmsDiffers(dissent)) => return Ok(Step::AwaitKms(dissent)),
             Err(NoProof::OtherWork | NoProof::MemberChanged | NoProof::MemberDiffers) => return Ok(Step::Sweep),
             Err(NoProof::Stale) if self.session.sweeps < STALE_SWEEPS => return Ok(Step::Sweep),
             Err(why @ (NoProof::Stale | NoProof::Nothing | NoProof::Undecryptable(_))) => {
