@@ -38,7 +38,8 @@ impl Context<'_> {
 
     /// What was begun in another process brings in, or has brought in, keys of another type than is asked for now.
     fn is_of_other_type(self) -> bool {
-        let Some(wanted) = self.ask.how.key_type else {
+        let makes_keys = matches!(self.ask.command, Command::Prepare | Command::RotateKeys);
+        let Some(wanted) = self.ask.how.key_type.filter(|_| makes_keys) else {
             return false;
         };
         let fresh = &self.record().fresh;
