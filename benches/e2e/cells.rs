@@ -7,7 +7,9 @@ use crate::measured::{Round, Rounds};
 use crate::open;
 use crate::scene::Scene;
 use crate::settings::{Part, Settings};
-use crate::target::{AESCBC, AESGCM, DIRECT, GRPC_PROXY, IDENTITY, KMS_V2, NO_RULE, SECRETBOX, Target, Transport};
+use crate::target::{
+    AESCBC, AESGCM, DIRECT, GRPC_PROXY, IDENTITY, KMS_V2, NO_RULE, OTHER, SECRETBOX, Target, Transport,
+};
 
 /// One load, and what it is put through.
 #[derive(Clone, Copy)]
@@ -118,7 +120,7 @@ fn cells(part: Part, settings: &Settings) -> Vec<Cell> {
             targets: FEW,
         }],
         Part::Lease => vec![closed(shape(Load::KeepAlive, (64, 8), 1), Transport::Tcp, FEW)],
-        Part::Scale => Vec::new(),
+        Part::Instructions | Part::Scale => Vec::new(),
     }
 }
 
@@ -126,7 +128,7 @@ async fn measure(scene: &Scene, cell: Cell, settings: &Settings) -> Vec<Rounds> 
     let targets: Vec<&Target> = scene
         .targets
         .iter()
-        .filter(|target| cell.targets.contains(&target.name))
+        .filter(|target| cell.targets.contains(&target.name) || target.name == OTHER)
         .collect();
     if let What::Closed(shape) | What::Open(shape, _) = cell.what {
         for target in &targets {

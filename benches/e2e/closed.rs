@@ -89,6 +89,24 @@ pub fn run(target: &Target, etcd: u32, shape: Shape, window: Duration) -> Round 
     })
 }
 
+/// Runs so many requests, on one thread, and measures nothing.
+pub fn exactly(target: &Target, shape: Shape, requests: usize) {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut tasks = JoinSet::new();
+        for mut client in connect(target, shape, 0, 1).await {
+            tasks.spawn(async move {
+                for _ in 0..requests / shape.clients {
+                    client.once().await;
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.expect("a client");
+        }
+    });
+}
+
 /// The clients of one thread, each on its connection.
 async fn connect(target: &Target, shape: Shape, thread: usize, threads: usize) -> Vec<Client> {
     let prefix = target.prefix();

@@ -4,8 +4,10 @@
 //!
 //! `make bench`, or `cargo bench --bench e2e` after `make tools`. `E2E_PARTS` chooses of `core`, `list`, `sizes`, `tls`,
 //! `unix`, `open`, `watch`, `lease` and `scale` (all but the last by default), `E2E_ROUNDS` how often each thing is measured
-//! (3) and `E2E_SECONDS` for how long (1); `E2E_ROUNDS=1 E2E_SECONDS=0.2` is a smoke run. `E2E_ETCD` is 3.4 or 3.5. Writes
-//! Markdown, JSON and plots to `target/e2e`, or with `-- --accept` to `docs/benchmarks`.
+//! (3) and `E2E_SECONDS` for how long (1); `E2E_ROUNDS=1 E2E_SECONDS=0.2` is a smoke run. `E2E_ETCD` is 3.4 or 3.5. `E2E_TARGETS`
+//! takes words of which a target's name has one; `E2E_OTHER` is the path of another build of the proxy, which is then loaded
+//! in turns with this one. `E2E_PARTS=instructions` counts those of the whole proxy instead (needs valgrind). Writes Markdown,
+//! JSON and plots to `target/e2e`, or with `-- --accept` to `docs/benchmarks`.
 
 #![allow(
     missing_docs,
@@ -29,6 +31,7 @@ mod common;
 mod calls;
 mod cells;
 mod closed;
+mod counted;
 mod fan_out;
 mod machine;
 mod measured;
@@ -44,7 +47,7 @@ mod usage;
 use std::path::PathBuf;
 use std::{env, fs};
 
-use settings::Settings;
+use settings::{Part, Settings};
 
 #[tokio::main]
 async fn main() {
@@ -71,6 +74,9 @@ async fn main() {
         for (name, picture) in plots::all(&results) {
             fs::write(folder.join(name), picture).expect("a plot");
         }
+    }
+    if settings.parts.contains(&Part::Instructions) {
+        println!("{}", counted::run(&settings).await.markdown());
     }
     eprintln!("written to {}", folder.display());
 }

@@ -34,8 +34,8 @@ impl Scene {
         etcd.spawn();
         etcd.ready().await;
         let mut targets = Vec::new();
-        for &name in names {
-            targets.push(Target::start(name, &etcd, settings.version, transport).await);
+        for name in settings.chosen(names) {
+            targets.push(Target::start(name, &etcd, settings, transport).await);
         }
         let etcd_pid = etcd.pid();
         Self {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::common::tools::Version;
+use crate::target::{DIRECT, OTHER};
 
 /// How much of what.
 pub struct Settings {
@@ -16,6 +17,10 @@ pub struct Settings {
     pub version: Version,
     /// Requests a second of the open loop.
     pub rate: u32,
+    /// Another build of the proxy, to be compared with this one.
+    pub other: Option<String>,
+    /// Words of which a target's name has one, if not all are to be measured.
+    targets: Option<String>,
 }
 
 /// Things that are measured together.
@@ -37,11 +42,13 @@ pub enum Part {
     Watch,
     /// Leases kept alive.
     Lease,
+    /// Instructions of the whole proxy.
+    Instructions,
     /// How cost grows with connections, watches and keys.
     Scale,
 }
 
-const PARTS: [(&str, Part); 9] = [
+const PARTS: [(&str, Part); 10] = [
     ("core", Part::Core),
     ("list", Part::List),
     ("sizes", Part::Sizes),
@@ -50,6 +57,7 @@ const PARTS: [(&str, Part); 9] = [
     ("open", Part::Open),
     ("watch", Part::Watch),
     ("lease", Part::Lease),
+    ("instructions", Part::Instructions),
     ("scale", Part::Scale),
 ];
 
@@ -69,7 +77,26 @@ impl Settings {
                 other => panic!("E2E_ETCD is 3.4 or 3.5, not {other}"),
             },
             rate: one("E2E_RATE", 2_000),
+            other: env::var("E2E_OTHER").ok(),
+            targets: env::var("E2E_TARGETS").ok(),
         }
+    }
+}
+
+impl Settings {
+    /// Those of `names` that are wanted, what all are compared with among them, and the other build where there is one.
+    pub fn chosen(&self, names: &[&'static str]) -> Vec<&'static str> {
+        let is_wanted = |name: &str| match &self.targets {
+            Some(words) => name == DIRECT || words.split(',').any(|word| name.contains(word)),
+            None => true,
+        };
+        let other = self.other.as_ref().map(|_| OTHER);
+        names
+            .iter()
+            .copied()
+            .filter(|name| is_wanted(name))
+            .chain(other)
+            .collect()
     }
 }
 

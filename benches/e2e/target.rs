@@ -15,6 +15,7 @@ use crate::common::kms::Plugin;
 use crate::common::process::{PATIENCE, Process};
 use crate::common::proxy::{Proxy, Setup};
 use crate::common::tools::Version;
+use crate::settings::Settings;
 
 /// How clients connect, and what stands before etcd connects likewise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub const AESCBC: &str = "proxy, aescbc";
 pub const AESGCM: &str = "proxy, aesgcm";
 pub const SECRETBOX: &str = "proxy, secretbox";
 pub const KMS_V2: &str = "proxy, kms v2";
+/// As [`AESCBC`], but another build of the proxy: what a change is worth, in turns.
+pub const OTHER: &str = "other build, aescbc";
 
 /// HTTP/2 windows of the load's connections. Go's client begins with 64 KiB and measures its way up; this is about where it
 /// ends on a loopback.
@@ -45,7 +48,7 @@ pub struct Target {
     /// The process on the way; none where there is none.
     pub pid: Option<u32>,
     dial: Dial,
-    _held: Held,
+    held: Held,
 }
 
 enum Dial {
@@ -55,7 +58,7 @@ enum Dial {
 }
 
 /// What ends with the target.
-#[expect(dead_code, reason = "held for the sake of its end")]
+#[expect(dead_code, reason = "most of it is held for the sake of its end")]
 enum Held {
     Nothing,
     GrpcProxy(Process, TempDir),
@@ -63,12 +66,37 @@ enum Held {
 }
 
 impl Target {
-    pub async fn start(name: &'static str, etcd: &Etcd, version: Version, transport: Transport) -> Self {
+    pub async fn start(name: &'static str, etcd: &Etcd, settings: &Settings, transport: Transport) -> Self {
         match name {
             DIRECT => Self::direct(etcd, transport),
-            GRPC_PROXY => Self::grpc_proxy(etcd, version).await,
-            _ => Self::proxy(name, etcd, transport),
+            GRPC_PROXY => Self::grpc_proxy(etcd, settings.version).await,
+            _ => Self::proxy(name, etcd, settings, transport),
         }
+    }
+
+    /// A proxy that has been started, over TCP.
+    pub fn of(name: &'static str, mut proxy: Proxy) -> Self {
+        let dial = Dial::Tcp(proxy.url().to_owned());
+        let pid = Some(proxy.process().id());
+        Self {
+            name,
+            pid,
+            dial,
+            held: Held::Proxy(proxy, None),
+        }
+    }
+
+    /// Ends a proxy that runs under callgrind, and gives what that counted.
+    pub fn collected(self) -> u64 {
+        let Held::Proxy(mut proxy, _) = self.held else {
+            panic!("{} is no proxy", self.name);
+        };
+        proxy.process().signal("TERM");
+        proxy.process().wait();
+        let output = proxy.output();
+        let line = output.lines().find_map(|line| line.split_once("Collected : "));
+        let (_, count) = line.unwrap_or_else(|| panic!("no count in {output}"));
+        count.trim().parse().expect("a count")
     }
 
     fn direct(etcd: &Etcd, transport: Transport) -> Self {
@@ -81,7 +109,7 @@ impl Target {
             name: DIRECT,
             pid: None,
             dial,
-            _held: Held::Nothing,
+            held: Held::Nothing,
         }
     }
 
@@ -126,11 +154,11 @@ impl Target {
             name: GRPC_PROXY,
             pid: Some(process.id()),
             dial,
-            _held: Held::GrpcProxy(process, folder),
+            held: Held::GrpcProxy(process, folder),
         }
     }
 
-    fn proxy(name: &'static str, etcd: &Etcd, transport: Transport) -> Self {
+    fn proxy(name: &'static str, etcd: &Etcd, settings: &Settings, transport: Transport) -> Self {
         let plugin = (name == KMS_V2).then(Plugin::start);
         let document = match (name, &plugin) {
             (_, Some(plugin)) => plugin.document("secrets", "v2"),
@@ -143,7 +171,9 @@ impl Target {
             Transport::Unix => format!("unix://{}", etcd.folder().join(crate::scene::SOCKET).display()),
             Transport::Tcp | Transport::Tls => etcd.endpoint(),
         };
-        let setup = Setup::new(upstream, document);
+        let other = run_by(settings, name, "");
+        let other: Vec<_> = other.iter().map(String::as_str).collect();
+        let setup = Setup::new(upstream, document).under(&other);
         let socket = setup.folder().join("proxy.sock");
         let setup = match transport {
             Transport::Tcp => setup,
@@ -171,7 +201,7 @@ impl Target {
             name,
             pid: Some(proxy.process().id()),
             dial,
-            _held: Held::Proxy(proxy, plugin),
+            held: Held::Proxy(proxy, plugin),
         }
     }
 
@@ -205,6 +235,16 @@ impl Dial {
             }
         }
     }
+}
+
+/// What runs the proxy: `by`, and another build of it where `name` is that.
+pub fn run_by(settings: &Settings, name: &str, by: &str) -> Vec<String> {
+    let Some(other) = settings.other.as_ref().filter(|_| name == OTHER) else {
+        return by.split_whitespace().map(str::to_owned).collect();
+    };
+    // Behind it stand the binary of this build, which is left out, and its arguments.
+    let script = format!(r#"shift; exec {by} "$0" "$@""#);
+    vec!["sh".to_owned(), "-c".to_owned(), script, other.clone()]
 }
 
 fn endpoint(url: &str) -> Endpoint {
