@@ -2,12 +2,15 @@
 //! CPU and memory of the release binary under a load of this benchmark's own. All targets are there at once and are loaded
 //! in turns, so that what else the machine does meets each of them; only ratios within a run mean anything.
 //!
-//! `make bench`, or `cargo bench --bench e2e` after `make tools`. `E2E_PARTS` chooses of `core`, `list`, `sizes`, `tls`,
-//! `unix`, `open`, `watch`, `lease` and `scale` (all but the last by default), `E2E_ROUNDS` how often each thing is measured
-//! (3) and `E2E_SECONDS` for how long (1); `E2E_ROUNDS=1 E2E_SECONDS=0.2` is a smoke run. `E2E_ETCD` is 3.4 or 3.5. `E2E_TARGETS`
-//! takes words of which a target's name has one; `E2E_OTHER` is the path of another build of the proxy, which is then loaded
-//! in turns with this one. `E2E_PARTS=instructions` counts those of the whole proxy instead (needs valgrind). Writes Markdown,
-//! JSON and plots to `target/e2e`, or with `-- --accept` to `docs/benchmarks`.
+//! `make bench`, or `cargo bench --bench e2e` after `make tools`. Writes Markdown, JSON and plots to `target/e2e`, or with
+//! `-- --accept` to `docs/benchmarks`. From the environment:
+//!
+//! - `E2E_PARTS`: of `core`, `list`, `sizes`, `tls`, `unix`, `open`, `watch`, `lease`, which are the default; `scale`, up to
+//!   2,000 connections, 20,000 watches and a million keys; and `instructions`, those of the whole proxy, by callgrind.
+//! - `E2E_ROUNDS`, how often each thing is measured (3), and `E2E_SECONDS`, for how long (1). 1 and 0.2 make a smoke run.
+//! - `E2E_TARGETS`: words of which a target's name has one.
+//! - `E2E_OTHER`: the path of another build of the proxy, which is then loaded in turns with this one.
+//! - `E2E_ETCD`, 3.4 or 3.5; `E2E_RATE`, requests a second of `open`.
 
 #![allow(
     missing_docs,
@@ -38,6 +41,7 @@ mod measured;
 mod open;
 mod plots;
 mod report;
+mod scale;
 
 mod scene;
 mod settings;
@@ -77,6 +81,11 @@ async fn main() {
     }
     if settings.parts.contains(&Part::Instructions) {
         println!("{}", counted::run(&settings).await.markdown());
+    }
+    if settings.parts.contains(&Part::Scale) {
+        let page = scale::run(&settings).await;
+        println!("{page}");
+        fs::write(folder.join("e2e-scale.md"), page).expect("a page");
     }
     eprintln!("written to {}", folder.display());
 }
