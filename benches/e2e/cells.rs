@@ -38,8 +38,8 @@ pub struct Outcome {
 const ALL: &[&str] = &[DIRECT, GRPC_PROXY, NO_RULE, IDENTITY, AESCBC, AESGCM, SECRETBOX, KMS_V2];
 const CIPHERS: &[&str] = &[DIRECT, GRPC_PROXY, AESCBC, AESGCM, SECRETBOX, KMS_V2];
 const FEW: &[&str] = &[DIRECT, GRPC_PROXY, NO_RULE, AESCBC];
-/// etcd's grpc-proxy listens on no unix socket.
-const SOCKETS: &[&str] = &[DIRECT, NO_RULE, AESCBC];
+/// etcd's grpc-proxy listens on no unix socket, and answers a lease's keep-alive when it next sends its own: minutes later.
+const WITHOUT_GRPC_PROXY: &[&str] = &[DIRECT, NO_RULE, AESCBC];
 
 const KIB: usize = 1024;
 /// Clients and their connections.
@@ -98,7 +98,7 @@ fn cells(part: Part, settings: &Settings) -> Vec<Cell> {
         Part::Tls | Part::Unix => {
             let (transport, targets) = match part {
                 Part::Tls => (Transport::Tls, FEW),
-                _ => (Transport::Unix, SOCKETS),
+                _ => (Transport::Unix, WITHOUT_GRPC_PROXY),
             };
             let alone = loads.map(|load| closed(shape(load, (1, 1), KIB), transport, targets));
             let many = loads.map(|load| closed(shape(load, (64, 8), KIB), transport, targets));
@@ -119,7 +119,11 @@ fn cells(part: Part, settings: &Settings) -> Vec<Cell> {
             transport: Transport::Tcp,
             targets: FEW,
         }],
-        Part::Lease => vec![closed(shape(Load::KeepAlive, (64, 8), 1), Transport::Tcp, FEW)],
+        Part::Lease => vec![closed(
+            shape(Load::KeepAlive, (64, 8), 1),
+            Transport::Tcp,
+            WITHOUT_GRPC_PROXY,
+        )],
         Part::Instructions | Part::Scale => Vec::new(),
     }
 }

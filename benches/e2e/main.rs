@@ -60,25 +60,25 @@ async fn main() {
         return;
     }
     let settings = Settings::from_env();
-    let mut results = Vec::new();
-    for &part in &settings.parts {
-        results.extend(cells::run(part, &settings).await);
-    }
     let folder = if env::args().any(|argument| argument == "--accept") {
         PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks"))
     } else {
         PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/e2e"))
     };
     fs::create_dir_all(&folder).expect("a folder");
-    if !results.is_empty() {
-        let page = report::markdown(&settings, &results);
-        println!("{page}");
-        fs::write(folder.join("e2e.md"), page).expect("a page");
-        fs::write(folder.join("e2e.json"), report::json(&settings, &results)).expect("JSON");
-        for (name, picture) in plots::all(&results) {
-            fs::write(folder.join(name), picture).expect("a plot");
+    let mut results = Vec::new();
+    for &part in &settings.parts {
+        results.extend(cells::run(part, &settings).await);
+        // After each part: whoever ends this early keeps what there is.
+        if !results.is_empty() {
+            fs::write(folder.join("e2e.md"), report::markdown(&settings, &results)).expect("a page");
+            fs::write(folder.join("e2e.json"), report::json(&settings, &results)).expect("JSON");
+            for (name, picture) in plots::all(&results) {
+                fs::write(folder.join(name), picture).expect("a plot");
+            }
         }
     }
+    println!("{}", report::markdown(&settings, &results));
     if settings.parts.contains(&Part::Instructions) {
         println!("{}", counted::run(&settings).await.markdown());
     }

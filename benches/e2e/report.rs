@@ -108,7 +108,10 @@ fn cpu(rounds: &Rounds) -> String {
 }
 
 fn time(micros: f64) -> String {
-    if micros < 1e3 {
+    if micros.is_nan() {
+        // No request was answered in time.
+        "–".to_owned()
+    } else if micros < 1e3 {
         format!("{micros:.0} µs")
     } else {
         format!("{:.1} ms", micros / 1e3)
