@@ -36,9 +36,17 @@ dashboard: tools ## A real Prometheus before a proxy at work answers every query
 	cargo test --locked --test it -- --ignored --exact --nocapture observed::every_panel_has_data
 
 .PHONY: bench
-bench: tools ## What a value costs; instructions on the hot path; a sweep of a real etcd, a quarter of an hour
-	command -v valgrind >/dev/null || $$([[ $$(id -u) == 0 ]] || echo sudo) apt-get install -y -qq valgrind
+bench: tools valgrind ## What a value and a message cost; the proxy beside no proxy; a sweep: half an hour
 	cargo bench --locked
+
+.PHONY: guard
+guard: valgrind ## Instructions on the hot path, held against benches/instructions/counts.json
+	cargo bench --locked --bench instructions
+
+.PHONY: valgrind
+valgrind:
+	@command -v valgrind >/dev/null || { as_root=$$([[ $$(id -u) == 0 ]] || echo sudo); \
+		$$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends valgrind libc6-dbg; }
 
 FUZZ_SECONDS ?= 60
 

@@ -42,7 +42,16 @@ pub struct Case {
 }
 
 /// What is counted, again and again.
-type Round = Box<dyn FnMut()>;
+pub type Round = Box<dyn FnMut()>;
+
+impl Case {
+    /// The case, after its first round: what is done once only, such as looking for a series, is done.
+    pub fn ready(&self) -> Round {
+        let mut round = (self.prepare)(Box::leak(Box::new(Scene::new())));
+        round();
+        round
+    }
+}
 
 pub const CASES: &[Case] = &[
     Case {
@@ -83,14 +92,12 @@ pub const CASES: &[Case] = &[
     Case {
         name: "list of 500 x 1 KiB",
         weight: 20,
-        prepare: |scene| {
-            let key = |index| format!("/registry/secrets/default/secret-{index:04}").into_bytes();
-            let keys: Vec<_> = (0..500).map(key).collect();
-            let stored: Vec<_> = keys.iter().map(|key| scene.sealed(key)).collect();
-            let kvs = keys.iter().zip(&stored);
-            let answer = messages::ranged(kvs.map(|(key, value)| (&**key, &**value)));
-            scene.unary(UnaryRpc::Range, messages::list(SECRETS.0, SECRETS.1), answer)
-        },
+        prepare: |scene| scene.list(500),
+    },
+    Case {
+        name: "list of 10,000 x 1 KiB",
+        weight: 200,
+        prepare: |scene| scene.list(10_000),
     },
     Case {
         name: "watch event 1 KiB",
@@ -104,6 +111,15 @@ pub const CASES: &[Case] = &[
             Box::new(move || scene.told(&mut session, &event))
         },
     },
+    Case {
+        name: "compile a configuration",
+        weight: 1,
+        prepare: |_| {
+            Box::new(|| {
+                black_box(Scene::new());
+            })
+        },
+    },
 ];
 
 /// Runs the case of that name so often.
@@ -111,10 +127,7 @@ pub fn run(name: &str, rounds: u64) {
     // With metrics, as in a proxy that serves.
     let _registry = Registry::install(families()).unwrap();
     let case = CASES.iter().find(|case| case.name == name).expect("a case");
-    let mut round = (case.prepare)(Box::leak(Box::new(Scene::new())));
-    // What is done once only, such as looking for a series, is done now.
-    round();
-    measured(&mut round, rounds);
+    measured(&mut case.ready(), rounds);
 }
 
 /// The counters run in here only, and find it by its name.
@@ -167,6 +180,16 @@ impl Scene {
             let job = made.response.open(answer.clone()).unwrap();
             black_box(self.open(job).into_bytes());
         })
+    }
+
+    /// A page of so many, as kube-apiserver reads it.
+    fn list(&'static self, count: usize) -> Round {
+        let key = |index| format!("/registry/secrets/default/secret-{index:06}").into_bytes();
+        let keys: Vec<_> = (0..count).map(key).collect();
+        let stored: Vec<_> = keys.iter().map(|key| self.sealed(key)).collect();
+        let kvs = keys.iter().zip(&stored);
+        let answer = messages::ranged(kvs.map(|(key, value)| (&**key, &**value)));
+        self.unary(UnaryRpc::Range, messages::list(SECRETS.0, SECRETS.1), answer)
     }
 
     fn told(&self, session: &mut WatchSession, message: &Bytes) {

@@ -158,15 +158,22 @@ async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher, peer: Rc<st
                 return Ok(());
             }
         }
-        tokio::select! {
-            accepted = connection.accept() => match accepted {
-                None => return Ok(()),
-                Some(accepted) => {
-                    let (request, respond) = accepted?;
-                    tokio::task::spawn_local(dispatch(Rc::clone(&worker), request, respond, budget.clone(), Rc::clone(&peer)));
-                }
-            },
-            _ = stage.changed() => {}
+        let mut changed = std::pin::pin!(stage.changed());
+        // One wait for the next stage, however many calls come meanwhile.
+        while let Some(accepted) = tokio::select! {
+            biased;
+            _ = &mut changed => None,
+            accepted = connection.accept() => Some(accepted),
+        } {
+            let Some(accepted) = accepted else { return Ok(()) };
+            let (request, respond) = accepted?;
+            tokio::task::spawn_local(dispatch(
+                Rc::clone(&worker),
+                request,
+                respond,
+                budget.clone(),
+                Rc::clone(&peer),
+            ));
         }
     }
 }

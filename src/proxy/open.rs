@@ -1,12 +1,14 @@
 //! Opens the values of one answer without keeping the runtime from its other calls, and tells of those that do not open.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fault::Fault;
 use super::responder::Responder;
 use super::worker::Worker;
-use crate::rewrite::{EscapedKey, OpenFailure, OpenJob, Progress, Undecryptable, Unopened};
+use crate::keyring::Keyring;
+use crate::rewrite::{EscapedKey, OpenFailure, OpenJob, Opened, Progress, Undecryptable, Unopened};
 use crate::value::{Deks, OpenError, SealedBy};
 use crate::wire::Spliced;
 
@@ -18,44 +20,70 @@ const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
 /// Runs `job` to its end, or until the client is gone: a KMS may take its time, and what nobody waits for must not pile up
 /// meanwhile.
-pub(super) async fn run(worker: &Worker, mut job: OpenJob, respond: &mut Responder) -> Result<Spliced, Fault> {
-    // One keyring for the whole answer, kept over the pauses.
-    let keyring = worker.keyring.snapshot();
-    let mut deks = Deks::default();
+pub(super) async fn run(worker: &Worker, job: OpenJob, respond: &mut Responder) -> Result<Spliced, Fault> {
+    let deks = Deks::default();
+    let in_use = worker.keyring.load();
+    match step(worker, job, &in_use, &deks)? {
+        Progress::Done(opened) => done(worker, opened),
+        progress => {
+            // One keyring for the whole answer, kept over the pauses; where there is none, its count of holders, which is
+            // shared by all cores, is left alone.
+            let keyring = Arc::clone(&in_use);
+            drop(in_use);
+            // On the heap: few calls come here, and each would have room for it.
+            Box::pin(go_on(worker, progress, &keyring, deks, respond)).await
+        }
+    }
+}
+
+async fn go_on(
+    worker: &Worker,
+    mut progress: Progress,
+    keyring: &Keyring,
+    mut deks: Deks,
+    respond: &mut Responder,
+) -> Result<Spliced, Fault> {
     loop {
-        match job.step(&worker.context(&keyring, &deks), SLICE) {
-            Ok(Progress::More(rest)) => job = rest,
-            Ok(Progress::Waiting(rest)) => {
-                job = rest;
+        let rest = match progress {
+            Progress::Done(opened) => return done(worker, opened),
+            Progress::More(rest) => {
+                tokio::task::yield_now().await;
+                rest
+            }
+            Progress::Waiting(rest) => {
                 let fetch = async {
                     deks.fetch().await;
                     Ok(())
                 };
                 respond.unless_gone(fetch).await?;
-                continue;
+                rest
             }
-            Ok(Progress::Done(opened)) => {
-                let undecryptable = &opened.undecryptable;
-                // Not to be blamed on the value: this process may have slept through a rotation.
-                if undecryptable.may_fail() && !worker.config.tenure.holds() {
-                    return Err(Fault::may_be_outdated());
-                }
-                tell(worker, undecryptable);
-                return Ok(opened.message);
-            }
-            Err(failure) => {
-                if let OpenFailure::Value { key, sealed_by, source } = &failure {
-                    audit(worker, key, sealed_by.as_deref(), source);
-                }
-                if !failure.is_transient() || worth_a_line() {
-                    let cause = std::error::Error::source(&failure);
-                    tracing::error!(%failure, cause, "an answer of etcd was refused");
-                }
-                return Err(Fault::refused_answer(&failure));
-            }
-        }
-        tokio::task::yield_now().await;
+        };
+        progress = step(worker, rest, keyring, &deks)?;
     }
+}
+
+fn step(worker: &Worker, job: OpenJob, keyring: &Keyring, deks: &Deks) -> Result<Progress, Fault> {
+    job.step(&worker.context(keyring, deks), SLICE).map_err(|failure| {
+        if let OpenFailure::Value { key, sealed_by, source } = &failure {
+            audit(worker, key, sealed_by.as_deref(), source);
+        }
+        if !failure.is_transient() || worth_a_line() {
+            let cause = std::error::Error::source(&failure);
+            tracing::error!(%failure, cause, "an answer of etcd was refused");
+        }
+        Fault::refused_answer(&failure)
+    })
+}
+
+fn done(worker: &Worker, opened: Opened) -> Result<Spliced, Fault> {
+    let undecryptable = &opened.undecryptable;
+    // Not to be blamed on the value: this process may have slept through a rotation.
+    if undecryptable.may_fail() && !worker.config.tenure.holds() {
+        return Err(Fault::may_be_outdated());
+    }
+    tell(worker, undecryptable);
+    Ok(opened.message)
 }
 
 fn tell(worker: &Worker, undecryptable: &Undecryptable) {

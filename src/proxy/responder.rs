@@ -16,6 +16,9 @@ use crate::wire::Spliced;
 /// Bytes of a long message that are handed to HTTP/2 at once; the next follow when the client has taken them.
 const CHUNK: usize = 256 * 1024;
 
+/// Bytes of a message that go out together with its prefix: what HTTP/2 puts into one DATA frame by default, less that.
+const FIRST_CHUNK: usize = 16 * 1024 - PREFIX;
+
 /// The client's side of one call.
 pub(super) struct Responder {
     state: State,
@@ -88,7 +91,8 @@ impl Responder {
     pub(super) async fn message(&mut self, mut message: Spliced) -> Result<(), Fault> {
         self.mid_message = true;
         let prefix = frame::prefix(message.len());
-        let first = message.next_chunk(CHUNK).unwrap_or_default();
+        // Copied behind the prefix: no more of it than fills a DATA frame.
+        let first = message.next_chunk(FIRST_CHUNK).unwrap_or_default();
         let mut head = BytesMut::with_capacity(PREFIX + first.len());
         head.extend_from_slice(&prefix);
         head.extend_from_slice(&first);

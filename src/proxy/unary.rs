@@ -45,7 +45,7 @@ pub(super) async fn serve(
     if sealed.response.seals() && !worker.config.tenure.holds() {
         return Err(Fault::unknown_to_others());
     }
-    let path = PathAndQuery::from_static(path_of(sealed.send_as));
+    let path = path_of(sealed.send_as);
     respond.clock.asked();
     let answer = ask(worker, &path, request.headers, frame, respond).await?;
     drop(share);
@@ -78,10 +78,11 @@ async fn seal(worker: &Worker, rpc: UnaryRpc, frame: &Frame, respond: &mut Respo
             Err(refusal) if refusal.is_pending() => {}
             done => return done.map_err(|refusal| Fault::refused(&refusal)),
         }
-        let fetch = async {
+        // On the heap: it is large and rarely needed, and every call would have room for it.
+        let fetch = Box::pin(async {
             deks.fetch().await;
             Ok(())
-        };
+        });
         respond.unless_gone(fetch).await?;
         attempt = unary_request(rpc, frame.message(), &worker.context(&keyring, &deks));
     }
@@ -123,13 +124,22 @@ fn warn_once_of_double_sealing() {
 }
 
 /// Where a call is sent: not always where the client sent it.
-fn path_of(rpc: UnaryRpc) -> &'static str {
+fn path_of(rpc: UnaryRpc) -> PathAndQuery {
+    // Parsed when the program is compiled.
+    static PATHS: [PathAndQuery; 4] = [
+        PathAndQuery::from_static("/etcdserverpb.KV/Range"),
+        PathAndQuery::from_static("/etcdserverpb.KV/Put"),
+        PathAndQuery::from_static("/etcdserverpb.KV/DeleteRange"),
+        PathAndQuery::from_static("/etcdserverpb.KV/Txn"),
+    ];
+    let [range, put, delete_range, txn] = &PATHS;
     match rpc {
-        UnaryRpc::Range => "/etcdserverpb.KV/Range",
-        UnaryRpc::Put => "/etcdserverpb.KV/Put",
-        UnaryRpc::DeleteRange => "/etcdserverpb.KV/DeleteRange",
-        UnaryRpc::Txn => "/etcdserverpb.KV/Txn",
+        UnaryRpc::Range => range,
+        UnaryRpc::Put => put,
+        UnaryRpc::DeleteRange => delete_range,
+        UnaryRpc::Txn => txn,
     }
+    .clone()
 }
 
 /// The one message of a unary request, and what it takes of the client's budget.

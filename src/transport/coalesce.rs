@@ -11,6 +11,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -22,8 +23,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// pays: more was not faster, and it bounds what a slow peer keeps in memory.
 const HIGH_WATER: usize = 256 * 1024;
 
-/// Capacity kept by an idle connection's buffer; larger ones are given back once drained.
-const KEPT_CAPACITY: usize = 16 * 1024;
+/// Drained buffers that a runtime keeps for whichever connections write next, so that a connection holds none while it is
+/// idle, and none has to grow anew at each tick: for a long list that was as much copying as the list itself. As many as are
+/// dirty at once in most ticks.
+const SPARES: usize = 8;
 
 /// The dirty connections of one runtime.
 #[derive(Clone, Default)]
@@ -33,6 +36,8 @@ pub struct Flusher(Rc<RefCell<Pending>>);
 struct Pending {
     dirty: VecDeque<Rc<dyn Flush>>,
     waker: Option<Waker>,
+    /// Empty buffers.
+    spares: Vec<BytesMut>,
 }
 
 impl Flusher {
@@ -59,6 +64,18 @@ impl Flusher {
             waker.wake();
         }
     }
+
+    fn spare(&self) -> BytesMut {
+        self.0.borrow_mut().spares.pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, mut buffer: BytesMut) {
+        buffer.clear();
+        let spares = &mut self.0.borrow_mut().spares;
+        if spares.len() < SPARES {
+            spares.push(buffer);
+        }
+    }
 }
 
 trait Flush {
@@ -66,13 +83,12 @@ trait Flush {
 }
 
 /// A byte stream whose small writes are gathered; see the module's description.
-pub struct Coalesced<S> {
-    shared: Rc<RefCell<Shared<S>>>,
-    flusher: Flusher,
-}
+pub struct Coalesced<S>(Rc<RefCell<Shared<S>>>);
 
 struct Shared<S> {
     stream: S,
+    flusher: Flusher,
+    /// What is gathered; without capacity where nothing is.
     out: BytesMut,
     mode: Mode,
     /// The connection task, woken when its socket is stuck or has failed.
@@ -94,15 +110,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Coalesced<S> {
     pub fn new(stream: S, flusher: Flusher) -> Self {
         let shared = Shared {
             stream,
+            flusher,
             out: BytesMut::new(),
             mode: Mode::Clean,
             owner: None,
             failed: None,
         };
-        Self {
-            shared: Rc::new(RefCell::new(shared)),
-            flusher,
-        }
+        Self(Rc::new(RefCell::new(shared)))
     }
 }
 
@@ -120,8 +134,8 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
             }
             self.out.advance(written);
         }
-        if self.out.capacity() > KEPT_CAPACITY {
-            self.out = BytesMut::new();
+        if self.out.capacity() > 0 {
+            self.flusher.give_back(mem::take(&mut self.out));
         }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
@@ -135,6 +149,13 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
             Poll::Ready(_) => {}
         }
         drained
+    }
+
+    fn gather(&mut self, buf: &[u8]) {
+        if self.out.capacity() == 0 {
+            self.out = self.flusher.spare();
+        }
+        self.out.extend_from_slice(buf);
     }
 
     fn keep_owner(&mut self, cx: &Context<'_>) {
@@ -169,7 +190,7 @@ impl<S: AsyncWrite + Unpin> Flush for RefCell<Shared<S>> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Coalesced<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.shared.borrow_mut().stream).poll_read(cx, buf)
+        Pin::new(&mut self.0.borrow_mut().stream).poll_read(cx, buf)
     }
 }
 
@@ -187,9 +208,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Coalesced<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for Coalesced<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let mut shared = self.shared.borrow_mut();
+        let mut shared = self.0.borrow_mut();
         ready!(Self::poll_room(&mut shared, cx))?;
-        shared.out.extend_from_slice(buf);
+        shared.gather(buf);
         Poll::Ready(Ok(buf.len()))
     }
 
@@ -198,10 +219,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for Coalesced<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut shared = self.shared.borrow_mut();
+        let mut shared = self.0.borrow_mut();
         ready!(Self::poll_room(&mut shared, cx))?;
         for buf in bufs {
-            shared.out.extend_from_slice(buf);
+            shared.gather(buf);
         }
         Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
     }
@@ -211,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for Coalesced<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut shared = self.shared.borrow_mut();
+        let mut shared = self.0.borrow_mut();
         shared.check()?;
         match shared.mode {
             Mode::Stuck => shared.poll_drain_as_owner(cx),
@@ -220,15 +241,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for Coalesced<S> {
             Mode::Clean => {
                 shared.mode = Mode::Queued;
                 shared.keep_owner(cx);
-                drop(shared);
-                self.flusher.add(self.shared.clone());
+                shared.flusher.add(self.0.clone());
                 Poll::Ready(Ok(()))
             }
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut shared = self.shared.borrow_mut();
+        let mut shared = self.0.borrow_mut();
         shared.check()?;
         ready!(shared.poll_drain_as_owner(cx))?;
         Pin::new(&mut shared.stream).poll_shutdown(cx)
@@ -307,7 +327,7 @@ mod tests {
                 for chunk in sent.chunks(16 * 1024) {
                     io.write_all(chunk).await.unwrap();
                     io.flush().await.unwrap();
-                    assert!(io.shared.borrow().out.len() < HIGH_WATER + 16 * 1024);
+                    assert!(io.0.borrow().out.len() < HIGH_WATER + 16 * 1024);
                 }
                 io.shutdown().await.unwrap();
             });

@@ -30,7 +30,8 @@ pub(super) enum Need {
 /// [`Deks::fetch`] the same is tried again, and gets further.
 #[derive(Debug, Default)]
 pub struct Deks {
-    inner: Mutex<Inner>,
+    /// Nothing, for most messages: they need only what is at hand.
+    inner: Mutex<Option<Box<Inner>>>,
     /// Whether the plugin is to unwrap a DEK of KMS v1 even where it is at hand.
     doubts: bool,
 }
@@ -92,7 +93,9 @@ impl Deks {
     /// Whether nothing more should be noted before what is missing has been fetched.
     pub fn is_full(&self) -> bool {
         let inner = self.lock();
-        inner.missing + inner.wanted.len() >= MAX_MISSING
+        inner
+            .as_ref()
+            .is_some_and(|inner| inner.missing + inner.wanted.len() >= MAX_MISSING)
     }
 
     /// Asks the plugins for all that is missing, and forgets what has not been of use since the last time: its values are open
@@ -101,7 +104,9 @@ impl Deks {
     /// Returns within the plugins' timeouts, unless others are in line before it.
     pub async fn fetch(&mut self) {
         let doubts = self.doubts;
-        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(inner) = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner) else {
+            return;
+        };
         inner.missing = 0;
         inner.taken = 0;
         let v1 = missing(&mut inner.v1).into_iter();
@@ -124,13 +129,14 @@ impl Deks {
     }
 
     /// Never waits: a message is rewritten by one thread at a time.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Inner>>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A DEK of `keys` that no other value of the message is sealed with.
     pub(super) fn fresh(&self, keys: &Arc<dyn KmsV1Keys>) -> Result<FreshDek, SealError> {
-        let inner = &mut *self.lock();
+        let mut held = self.lock();
+        let inner = &mut **held.get_or_insert_default();
         match inner.fresh.get(inner.taken) {
             // Each pass over a message takes them in the same order; were it another, a DEK of another plugin must not be
             // taken for one of this.
@@ -148,19 +154,24 @@ impl Deks {
 
     /// The DEK in `wrapped`, if it has been fetched or is held.
     pub(super) fn v1(&self, keys: &Arc<dyn KmsV1Keys>, wrapped: &[u8]) -> Result<Arc<DekV1>, OpenError> {
-        let inner = &mut *self.lock();
+        let mut held = self.lock();
+        let inner = &mut **held.get_or_insert_default();
         let missing = || Slot::Missing((Arc::clone(keys), wrapped.to_vec()));
         lookup(inner.v1.entry(id_v1(keys, wrapped)), missing, &mut inner.missing)
     }
 
     /// Has the DEK in `wrapped`, which is at hand now, be so until the message is done with it.
     pub(super) fn hold_v1(&self, keys: &Arc<dyn KmsV1Keys>, wrapped: &[u8], dek: Arc<DekV1>) {
-        self.lock().v1.insert(id_v1(keys, wrapped), Slot::held(Ok(dek)));
+        self.lock()
+            .get_or_insert_default()
+            .v1
+            .insert(id_v1(keys, wrapped), Slot::held(Ok(dek)));
     }
 
     /// What is in `wrapped`, if it has been fetched or is held.
     pub(super) fn v2(&self, keys: &Arc<dyn KmsV2Keys>, wrapped: &WrappedDek<'_>) -> Result<Arc<DekV2>, OpenError> {
-        let inner = &mut *self.lock();
+        let mut held = self.lock();
+        let inner = &mut **held.get_or_insert_default();
         let missing = || Slot::Missing((Arc::clone(keys), wrapped.clone().into_owned()));
         let id = (address(keys), wrapped.digest());
         lookup(inner.v2.entry(id), missing, &mut inner.missing)
@@ -169,7 +180,7 @@ impl Deks {
     /// Has what is in `wrapped`, which is at hand now, be so until the message is done with it.
     pub(super) fn hold_v2(&self, keys: &Arc<dyn KmsV2Keys>, wrapped: &WrappedDek<'_>, dek: Arc<DekV2>) {
         let id = (address(keys), wrapped.digest());
-        self.lock().v2.insert(id, Slot::held(Ok(dek)));
+        self.lock().get_or_insert_default().v2.insert(id, Slot::held(Ok(dek)));
     }
 }
 

@@ -106,6 +106,11 @@ impl Etcd {
         format!("{scheme}://127.0.0.1:{}", self.client_port)
     }
 
+    /// The process's number, for looking at it under `/proc`. It must run.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("etcd runs").id()
+    }
+
     /// Where its data, log and sockets lie.
     pub fn folder(&self) -> &Path {
         self.folder.path()

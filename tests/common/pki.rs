@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
@@ -63,6 +63,13 @@ impl Pki {
     /// Signs one more certificate, with `name` as CN and file name.
     pub fn sign(&self, name: &str, sans: &[&str]) -> Pair {
         sign(&self.issuer, &self.folder, name, sans, |_| {})
+    }
+
+    /// The same without a CN, which etcd's grpc-proxy wants of the certificate that it shows to etcd.
+    pub fn sign_nameless(&self, name: &str, sans: &[&str]) -> Pair {
+        sign(&self.issuer, &self.folder, name, sans, |params| {
+            params.distinguished_name = DistinguishedName::new();
+        })
     }
 
     /// The same, valid until the first day of `year`; gives that moment in Unix time too.

@@ -1,13 +1,26 @@
-//! What sealing and opening a value of 1 KiB costs, nonce, prefix and key lookup included; and why secretbox is dryoc's.
+//! What sealing and opening a value costs, nonce, prefix and key lookup included, beside the bare primitives and beside
+//! OpenSSL; and why secretbox is dryoc's.
 //!
-//! `cargo bench --bench value`
-#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark, not an interface")]
+//! `cargo bench --bench value`. The last table has it all as ratios, with the CPU features that were found: on a CPU without
+//! AES instructions nothing else in it means much.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a benchmark, not an interface"
+)]
+
+mod openssl;
+mod primitives;
+mod ratios;
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 use crypto_secretbox::XSalsa20Poly1305;
 use crypto_secretbox::aead::{AeadInPlace, KeyInit};
 use dryoc::classic::crypto_secretbox::{crypto_secretbox_detached, crypto_secretbox_open_detached};
@@ -18,6 +31,7 @@ use etcd_encryption_proxy::value::{
 };
 
 const SIZE: usize = 1024;
+const SIZES: [usize; 6] = [64, 256, 1024, 4096, 65_536, 1_048_576];
 const KEY: StorageKey<'_> = StorageKey(b"/registry/secrets/kube-system/bootstrap-token-abcdef");
 
 fn chains() -> [(&'static str, Chain); 6] {
@@ -74,48 +88,45 @@ impl KmsV2Keys for Seed {
 
 /// Through the whole chain, into a buffer that is used again.
 fn providers(c: &mut Criterion) {
-    let plaintext = vec![b'x'; SIZE];
-    let mut group = c.benchmark_group("1KiB");
-    group.throughput(Throughput::Bytes(SIZE as u64));
     for (name, chain) in chains() {
-        let mut out = Vec::new();
-        group.bench_function(format!("{name}/seal"), |b| {
-            b.iter(|| {
-                out.clear();
-                chain
-                    .to_storage(KEY, black_box(&plaintext), &Deks::default(), &mut out)
-                    .unwrap();
-                black_box(&out);
+        let mut group = c.benchmark_group(name);
+        for size in SIZES {
+            let plaintext = vec![b'x'; size];
+            group.throughput(Throughput::Bytes(size as u64));
+            let mut out = Vec::new();
+            group.bench_function(format!("seal {size}"), |b| {
+                b.iter(|| {
+                    out.clear();
+                    let sealed = chain.to_storage(KEY, black_box(&plaintext), &Deks::default(), &mut out);
+                    sealed.unwrap();
+                    black_box(&out);
+                });
             });
-        });
-        let mut stored = Vec::new();
-        chain
-            .to_storage(KEY, &plaintext, &Deks::default(), &mut stored)
-            .unwrap();
-        group.bench_function(format!("{name}/open"), |b| {
-            b.iter(|| {
-                out.clear();
-                black_box(
-                    chain
-                        .from_storage(KEY, black_box(&stored), &Deks::default(), &mut out)
-                        .unwrap(),
-                );
-                black_box(&out);
+            let mut stored = Vec::new();
+            let sealed = chain.to_storage(KEY, &plaintext, &Deks::default(), &mut stored);
+            sealed.unwrap();
+            group.bench_function(format!("open {size}"), |b| {
+                b.iter(|| {
+                    out.clear();
+                    let opened = chain.from_storage(KEY, black_box(&stored), &Deks::default(), &mut out);
+                    black_box(opened.unwrap());
+                    black_box(&out);
+                });
             });
-        });
+        }
+        group.finish();
     }
-    group.finish();
 }
 
 /// Several values together, in time for each of them.
 fn batches(c: &mut Criterion) {
     let plaintext = vec![b'x'; SIZE];
-    let mut group = c.benchmark_group("1KiB batch");
+    let mut group = c.benchmark_group("batch");
     for (name, chain) in chains().into_iter().filter(|(name, _)| name.starts_with("aes")) {
         for count in [1usize, 2, 4, 8, 16, 64] {
             let values = vec![(KEY, plaintext.as_slice()); count];
             group.throughput(Throughput::Bytes((SIZE * count) as u64));
-            group.bench_function(format!("{name}/seal {count}"), |b| {
+            group.bench_function(format!("{name} seal {count}"), |b| {
                 b.iter(|| black_box(chain.to_storage_batch(black_box(&values), &Deks::default()).unwrap()));
             });
         }
@@ -177,7 +188,15 @@ fn classify(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
-    targets = providers, batches, secretbox_implementations, classify
+    config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    targets = providers, primitives::all, batches, secretbox_implementations, classify
 }
-criterion_main!(benches);
+
+fn main() {
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+    // Nothing was measured where this is run as a test.
+    if std::env::args().any(|argument| argument == "--bench") {
+        ratios::print(&SIZES);
+    }
+}

@@ -1,0 +1,58 @@
+//! What the proxy's own work on a message takes in time and in allocations: the cases that `benches/instructions` counts, as
+//! they meet a real CPU and a real allocator.
+//!
+//! `cargo bench --bench messages`
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark, not an interface, which uses a part of another"
+)]
+
+#[path = "../instructions/cases.rs"]
+mod cases;
+#[path = "../instructions/messages.rs"]
+mod messages;
+
+use std::time::{Duration, Instant};
+
+use etcd_encryption_proxy::app::families;
+use etcd_encryption_proxy::telemetry::Registry;
+
+use cases::{CASES, Round};
+
+/// How long each case is timed, in samples of which the median counts.
+const SAMPLES: usize = 50;
+const SAMPLE: Duration = Duration::from_millis(20);
+
+fn main() {
+    // With metrics, as in a proxy that serves.
+    let _registry = Registry::install(families()).unwrap();
+    println!("| | time | allocations | bytes allocated |\n|---|---:|---:|---:|");
+    for case in CASES {
+        let mut round = case.ready();
+        let allocated = allocation_counter::measure(&mut round);
+        let (count, bytes) = (allocated.count_total, allocated.bytes_total);
+        println!("| {} | {:.2?} | {count} | {bytes} |", case.name, timed(&mut round));
+    }
+}
+
+/// The median time of one round.
+fn timed(round: &mut Round) -> Duration {
+    let mut samples: Vec<_> = (0..SAMPLES)
+        .map(|_| {
+            let (begun, mut rounds) = (Instant::now(), 0);
+            while begun.elapsed() < SAMPLE {
+                round();
+                rounds += 1;
+            }
+            begun.elapsed() / rounds
+        })
+        .collect();
+    samples.sort();
+    samples.get(SAMPLES / 2).copied().unwrap_or_default()
+}
