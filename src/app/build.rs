@@ -15,6 +15,7 @@ use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::kms::Plugins;
 use crate::managed::Current;
 use crate::proxy;
+use crate::rotation::Policy;
 use crate::tls::{ClientSessions, ClientTls, ServerTls, Side};
 use crate::traces::Traces;
 use crate::transport::{Dialer, Endpoint, ListenUrl};
@@ -142,6 +143,9 @@ fn configuration(
     let common = &settings.common;
     match &common.origin {
         Origin::File(path) => {
+            if matches!(settings.background, Background::On { rotation, .. } if rotation != Policy::default()) {
+                return Err(Error::RotationOfFile);
+            }
             let keyspace = KeySpace::new(common.prefixes.clone())?;
             let is_followed = settings.reload_encryption_config;
             let keyring = load_keyring_of(path, keyspace, permissions, plugins, is_followed)?;

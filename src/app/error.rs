@@ -46,6 +46,12 @@ pub enum Error {
     /// The keyring in etcd needs something that is not there, or that does not work.
     #[error("the keyring in etcd is not used")]
     ManagedKeyring(#[source] keyring::LoadError),
+    /// A file is not edited by those who serve.
+    #[error(
+        "--rotate-every and --rotate-after-writes need --keyring-root-file or --keyring-root-kms: a configuration file is edited by \
+         `secrets-encrypt` alone, which a timer can run"
+    )]
+    RotationOfFile,
     /// A member that nobody knows of cannot rotate.
     #[error(
         "--keyring-root-file and --keyring-root-kms need --member-record: others must know which keyring this process has loaded"

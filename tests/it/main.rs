@@ -39,6 +39,7 @@ mod range_stream;
 mod reload;
 mod rotation;
 mod rules;
+mod runbooks;
 mod snapshot;
 mod state_prefix;
 mod storm;

@@ -305,3 +305,11 @@ async fn an_etcd_that_changed_its_authority_is_reached_with_new_files() {
 fn pki_path(etcd: &Etcd, name: &str) -> std::path::PathBuf {
     etcd.folder().join(name)
 }
+
+#[tokio::test]
+async fn a_file_is_not_rotated_by_those_who_serve_it() {
+    let etcd = Etcd::start(Version::V3_5).await;
+    let setup = Setup::new(etcd.endpoint(), with(&[&old_key()])).member("a");
+    let (status, said) = setup.flag("--rotate-every=2160h").refused();
+    assert!(!status.success() && said.contains("--keyring-root-file"), "{said}");
+}
