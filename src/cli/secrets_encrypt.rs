@@ -2,6 +2,7 @@
 //! them works.
 
 mod output;
+mod status;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,12 +12,13 @@ use clap::{Args, Subcommand};
 
 use super::common::{CommonFlags, KeyTypeName, positive};
 use super::log::LogFlags;
-use super::output::{Output, print};
+use super::output::print;
 use super::switch::SWITCH;
 use crate::app::{RotationError, RotationReport, RotationSettings, RotationWork, host, rotation};
 use crate::rotation::{Ask, Command, Error, How, Kind, Limits};
 use crate::sweep;
 use output::Voice;
+use status::StatusFlags;
 
 /// Exit codes beside 0, 1 and 2.
 const STAGE: u8 = 3;
@@ -25,9 +27,6 @@ const OVERTAKEN: u8 = 5;
 const UNFINISHED: u8 = 6;
 const NOT_PROVED: u8 = 7;
 const CONFIGURATION: u8 = 8;
-
-/// How long etcd may be in trouble while values are counted.
-const STATUS_WAIT: Duration = Duration::from_secs(30);
 
 /// What stands below the verbs in `--help`.
 pub(super) const AFTER_HELP: &str = "\
@@ -67,19 +66,6 @@ pub(super) struct SharedFlags {
     common: CommonFlags,
     #[command(flatten)]
     log: LogFlags,
-}
-
-/// Flags of `status`.
-#[derive(Debug, Args)]
-pub(super) struct StatusFlags {
-    #[command(flatten)]
-    shared: SharedFlags,
-    /// How it is printed, to standard output
-    #[arg(short, long, value_enum, default_value = "text", help_heading = "Status")]
-    output: Output,
-    /// Read every value and count what is under which key, rather than tell what the last sweep found
-    #[arg(long, help_heading = "Status")]
-    count: bool,
 }
 
 /// Flags of every verb that changes something.
@@ -240,29 +226,8 @@ impl Verb {
 pub(super) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb.wanted() {
         Ok(wanted) => command(wanted),
-        Err(flags) => status(*flags),
+        Err(flags) => status::run(*flags),
     }
-}
-
-fn status(flags: StatusFlags) -> anyhow::Result<ExitCode> {
-    let settings = settings(flags.shared, STATUS_WAIT, None)?;
-    let voice = Arc::new(Voice::new());
-    let outcome = rotation(&settings, RotationWork::Status { count: flags.count }, &voice);
-    voice.finish();
-    let text = match (outcome, flags.output) {
-        (Ok(RotationReport::Status(status)), Output::Text) => status.to_string(),
-        (Ok(RotationReport::Status(status)), Output::Json) => output::json(&status)?,
-        (Err(RotationError::Rotation(Error::NoFile(_))), Output::Text) => {
-            "Encryption Status: Disabled, no configuration file found\n".to_owned()
-        }
-        (Err(RotationError::Rotation(Error::NoFile(_))), Output::Json) => {
-            "{\n\t\"stage\": \"\",\n\t\"activekey\": \"\"\n}\n".to_owned()
-        }
-        (Err(error), _) => return failed(error),
-        (Ok(RotationReport::Done(_) | RotationReport::Plan(_)), _) => String::new(),
-    };
-    print(&text)?;
-    Ok(ExitCode::SUCCESS)
 }
 
 fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
@@ -298,7 +263,7 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
     match outcome {
         Ok(RotationReport::Done(done)) => print(&output::done(command, &done))?,
         Ok(RotationReport::Plan(lines)) => print(&output::plan(command, &lines))?,
-        Ok(RotationReport::Status(_)) => {}
+        Ok(RotationReport::Status(_) | RotationReport::Watched) => {}
         Err(error) => return failed(error),
     }
     Ok(ExitCode::SUCCESS)
