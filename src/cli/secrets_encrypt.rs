@@ -1,6 +1,7 @@
 //! `secrets-encrypt`: flags, what is printed, exit codes. The words are those of k3s and RKE2, so that what was written for
 //! them works.
 
+mod managed;
 mod output;
 mod status;
 
@@ -34,6 +35,9 @@ The configuration's file is edited in place, as a whole, and what it was is kept
 the members does so as ever. How far a rotation has come stands in etcd, under --state-prefix, so that any of these \
 commands can be interrupted, or killed, and goes on when it is run again.
 
+With --keyring-root-file or --keyring-root-kms the configuration is the keyring in etcd instead, which every member follows, and \
+no file is there to distribute. `rotate-root`, `export` and `purge` are about that keyring alone; `keyring` backs it up.
+
 Exit codes: 0 if it is done; 1 if it could not start, or failed; 2 for wrong usage; 3 if the stage is another one's; 4 if not \
 all members have loaded the same configuration; 5 if another command has taken over; 6 if it ended before its end and goes on \
 when run again; 7 if values stand in the way of a key's removal; 8 if the configuration cannot be rotated like this.";
@@ -57,6 +61,8 @@ pub(super) enum Verb {
     RotateKeys(Box<RotateKeysFlags>),
     /// Take a rotation back, as long as no key has been removed
     Abort(Box<AbortFlags>),
+    #[command(flatten)]
+    Managed(managed::Verb),
 }
 
 /// Flags of every verb.
@@ -179,8 +185,14 @@ struct Wanted {
     sweep: Option<SweepFlags>,
 }
 
+/// A verb that is no command of a rotation.
+enum Other {
+    Status(Box<StatusFlags>),
+    Managed(managed::Verb),
+}
+
 impl Verb {
-    fn wanted(self) -> Result<Wanted, Box<StatusFlags>> {
+    fn wanted(self) -> Result<Wanted, Other> {
         let plain = |command, run| Wanted {
             command,
             run,
@@ -190,7 +202,8 @@ impl Verb {
             sweep: None,
         };
         Ok(match self {
-            Self::Status(flags) => return Err(flags),
+            Self::Status(flags) => return Err(Other::Status(flags)),
+            Self::Managed(verb) => return Err(Other::Managed(verb)),
             Self::Enable(run) => plain(Command::Enable, *run),
             Self::Disable(run) => plain(Command::Disable, *run),
             Self::Prepare(flags) => Wanted {
@@ -226,7 +239,8 @@ impl Verb {
 pub(super) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb.wanted() {
         Ok(wanted) => command(wanted),
-        Err(flags) => status::run(*flags),
+        Err(Other::Status(flags)) => status::run(*flags),
+        Err(Other::Managed(verb)) => managed::run(verb),
     }
 }
 
