@@ -193,8 +193,9 @@ impl Job {
     async fn export(mut self, path: PathBuf) -> Result<KeyringReport, KeyringError> {
         let current = self.current().await?;
         self.confirmed(format!(
-            "Write all keys of the keyring (generation {}) to {path:?}, in the clear?",
-            current.generation
+            "Write all keys of the keyring (generation {}) to {}, in the clear?",
+            current.generation,
+            path.display()
         ))
         .await?;
         let file = NewFile::create(&path)?;
@@ -218,9 +219,10 @@ impl Job {
         let strange = archived.iter().filter(|entry| entry.fingerprint.is_none()).count();
         let documents = chosen(&archived, wanted.as_deref(), in_use)?;
         if !is_dry_run && !documents.is_empty() {
-            let mut question: String = documents.iter().map(|document| format!("{document}\n")).collect();
+            let shown: Vec<_> = documents.iter().map(ToString::to_string).collect();
+            let mut question = shown.join("\n");
             question.push_str(
-                "Remove these from the archive for good? Snapshots of etcd from their time can then not be read, unless a \
+                "\nRemove these from the archive for good? Snapshots of etcd from their time can then not be read, unless a \
                  backup of the keyring or the keys themselves are kept elsewhere.",
             );
             self.confirmed(question).await?;
@@ -338,9 +340,10 @@ impl Job {
             answer = asking => answer.map_err(|_| KeyringError::Stopped)?,
             _ = self.stop.wait_for(|stop| *stop) => return Err(KeyringError::Stopped),
         };
-        match answer.map_err(KeyringError::Unanswered)? {
-            true => Ok(()),
-            false => Err(KeyringError::Declined),
+        if answer.map_err(KeyringError::Unanswered)? {
+            Ok(())
+        } else {
+            Err(KeyringError::Declined)
         }
     }
 }

@@ -53,6 +53,7 @@ impl ManagedFlags {
 
 /// The etcd cluster.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "kube-apiserver's flags")]
 pub(super) struct ClusterFlags {
     /// Members of the etcd cluster, as kube-apiserver takes them; separated by commas
     #[arg(

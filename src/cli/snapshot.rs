@@ -46,7 +46,7 @@ they would be lost; 6 if all others open, but a KMS could not be asked.";
 #[command(mut_arg("keyring_root_file", |root| root
     .help("The root file that opens keyrings in etcd: the one in the snapshot, and that of --etcd-servers")))]
 #[command(mut_arg("keyring_root_kms", |root| root
-    .help("The KMS v2 plugin that opens them: unix:///PATH")))]
+    .help("The KMS v2 plugin that opens them, `unix:///PATH`")))]
 pub(super) struct Flags {
     /// The snapshot, as `etcdctl snapshot save` writes it, or a copy of a member's `member/snap/db`
     #[arg(value_name = "FILE")]

@@ -118,7 +118,12 @@ fn purged(documents: &[Document], is_dry_run: bool, strange: usize) -> String {
 }
 
 fn problems(what: &str, errors: &[managed::Error]) -> String {
-    errors.iter().map(|error| format!("{what}: {error}\n")).collect()
+    let mut text = String::new();
+    for error in errors {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{what}: {error}");
+    }
+    text
 }
 
 fn named(keyring: &Kept) -> String {

@@ -107,15 +107,13 @@ pub(super) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     };
     shared.log.init()?;
     let (confirm, audit_log) = match asks {
-        None => (never(), None),
-        Some((yes, audit_log)) => match yes.confirm() {
-            Some(confirm) => (confirm, audit_log),
-            None => {
-                let why = "this cannot be taken back, and standard input is no terminal to ask on: give --yes";
-                crate::cli::report(&anyhow::anyhow!(why));
-                return Ok(ExitCode::from(USAGE));
-            }
-        },
+        None => (Some(never()), None),
+        Some((yes, audit_log)) => (yes.confirm(), audit_log),
+    };
+    let Some(confirm) = confirm else {
+        let why = "this cannot be taken back, and standard input is no terminal to ask on: give --yes";
+        crate::cli::report(&anyhow::anyhow!(why));
+        return Ok(ExitCode::from(USAGE));
     };
     let settings = KeyringSettings {
         common: shared.common.settings(),
