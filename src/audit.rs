@@ -141,6 +141,26 @@ impl Audit {
         });
     }
 
+    /// The keys of a keyring are about to be written to a file in the clear, on this host, by this user of it.
+    pub fn keyring_exported(&self, file: &dyn Display, fingerprint: &dyn Display, generation: u64, by: (&str, &str)) {
+        self.tell(QUEUE, || Event::KeyringExported {
+            file: file.to_string(),
+            fingerprint: fingerprint.to_string(),
+            generation,
+            host: by.0.to_owned(),
+            user: by.1.to_owned(),
+        });
+    }
+
+    /// Documents are about to be removed from the archive for good, from this host, by this user of it.
+    pub fn archive_purged(&self, fingerprints: impl Iterator<Item: Display>, by: (&str, &str)) {
+        self.tell(QUEUE, || Event::ArchivePurged {
+            fingerprints: fingerprints.map(|fingerprint| fingerprint.to_string()).collect(),
+            host: by.0.to_owned(),
+            user: by.1.to_owned(),
+        });
+    }
+
     /// Puts an event into the queue, if fewer than `most` are there. Nothing is made of it where nobody listens.
     fn tell(&self, most: usize, event: impl FnOnce() -> Event) {
         let Some(queue) = &self.0 else { return };

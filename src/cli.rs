@@ -2,6 +2,8 @@
 
 mod common;
 mod config;
+mod confirm;
+mod keyring;
 mod log;
 mod members;
 mod output;
@@ -44,6 +46,9 @@ enum Verb {
     /// Rotate keys, switch encryption on or off, and tell how that stands: the words of k3s and RKE2
     #[command(subcommand, after_help = secrets_encrypt::AFTER_HELP)]
     SecretsEncrypt(secrets_encrypt::Verb),
+    /// Back up the keyring that lies in etcd, restore it, or make one of an EncryptionConfiguration
+    #[command(subcommand, after_help = keyring::AFTER_HELP)]
+    Keyring(keyring::Verb),
     /// Look into a snapshot of etcd
     #[command(subcommand)]
     Snapshot(snapshot::Verb),
@@ -74,6 +79,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Verb::Sweep(flags) => sweep::run(*flags),
         Verb::SecretsEncrypt(verb) => secrets_encrypt::run(verb),
+        Verb::Keyring(verb) => keyring::run(verb),
         Verb::Snapshot(verb) => snapshot::run(verb),
         Verb::Config(verb) => config::run(verb),
     }

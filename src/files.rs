@@ -4,6 +4,7 @@
 //! Never decides what a change means, and never keeps what a file holds.
 
 mod follow;
+mod fresh;
 mod inotify;
 mod nudge;
 mod permissions;
@@ -14,6 +15,7 @@ mod status;
 mod watcher;
 
 pub use follow::{Subject, follow};
+pub use fresh::{NewFile, NewFileError};
 pub use nudge::{Nudge, Nudged, nudge};
 pub use permissions::{Exposure, Permissions};
 pub use read::{Contents, Error, check_kind, fingerprint, read, read_stream};

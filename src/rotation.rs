@@ -40,12 +40,12 @@ pub use fence::{Barred, barred};
 pub use file::ConfigFile;
 pub use machine::{Ask, Command, How};
 pub use managed::{MANAGED, ManagedConfig};
-pub use outline::outline;
+pub use outline::{Pace, outline};
 pub use proof::{NoProof, Proof};
 pub use record::Record;
 pub use refusal::{Kind, Refusal};
 pub use stage::Stage;
-pub use status::Status;
+pub use status::{KeyringView, Status};
 pub use steward::{Policy, Steward};
 
 /// Where the configuration lives that members load: a file that is distributed to them, or a sealed record in etcd.

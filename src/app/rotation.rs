@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::offline;
 use super::run::examine;
@@ -17,9 +18,15 @@ use crate::files::Permissions;
 use crate::keyring::Keyring;
 use crate::keyspace::KeySpace;
 use crate::kms::Plugins;
-use crate::rotation::{self, Ask, Audience, ConfigFile, Driver, ManagedConfig, Outcome, Site, Source, Status, outline};
+use crate::managed::{self, Time};
+use crate::rotation::{
+    self, Ask, Audience, ConfigFile, Driver, KeyringView, ManagedConfig, Outcome, Pace, Site, Source, Status, outline,
+};
 use crate::sweep::{self, Latest, Observer, Report, Scope};
 use crate::types::StatePrefix;
+
+/// Between two looks of who watches.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Settings of `secrets-encrypt`.
 #[derive(Clone, Debug)]
@@ -42,6 +49,8 @@ pub enum RotationWork {
         /// Whether to count.
         count: bool,
     },
+    /// To tell the audience how things stand, every second, until it is told to stop.
+    Watch,
     /// To carry out a command.
     Run(Ask),
     /// To tell what that would do.
@@ -57,6 +66,8 @@ pub enum RotationReport {
     Done(Box<Outcome>),
     /// What it would do.
     Plan(Vec<String>),
+    /// It was watched for long enough.
+    Watched,
 }
 
 /// Why it was not done.
@@ -101,11 +112,12 @@ where
         match &settings.common.origin {
             Origin::File(path) => {
                 let permissions = Permissions::new(settings.common.strict_permissions);
-                job.run(&ConfigFile::new(path.clone(), permissions), work).await
+                job.run(&ConfigFile::new(path.clone(), permissions), None, work).await
             }
             Origin::Managed(root) => {
                 let strongbox = strongbox(&settings.common, root, client)?;
-                job.run(&ManagedConfig::new(strongbox), work).await
+                let source = ManagedConfig::new(strongbox);
+                job.run(&source, Some(&source), work).await
             }
         }
     })
@@ -120,7 +132,13 @@ struct Job<'a, A> {
 }
 
 impl<A: Audience> Job<'_, A> {
-    async fn run<C: Source>(self, source: &C, work: RotationWork) -> Result<RotationReport, RotationError> {
+    /// `keyring` is the source too, where that is the keyring in etcd.
+    async fn run<C: Source>(
+        self,
+        source: &C,
+        keyring: Option<&ManagedConfig<Client>>,
+        work: RotationWork,
+    ) -> Result<RotationReport, RotationError> {
         let site = self.site;
         let driver = Driver {
             site,
@@ -134,22 +152,54 @@ impl<A: Audience> Job<'_, A> {
             RotationWork::Plan(ask) => {
                 let (facts, _) = driver.facts().await?;
                 let counted = site.look(&facts.config, self.stop).await?;
-                let plan = outline(&ask, &facts, Some(counted.counts.scanned));
+                let latest = Latest::read(&site.client, &site.state).await;
+                let pace = Pace::of(&latest.map_err(rotation::Error::Call)?);
+                let plan = outline(&ask, &facts, Some(counted.counts.scanned), pace);
                 RotationReport::Plan(plan.map_err(rotation::Error::Refused)?)
             }
-            RotationWork::Status { count } => {
-                let (facts, _) = driver.facts().await?;
-                let latest = Latest::read(&site.client, &site.state).await;
-                let latest = latest.map_err(rotation::Error::Call)?;
-                let counted = if count {
-                    Some(site.look(&facts.config, self.stop).await?)
-                } else {
-                    None
-                };
-                RotationReport::Status(Box::new(Status::of(&facts, &latest, counted.as_ref())))
+            RotationWork::Status { count } => RotationReport::Status(Box::new(status(&driver, count, keyring).await?)),
+            RotationWork::Watch => {
+                let mut stop = self.stop;
+                while !*stop.borrow() {
+                    let status = status(&driver, false, keyring).await;
+                    driver.audience.stands(status.as_ref());
+                    // Whoever could tell to stop is gone: that is one way to tell.
+                    let _ = timeout(WATCH_EVERY, stop.wait_for(|stop| *stop)).await;
+                }
+                RotationReport::Watched
             }
         })
     }
+}
+
+/// How things stand; with the values in etcd counted, if `count`.
+async fn status<C: Source, A: Audience>(
+    driver: &Driver<'_, Etcd, C, A>,
+    count: bool,
+    keyring: Option<&ManagedConfig<Client>>,
+) -> Result<Status, rotation::Error> {
+    let site = driver.site;
+    let (facts, _) = driver.facts().await?;
+    let latest = Latest::read(&site.client, &site.state).await?;
+    let counted = if count {
+        Some(site.look(&facts.config, driver.stop.clone()).await?)
+    } else {
+        None
+    };
+    let view = match keyring {
+        Some(keyring) => Some(view(keyring).await?),
+        None => None,
+    };
+    Ok(Status::of(&facts, &latest, counted.as_ref(), view, Time::now()))
+}
+
+/// What is told of the keyring in etcd itself.
+async fn view(keyring: &ManagedConfig<Client>) -> Result<KeyringView, managed::Error> {
+    let (current, strongbox) = (keyring.current().await?, keyring.strongbox());
+    // A plugin that is away keeps nobody from looking.
+    let known = strongbox.known_roots(&current).await.unwrap_or_default();
+    let (archived, exports) = (strongbox.archive_size().await?, strongbox.exports().await?);
+    Ok(KeyringView::of(&current, &known, archived, exports))
 }
 
 /// etcd itself, with the real sweep.
@@ -185,7 +235,7 @@ impl Etcd {
     }
 
     /// Counts what there is, and writes nothing.
-    async fn look(
+    pub(super) async fn look(
         &self,
         config: &EncryptionConfiguration,
         stop: watch::Receiver<bool>,

@@ -30,6 +30,20 @@ const SAID_EVERY: u32 = 30;
 /// # Errors
 /// The roots are not to be had.
 pub(super) fn strongbox(common: &Common, root: &RootSettings, client: Client) -> Result<Strongbox<Client>, Error> {
+    let roots = roots(common, root)?;
+    Ok(Strongbox::new(
+        client,
+        common.state_prefix.clone(),
+        Arc::new(roots),
+        &host(),
+    ))
+}
+
+/// The roots that the settings name. The plugin's connection lives on the calling runtime.
+///
+/// # Errors
+/// They are not to be had.
+pub(super) fn roots(common: &Common, root: &RootSettings) -> Result<Roots, Error> {
     let permissions = Arc::new(Permissions::new(common.strict_permissions));
     let wrapper = |endpoint: &String| Wrapper::new(KMS_NAME, endpoint, KMS_TIMEOUT).map_err(RootError::Kms);
     let kms = root
@@ -38,13 +52,7 @@ pub(super) fn strongbox(common: &Common, root: &RootSettings, client: Client) ->
         .map(wrapper)
         .transpose()
         .map_err(managed::Error::Root)?;
-    let roots = Roots::load(root.file.clone(), permissions, kms).map_err(managed::Error::Root)?;
-    Ok(Strongbox::new(
-        client,
-        common.state_prefix.clone(),
-        Arc::new(roots),
-        &host(),
-    ))
+    Ok(Roots::load(root.file.clone(), permissions, kms).map_err(managed::Error::Root)?)
 }
 
 /// The keyring, which is made if there is none. Waits for etcd, and for the plugin, for as long as that takes.

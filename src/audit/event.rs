@@ -62,6 +62,20 @@ pub(super) enum Event {
         request: String,
         detail: String,
     },
+    KeyringExported {
+        /// Where the keys were written to.
+        file: String,
+        fingerprint: String,
+        generation: u64,
+        host: String,
+        user: String,
+    },
+    ArchivePurged {
+        /// Of documents.
+        fingerprints: Vec<String>,
+        host: String,
+        user: String,
+    },
     EventsLost,
 }
 
@@ -123,6 +137,8 @@ impl Event {
             Self::KeyLastUsed { .. } => "key_last_used",
             Self::UndecryptableValue { .. } => "undecryptable_value",
             Self::AccessRefused { .. } => "access_refused",
+            Self::KeyringExported { .. } => "keyring_exported",
+            Self::ArchivePurged { .. } => "archive_purged",
             Self::EventsLost => "events_lost",
         }
     }

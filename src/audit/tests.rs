@@ -66,8 +66,10 @@ fn events_are_lines_of_json_in_a_file_for_its_owner_alone() {
         "/etcdserverpb.KV/Range",
         &"etcdserver: permission denied",
     );
+    audit.keyring_exported(&"/root/e.yaml", &"sha256:00", 3, ("node-1", "root"));
+    audit.archive_purged(["sha256:01", "sha256:02"].iter(), ("node-1", "root"));
     audit.stopped("SIGTERM");
-    log.finish();
+    assert!(log.finish());
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let mut lines = lines(&path);
     for line in &mut lines {
@@ -128,7 +130,7 @@ fn a_pipe_is_never_waited_for() {
     while audit.0.as_ref().unwrap().lost.load(Ordering::Relaxed) == 0 {
         std::thread::sleep(TICK);
     }
-    log.finish();
+    assert!(!log.finish(), "something was lost");
 }
 
 #[test]

@@ -55,12 +55,13 @@ impl Log {
     }
 
     /// Writes what is in the queue and when each key was last used, and ends. Blocks until that is done, at most for some
-    /// seconds: whoever reads the log, or the system beneath it, may have stopped for good.
-    pub fn finish(self) {
-        self.finish_within(LONGEST_END);
+    /// seconds: whoever reads the log, or the system beneath it, may have stopped for good. Whether nothing was lost since a
+    /// line last said so.
+    pub fn finish(self) -> bool {
+        self.finish_within(LONGEST_END)
     }
 
-    fn finish_within(self, bound: Duration) {
+    fn finish_within(self, bound: Duration) -> bool {
         let until = Instant::now() + bound;
         let mut is_asked = false;
         while !self.thread.is_finished() {
@@ -68,13 +69,15 @@ impl Log {
             is_asked = is_asked || self.queue.sender.try_send(Message::End).is_ok();
             if Instant::now() >= until {
                 tracing::error!("the audit log takes nothing: its last events are lost");
-                return;
+                return false;
             }
             thread::sleep(Duration::from_millis(2));
         }
         if self.thread.join().is_err() {
             tracing::error!("the audit log's thread panicked");
+            return false;
         }
+        self.queue.lost.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -202,6 +205,6 @@ mod tests {
                 thread::park();
             }
         });
-        Log { queue, thread: stuck }.finish_within(Duration::ZERO);
+        assert!(!Log { queue, thread: stuck }.finish_within(Duration::ZERO));
     }
 }

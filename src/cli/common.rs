@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
 use super::switch::SWITCH;
 use crate::app::{Common, Origin, RootSettings};
@@ -15,6 +15,46 @@ use crate::types::StatePrefix;
 /// The flags.
 #[derive(Debug, Args)]
 pub(super) struct CommonFlags {
+    #[command(flatten)]
+    cluster: ClusterFlags,
+    #[command(flatten)]
+    origin: OriginFlags,
+    #[command(flatten)]
+    places: PlaceFlags,
+}
+
+impl CommonFlags {
+    /// What they say.
+    pub(super) fn settings(self) -> Common {
+        common(self.cluster, self.origin.settings(), self.places)
+    }
+}
+
+/// The same for verbs that are about the keyring in etcd alone.
+#[derive(Debug, Args)]
+#[command(group(
+    ArgGroup::new("root").args(["keyring_root_file", "keyring_root_kms"]).required(true).multiple(true)
+))]
+pub(super) struct ManagedFlags {
+    #[command(flatten)]
+    cluster: ClusterFlags,
+    #[command(flatten)]
+    root: RootFlags,
+    #[command(flatten)]
+    places: PlaceFlags,
+}
+
+impl ManagedFlags {
+    /// What they say.
+    pub(super) fn settings(self) -> Common {
+        common(self.cluster, Origin::Managed(self.root.settings()), self.places)
+    }
+}
+
+/// The etcd cluster.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "kube-apiserver's flags")]
+pub(super) struct ClusterFlags {
     /// Members of the etcd cluster, as kube-apiserver takes them; separated by commas
     #[arg(
         long,
@@ -51,28 +91,28 @@ pub(super) struct CommonFlags {
         help_heading = "etcd"
     )]
     etcd_keyfile: Option<PathBuf>,
-
-    #[command(flatten)]
-    origin: OriginFlags,
-    #[command(flatten)]
-    places: PlaceFlags,
 }
 
-impl CommonFlags {
-    /// What they say.
-    pub(super) fn settings(self) -> Common {
-        Common {
-            members: self.etcd_servers,
-            client_files: ClientFiles {
-                ca_file: self.etcd_cafile,
-                cert_file: self.etcd_certfile,
-                key_file: self.etcd_keyfile,
-            },
-            prefixes: self.places.etcd_prefix,
-            origin: self.origin.settings(),
-            strict_permissions: self.places.strict_permissions,
-            state_prefix: self.places.state_prefix,
-        }
+impl ClusterFlags {
+    /// Whether any member is named.
+    pub(super) fn is_given(&self) -> bool {
+        !self.etcd_servers.is_empty()
+    }
+}
+
+/// A cluster, what is encrypted in it, and by what.
+pub(super) fn common(cluster: ClusterFlags, origin: Origin, places: PlaceFlags) -> Common {
+    Common {
+        members: cluster.etcd_servers,
+        client_files: ClientFiles {
+            ca_file: cluster.etcd_cafile,
+            cert_file: cluster.etcd_certfile,
+            key_file: cluster.etcd_keyfile,
+        },
+        prefixes: places.etcd_prefix,
+        origin,
+        strict_permissions: places.strict_permissions,
+        state_prefix: places.state_prefix,
     }
 }
 
@@ -125,6 +165,11 @@ pub(super) struct RootFlags {
 }
 
 impl RootFlags {
+    /// Whether a root is named.
+    pub(super) fn is_given(&self) -> bool {
+        self.keyring_root_file.is_some() || self.keyring_root_kms.is_some()
+    }
+
     /// What they say.
     pub(super) fn settings(self) -> RootSettings {
         RootSettings {

@@ -1,7 +1,9 @@
 //! `secrets-encrypt`: flags, what is printed, exit codes. The words are those of k3s and RKE2, so that what was written for
 //! them works.
 
+mod managed;
 mod output;
+mod status;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,12 +13,13 @@ use clap::{Args, Subcommand};
 
 use super::common::{CommonFlags, KeyTypeName, positive};
 use super::log::LogFlags;
-use super::output::{Output, print};
+use super::output::print;
 use super::switch::SWITCH;
 use crate::app::{RotationError, RotationReport, RotationSettings, RotationWork, host, rotation};
 use crate::rotation::{Ask, Command, Error, How, Kind, Limits};
 use crate::sweep;
 use output::Voice;
+use status::StatusFlags;
 
 /// Exit codes beside 0, 1 and 2.
 const STAGE: u8 = 3;
@@ -26,14 +29,14 @@ const UNFINISHED: u8 = 6;
 const NOT_PROVED: u8 = 7;
 const CONFIGURATION: u8 = 8;
 
-/// How long etcd may be in trouble while values are counted.
-const STATUS_WAIT: Duration = Duration::from_secs(30);
-
 /// What stands below the verbs in `--help`.
 pub(super) const AFTER_HELP: &str = "\
 The configuration's file is edited in place, as a whole, and what it was is kept beside it; who distributes that file to \
 the members does so as ever. How far a rotation has come stands in etcd, under --state-prefix, so that any of these \
 commands can be interrupted, or killed, and goes on when it is run again.
+
+With --keyring-root-file or --keyring-root-kms the configuration is the keyring in etcd instead, which every member follows, and \
+no file is there to distribute. `rotate-root`, `export` and `purge` are about that keyring alone; `keyring` backs it up.
 
 Exit codes: 0 if it is done; 1 if it could not start, or failed; 2 for wrong usage; 3 if the stage is another one's; 4 if not \
 all members have loaded the same configuration; 5 if another command has taken over; 6 if it ended before its end and goes on \
@@ -58,6 +61,8 @@ pub(super) enum Verb {
     RotateKeys(Box<RotateKeysFlags>),
     /// Take a rotation back, as long as no key has been removed
     Abort(Box<AbortFlags>),
+    #[command(flatten)]
+    Managed(managed::Verb),
 }
 
 /// Flags of every verb.
@@ -67,19 +72,6 @@ pub(super) struct SharedFlags {
     common: CommonFlags,
     #[command(flatten)]
     log: LogFlags,
-}
-
-/// Flags of `status`.
-#[derive(Debug, Args)]
-pub(super) struct StatusFlags {
-    #[command(flatten)]
-    shared: SharedFlags,
-    /// How it is printed, to standard output
-    #[arg(short, long, value_enum, default_value = "text", help_heading = "Status")]
-    output: Output,
-    /// Read every value and count what is under which key, rather than tell what the last sweep found
-    #[arg(long, help_heading = "Status")]
-    count: bool,
 }
 
 /// Flags of every verb that changes something.
@@ -193,8 +185,14 @@ struct Wanted {
     sweep: Option<SweepFlags>,
 }
 
+/// A verb that is no command of a rotation.
+enum Other {
+    Status(Box<StatusFlags>),
+    Managed(managed::Verb),
+}
+
 impl Verb {
-    fn wanted(self) -> Result<Wanted, Box<StatusFlags>> {
+    fn wanted(self) -> Result<Wanted, Other> {
         let plain = |command, run| Wanted {
             command,
             run,
@@ -204,7 +202,8 @@ impl Verb {
             sweep: None,
         };
         Ok(match self {
-            Self::Status(flags) => return Err(flags),
+            Self::Status(flags) => return Err(Other::Status(flags)),
+            Self::Managed(verb) => return Err(Other::Managed(verb)),
             Self::Enable(run) => plain(Command::Enable, *run),
             Self::Disable(run) => plain(Command::Disable, *run),
             Self::Prepare(flags) => Wanted {
@@ -240,29 +239,9 @@ impl Verb {
 pub(super) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb.wanted() {
         Ok(wanted) => command(wanted),
-        Err(flags) => status(*flags),
+        Err(Other::Status(flags)) => status::run(*flags),
+        Err(Other::Managed(verb)) => managed::run(verb),
     }
-}
-
-fn status(flags: StatusFlags) -> anyhow::Result<ExitCode> {
-    let settings = settings(flags.shared, STATUS_WAIT, None)?;
-    let voice = Arc::new(Voice::new());
-    let outcome = rotation(&settings, RotationWork::Status { count: flags.count }, &voice);
-    voice.finish();
-    let text = match (outcome, flags.output) {
-        (Ok(RotationReport::Status(status)), Output::Text) => status.to_string(),
-        (Ok(RotationReport::Status(status)), Output::Json) => output::json(&status)?,
-        (Err(RotationError::Rotation(Error::NoFile(_))), Output::Text) => {
-            "Encryption Status: Disabled, no configuration file found\n".to_owned()
-        }
-        (Err(RotationError::Rotation(Error::NoFile(_))), Output::Json) => {
-            "{\n\t\"stage\": \"\",\n\t\"activekey\": \"\"\n}\n".to_owned()
-        }
-        (Err(error), _) => return failed(error),
-        (Ok(RotationReport::Done(_) | RotationReport::Plan(_)), _) => String::new(),
-    };
-    print(&text)?;
-    Ok(ExitCode::SUCCESS)
 }
 
 fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
@@ -298,7 +277,7 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
     match outcome {
         Ok(RotationReport::Done(done)) => print(&output::done(command, &done))?,
         Ok(RotationReport::Plan(lines)) => print(&output::plan(command, &lines))?,
-        Ok(RotationReport::Status(_)) => {}
+        Ok(RotationReport::Status(_) | RotationReport::Watched) => {}
         Err(error) => return failed(error),
     }
     Ok(ExitCode::SUCCESS)

@@ -58,6 +58,15 @@ impl<S: Store> Strongbox<S> {
         Ok(all)
     }
 
+    /// How many records the archive has. Reads none.
+    ///
+    /// # Errors
+    /// etcd gave no usable answer.
+    pub async fn archive_size(&self) -> Result<u64, Error> {
+        let folder = [self.state.as_bytes(), ARCHIVE.as_bytes()].concat();
+        Ok(self.store.count(&folder, prefix_end(&folder).as_deref()).await?.1)
+    }
+
     async fn archived_one(&self, name: &Name, kv: &KeyValue) -> Archived {
         let mut archived = Archived {
             name: name.shown(),

@@ -24,6 +24,13 @@ impl Time {
         Self(since.as_secs().min(LAST))
     }
 
+    /// Reads what is displayed, and nothing else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let time = humantime::parse_rfc3339(text).map(Self::of).ok()?;
+        // One way to write each, so that nobody can write it otherwise.
+        (time.to_string() == text).then_some(time)
+    }
+
     /// The same, to be counted with.
     pub fn system(self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.0)
@@ -49,11 +56,7 @@ impl Serialize for Time {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        let time = humantime::parse_rfc3339(&text).map(Self::of);
-        // One way to write each, so that nobody can write it otherwise.
-        time.ok()
-            .filter(|time| time.to_string() == text)
-            .ok_or_else(|| serde::de::Error::custom("not a time like 2026-01-01T00:00:00Z"))
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a time like 2026-01-01T00:00:00Z"))
     }
 }
 

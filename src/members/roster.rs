@@ -119,19 +119,35 @@ impl Roster {
 
     /// Who has not loaded `loaded`; `None` if everybody has.
     pub fn dissent(&self, loaded: &Loaded) -> Option<Dissent> {
-        self.named(loaded, |member| member.loaded != *loaded)
+        self.named(|member| (member.loaded != *loaded).then(|| member.dissents(loaded)))
     }
 
     /// Who writes, or may write, otherwise than by `loaded`; `None` if nobody does. Who has no key ID of a plugin yet writes
     /// nothing under it.
     pub fn others_write(&self, loaded: &Loaded) -> Option<Dissent> {
-        self.named(loaded, |member| member.loaded.writes_otherwise(loaded))
+        self.named(|member| {
+            let is_other = member.loaded.writes_otherwise(loaded);
+            is_other.then(|| member.dissents(loaded))
+        })
     }
 
-    fn named(&self, loaded: &Loaded, dissents: impl Fn(&Member) -> bool) -> Option<Dissent> {
+    /// Who does not say that it has the root of this ID; `None` if everybody does.
+    pub fn without_root(&self, root: &str) -> Option<Dissent> {
+        self.named(|member| {
+            let has_root = member.roots.iter().any(|own| own == root);
+            (!has_root).then(|| {
+                let who = format!("{} ({})", member.name, member.urls.join(", "));
+                match &member.roots[..] {
+                    [] => format!("{who} has no root"),
+                    roots => format!("{who} has {}", roots.join(", ")),
+                }
+            })
+        })
+    }
+
+    fn named(&self, dissents: impl Fn(&Member) -> Option<String>) -> Option<Dissent> {
         let reason = |(id, member): &(String, Result<Member, String>)| match member {
-            Ok(member) if !dissents(member) => None,
-            Ok(member) => Some(shown(&member.dissents(loaded))),
+            Ok(member) => dissents(member).map(|why| shown(&why)),
             Err(why) => Some(shown(&format!("the record of the member {id} cannot be read ({why})"))),
         };
         let mut reasons: Vec<_> = self.entries.iter().filter_map(reason).collect();
@@ -259,6 +275,27 @@ mod tests {
              whoever serves another part of this etcd needs a --state-prefix of its own; the record of the member 4 \
              cannot be read (its schema is 9)"
         );
+    }
+
+    #[test]
+    fn who_has_not_the_root_is_named() {
+        let with = |name: &str, roots: &[&str]| {
+            let roots = roots.iter().map(|&root| root.to_owned()).collect();
+            member(name, "sha256:1").with_roots(roots)
+        };
+        let all = [
+            Ok(with("a", &["old", "new"])),
+            Ok(with("b", &["old"])),
+            Ok(with("c", &[])),
+            Err("its schema is 9".to_owned()),
+        ];
+        assert_eq!(
+            roster(all).without_root("new").unwrap().to_string(),
+            "b (http://127.0.0.1:3379) has old; c (http://127.0.0.1:3379) has no root; the record of the member 3 cannot be \
+             read (its schema is 9)"
+        );
+        assert_eq!(roster([Ok(with("a", &["old", "new"]))]).without_root("new"), None);
+        assert_eq!(roster([]).without_root("new"), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::facts::Facts;
 use super::machine::{Ask, Command};
 use super::record::Record;
-use super::{Error, Source};
+use super::{Error, Source, Status};
 use crate::config::{EncryptionConfiguration, KeyId};
 use crate::election::{self, Holder, Owner};
 use crate::etcd::{CallError, Patience, Store, WaitError};
@@ -64,6 +64,8 @@ pub trait Audience {
     fn notice(&self, text: &str);
     /// How far somebody else's sweep is.
     fn follows(&self, work: &sweep::Work);
+    /// How things stand at this moment, for whoever watches.
+    fn stands(&self, _: Result<&Status, &Error>) {}
 }
 
 /// How long, and by what.

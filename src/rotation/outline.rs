@@ -1,20 +1,61 @@
 //! What a command would do, for `--dry-run`: the first step as the machine decides it, and those that would follow. Pure.
 
+use std::time::Duration;
+
 use super::facts::Facts;
 use super::machine::{Ask, Command, Session, Stop, next};
 use super::refusal::{Refusal, listed};
 use super::stage::Stage;
 use crate::config::KeyId;
+use crate::sweep::Latest;
 
-/// The lines of the plan.
+/// How fast the last sweep was, its second look included.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    values_per_second: f64,
+}
+
+impl Pace {
+    /// Of the sweep that is on record, if it came to its end and met enough to tell anything.
+    pub fn of(latest: &Latest) -> Option<Self> {
+        let work = latest.work.as_ref().filter(|work| work.is_done)?;
+        let [looked, _] = work.scanned;
+        let is_telling = looked > 0 && work.spent_ms > 0;
+        // Nobody stores so many values that a float could not count them.
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let values_per_second = looked as f64 * 1000.0 / work.spent_ms as f64;
+        is_telling.then_some(Self { values_per_second })
+    }
+
+    /// How long so many values would take.
+    fn estimate(self, objects: u64) -> String {
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let seconds = (objects as f64 / self.values_per_second).ceil().max(1.0);
+        let rate = self.values_per_second;
+        let Ok(time) = Duration::try_from_secs_f64(seconds) else {
+            return String::new();
+        };
+        format!(
+            ": about {} at the {rate:.0} values a second of the last sweep",
+            humantime::format_duration(time)
+        )
+    }
+}
+
+/// The lines of the plan: for so many values, at that pace.
 ///
 /// # Errors
 /// It would be refused.
-pub fn outline(ask: &Ask, facts: &Facts, objects: Option<u64>) -> Result<Vec<String>, Refusal> {
+pub fn outline(ask: &Ask, facts: &Facts, objects: Option<u64>, pace: Option<Pace>) -> Result<Vec<String>, Refusal> {
     if let Err(Stop::Refused(refusal)) = next(ask, facts, &Session::default()) {
         return Err(refusal);
     }
-    let plan = Plan { ask, facts, objects };
+    let plan = Plan {
+        ask,
+        facts,
+        objects,
+        pace,
+    };
     let stage = facts.record.stage;
     let mut lines = Vec::new();
     match ask.command {
@@ -65,6 +106,7 @@ struct Plan<'a> {
     ask: &'a Ask,
     facts: &'a Facts,
     objects: Option<u64>,
+    pace: Option<Pace>,
 }
 
 impl Plan<'_> {
@@ -81,7 +123,12 @@ impl Plan<'_> {
             || "every stored value that is not under the key that writes".to_owned(),
             |objects| format!("up to {objects} stored values"),
         );
-        lines.push(format!("re-encrypt {what}, and look a second time to prove it"));
+        let time = match (self.objects, self.pace) {
+            (Some(objects), Some(pace)) => pace.estimate(objects),
+            (_, None) => ": no sweep on record has come to its end, so how long that takes is not known".to_owned(),
+            (None, Some(_)) => String::new(),
+        };
+        lines.push(format!("re-encrypt {what}, and look a second time to prove it{time}"));
     }
 
     fn prepare(&self, lines: &mut Vec<String>) {

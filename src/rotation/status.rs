@@ -1,5 +1,6 @@
 //! What `status` tells, as data: k3s's part first, then what is ours. Pure.
 
+mod keyring;
 mod text;
 
 use serde::Serialize;
@@ -9,8 +10,11 @@ use super::machine::Command;
 use super::refusal;
 use super::stage::Stage;
 use crate::config::{KeyType, Provider, Writer};
+use crate::managed::Time;
 use crate::members::Member;
 use crate::sweep::{Latest, Report, Row, State};
+
+pub use keyring::KeyringView;
 
 /// All of it. As JSON the first six fields are k3s's.
 #[derive(Clone, Debug, Serialize)]
@@ -45,15 +49,24 @@ pub struct Status {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     blocked: Vec<String>,
     next: String,
-    #[serde(skip)]
     keys: Vec<KeyRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keyring: Option<KeyringView>,
+    /// When this was so.
+    #[serde(skip)]
+    now: Time,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 struct KeyRow {
+    #[serde(rename = "isActive")]
     is_active: bool,
+    #[serde(rename = "type")]
     of: &'static str,
     name: String,
+    /// When it came: as the keyring in etcd says, or else its own name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Time>,
 }
 
 /// A member.
@@ -99,10 +112,17 @@ struct SweepView {
 }
 
 impl Status {
-    /// Of `facts`, what sweeps have left in etcd, and what was `counted` for it.
-    pub fn of(facts: &Facts, latest: &Latest, counted: Option<&Report>) -> Self {
+    /// Of `facts`, what sweeps have left in etcd, what was `counted` for it, and the keyring, if the configuration lies in
+    /// one; all of it `now`.
+    pub fn of(
+        facts: &Facts,
+        latest: &Latest,
+        counted: Option<&Report>,
+        keyring: Option<KeyringView>,
+        now: Time,
+    ) -> Self {
         let record = &facts.record;
-        let keys = keys(facts);
+        let keys = keys(facts, keyring.as_ref());
         let named = |is_active: bool| {
             let keys = keys.iter().filter(move |key| key.is_active == is_active);
             keys.map(|key| format!("{} {}", key.of, key.name))
@@ -155,6 +175,8 @@ impl Status {
             blocked,
             next: next(facts),
             keys,
+            keyring,
+            now,
         }
     }
 }
@@ -174,7 +196,7 @@ fn next(facts: &Facts) -> String {
 }
 
 /// Every key and plugin, once, in the order of the document.
-fn keys(facts: &Facts) -> Vec<KeyRow> {
+fn keys(facts: &Facts, keyring: Option<&KeyringView>) -> Vec<KeyRow> {
     let writers = facts.config.writers();
     let mut rows: Vec<(KeyRow, Writer)> = Vec::new();
     for provider in facts.config.entries.iter().flat_map(|entry| &entry.providers) {
@@ -192,9 +214,16 @@ fn keys(facts: &Facts) -> Vec<KeyRow> {
                 Writer::Identity => continue,
             };
             if rows.iter().all(|(_, other)| *other != key) {
+                let since = match &key {
+                    Writer::Key(key) => keyring
+                        .and_then(|keyring| keyring.since(key))
+                        .or_else(|| named_since(name)),
+                    _ => None,
+                };
                 let row = KeyRow {
                     is_active: writers.contains(&key),
                     of,
+                    since,
                     // A name may hold anything, and must not act on a terminal.
                     name: name.escape_debug().to_string(),
                 };
@@ -203,6 +232,13 @@ fn keys(facts: &Facts) -> Vec<KeyRow> {
         }
     }
     rows.into_iter().map(|(row, _)| row).collect()
+}
+
+/// The time in a key's name, where it has one as k3s, RKE2 and `prepare` put it there: `aescbckey-2021-12-10T22:54:38Z`.
+fn named_since(name: &str) -> Option<Time> {
+    const LEN: usize = "2021-12-10T22:54:38Z".len();
+    let (before, time) = name.split_at_checked(name.len().checked_sub(LEN)?)?;
+    Time::parse(time).filter(|_| before.ends_with('-'))
 }
 
 /// k3s's names of them.

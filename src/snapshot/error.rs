@@ -88,4 +88,14 @@ pub enum Error {
         /// What it is instead.
         what: String,
     },
+    /// It holds more of the proxy's own records than are read.
+    #[error(
+        "{path:?} holds more than {limit} bytes of the proxy's own records: give --snapshot-keyring=false to leave them alone"
+    )]
+    TooMuchState {
+        /// The file.
+        path: PathBuf,
+        /// As many as are read.
+        limit: usize,
+    },
 }

@@ -91,6 +91,22 @@ async fn judge_all(scope: &Scope, batch: &[Stored], silence: &Silence) -> Vec<Ju
     }
 }
 
+/// One change of one key, as an entry of the bucket has it.
+pub(super) fn change<'e>(snapshot: &SnapshotFile, entry: &bbolt::Entry<'e>) -> Result<(Revision, Record<'e>), Error> {
+    let damaged = |what: String| Error::Entry {
+        path: snapshot.path.clone(),
+        page: entry.page,
+        element: entry.index,
+        what,
+    };
+    let revision = Revision::parse(entry.key).ok_or_else(|| damaged("under a key that is no revision".to_owned()))?;
+    let record = Record::parse(entry.value).map_err(|error| damaged(format!("no mvccpb.KeyValue: {error}")))?;
+    if record.key.is_empty() {
+        return Err(damaged("a mvccpb.KeyValue without a key".to_owned()));
+    }
+    Ok((revision, record))
+}
+
 struct Walk<'s, S: ?Sized> {
     snapshot: &'s SnapshotFile,
     entries: bbolt::Backwards<'s, S>,
@@ -114,18 +130,7 @@ impl<S: Source + ?Sized> Walk<'_, S> {
                 source,
             })?;
             let Some(entry) = entry else { break };
-            let damaged = |what: String| Error::Entry {
-                path: self.snapshot.path.clone(),
-                page: entry.page,
-                element: entry.index,
-                what,
-            };
-            let revision =
-                Revision::parse(entry.key).ok_or_else(|| damaged("under a key that is no revision".to_owned()))?;
-            let record = Record::parse(entry.value).map_err(|error| damaged(format!("no mvccpb.KeyValue: {error}")))?;
-            if record.key.is_empty() {
-                return Err(damaged("a mvccpb.KeyValue without a key".to_owned()));
-            }
+            let (revision, record) = change(self.snapshot, &entry)?;
             self.counts.revisions += 1;
             self.newest = self.newest.max(revision.main);
             let is_history = !self.seen.insert(self.hasher.hash_one(record.key));

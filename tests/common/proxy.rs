@@ -26,6 +26,8 @@ pub struct Setup {
     name: Option<String>,
     /// The configuration's file, if it is not this proxy's own.
     shared: Option<PathBuf>,
+    /// The root file, if the configuration lives in etcd.
+    root: Option<PathBuf>,
     folder: TempDir,
 }
 
@@ -41,6 +43,7 @@ impl Setup {
             under: Vec::new(),
             name: None,
             shared: None,
+            root: None,
             folder: TempDir::with_prefix("proxy-").expect("a temporary folder"),
         }
     }
@@ -49,6 +52,14 @@ impl Setup {
     pub fn sharing(upstream: impl Into<String>, path: &Path) -> Self {
         Self {
             shared: Some(path.to_owned()),
+            ..Self::new(upstream, "")
+        }
+    }
+
+    /// A proxy before `upstream` whose configuration lies there, under the root in the file at `path`.
+    pub fn managed(upstream: impl Into<String>, path: &Path) -> Self {
+        Self {
+            root: Some(path.to_owned()),
             ..Self::new(upstream, "")
         }
     }
@@ -117,14 +128,18 @@ impl Setup {
             fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).expect("its permissions");
             config
         };
-        let config = self.shared.clone().unwrap_or_else(own);
+        let config = match (&self.root, &self.shared) {
+            (Some(root), _) => format!("--keyring-root-file={}", root.display()),
+            (None, Some(shared)) => format!("--encryption-provider-config={}", shared.display()),
+            (None, None) => format!("--encryption-provider-config={}", own().display()),
+        };
         let mut words = self.under.iter().map(String::as_str).chain([BINARY, "serve"]);
         let mut command = Command::new(words.next().expect("the binary at least"));
         command
             .args(words)
             .arg(format!("--etcd-servers={}", self.upstream))
             .arg(format!("--listen-client-urls={}", self.listen.join(",")))
-            .arg(format!("--encryption-provider-config={}", config.display()))
+            .arg(config)
             .arg("--listen-metrics-urls=http://127.0.0.1:0")
             .args(match &self.name {
                 Some(name) => vec![format!("--name={name}")],

@@ -1,24 +1,60 @@
 //! What `secrets-encrypt` prints: k3s's lines to standard output, ours behind them, progress to standard error.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::io::{self, IsTerminal as _};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize as _;
 use serde_json::ser::PrettyFormatter;
 
-use crate::cli::output::print;
+use crate::cli::output::{Output, print};
 use crate::cli::sweep::progress::{Display, display};
-use crate::rotation::{Audience, Command, Outcome, Status};
+use crate::rotation::{Audience, Command, Error, Outcome, Status};
 use crate::sweep::{Observer, Progress, Stage, Work};
+use crate::types::with_causes;
+
+/// Has a terminal go to its upper left corner.
+const HOME: &str = "\x1b[H";
+/// And forget the rest of the line, or all that is below.
+const TO_END_OF_LINE: &str = "\x1b[K";
+const BELOW: &str = "\x1b[J";
 
 /// Who tells the operator.
 pub(super) struct Voice {
     display: Arc<Display>,
+    /// How a status is drawn.
+    output: Output,
+    /// What was drawn last.
+    drawn: Mutex<String>,
 }
 
 impl Voice {
     pub(super) fn new() -> Self {
-        Self { display: display() }
+        Self::watching(Output::Text)
+    }
+
+    /// The same, with a status drawn like this.
+    pub(super) fn watching(output: Output) -> Self {
+        Self {
+            display: display(),
+            output,
+            drawn: Mutex::default(),
+        }
+    }
+
+    fn draw(&self, text: String) {
+        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        // What can't be written there can't be written anywhere.
+        let _ = if io::stdout().is_terminal() {
+            let lines = text.replace('\n', &format!("{TO_END_OF_LINE}\n"));
+            let clears = if drawn.is_empty() { BELOW } else { "" };
+            print(&format!("{HOME}{clears}{lines}{BELOW}"))
+        } else if *drawn == text {
+            Ok(())
+        } else {
+            print(&text)
+        };
+        *drawn = text;
     }
 
     /// Takes the bar off the screen.
@@ -45,6 +81,14 @@ impl Audience for Voice {
 
     fn notice(&self, text: &str) {
         self.display.notice(text);
+    }
+
+    fn stands(&self, status: Result<&Status, &Error>) {
+        self.draw(match (status, self.output) {
+            (Ok(status), Output::Text) => status.to_string(),
+            (Ok(status), Output::Json) => json(status).unwrap_or_default(),
+            (Err(error), _) => return self.display.notice(&with_causes(error)),
+        });
     }
 
     fn follows(&self, work: &Work) {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Status;
+use crate::managed::Time;
 use crate::members::short;
 
 impl fmt::Display for Status {
@@ -23,8 +24,12 @@ impl fmt::Display for Status {
             [mark.to_owned(), key.of.to_owned(), key.name.clone()]
         }));
         table(&rows, f)?;
+        self.ages(f)?;
         self.members(f)?;
         self.objects(f)?;
+        if let Some(keyring) = &self.keyring {
+            write!(f, "\n{keyring}")?;
+        }
         if let Some(sweep) = &self.sweep {
             writeln!(
                 f,
@@ -44,6 +49,26 @@ impl fmt::Display for Status {
 }
 
 impl Status {
+    fn ages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = vec![
+            ["Age", "Since", "Key"].map(str::to_owned),
+            ["---", "-----", "---"].map(str::to_owned),
+        ];
+        rows.extend(self.keys.iter().filter_map(|key| {
+            let since = key.since?;
+            Some([
+                age(since, self.now),
+                since.to_string(),
+                format!("{} {}", key.of, key.name),
+            ])
+        }));
+        if rows.len() == 2 {
+            return Ok(());
+        }
+        writeln!(f)?;
+        table(&rows, f)
+    }
+
     fn members(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.members.is_empty() {
             return writeln!(f, "\nNo member is there.");
@@ -96,6 +121,19 @@ impl Status {
             writeln!(f, "(by the sweep of {}, of {which} configuration)", objects.since)
         }
     }
+}
+
+/// As kubectl tells of ages, in the largest unit that there is one of. Clocks differ; who is ahead is of no age.
+fn age(since: Time, now: Time) -> String {
+    const UNITS: [(u64, char); 4] = [(86_400, 'd'), (3_600, 'h'), (60, 'm'), (1, 's')];
+    let seconds = now
+        .system()
+        .duration_since(since.system())
+        .unwrap_or_default()
+        .as_secs();
+    let unit = UNITS.into_iter().find(|(length, _)| seconds >= *length);
+    let (length, unit) = unit.unwrap_or((1, 's'));
+    format!("{}{unit}", seconds / length)
 }
 
 /// Columns two spaces apart, as Go's tabwriter sets them: the last one ends where its text ends.

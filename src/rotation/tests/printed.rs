@@ -6,10 +6,11 @@ use std::fmt::Write as _;
 use super::world::Loaded;
 use crate::config::{KeyId, KeyType};
 use crate::inventory::Under;
+use crate::managed::Time;
 use crate::members::{Key, Loaded as Told, Member, Roster, RuleKeys};
 use crate::rotation::machine::{Ask, Command, How, Session, Stop, next};
 use crate::rotation::record::{Proved, Record};
-use crate::rotation::{Facts, NoProof, Stage, Status, outline};
+use crate::rotation::{Facts, NoProof, Pace, Stage, Status, outline};
 use crate::sweep::{Latest, Row, State, Work};
 use crate::types::KeyName;
 
@@ -137,10 +138,14 @@ fn swept(configuration: &str) -> Latest {
 
 /// The fingerprint differs with every change of a document's text; what is printed should not.
 fn printed(facts: &Facts, latest: &Latest) -> String {
-    let status = Status::of(facts, latest, None);
+    let status = Status::of(facts, latest, None, None, time("2026-02-12T12:00:00Z"));
     let own = facts.config.fingerprint.to_string();
     let text = format!("{status}\n{}", json(&status));
     text.replace(&own, "sha256:OWN").replace(&own[..19], "sha256:OWN")
+}
+
+fn time(text: &str) -> Time {
+    Time::parse(text).unwrap()
 }
 
 fn json(status: &Status) -> String {
@@ -316,10 +321,16 @@ fn a_plan_tells_every_step() {
             .key_type
             .map_or_else(String::new, |of| format!(" --key-type {of}"));
         writeln!(text, "{}{key_type}", ask.command.as_str()).unwrap();
-        for line in outline(&ask, facts, Some(1234)).unwrap() {
+        for line in outline(&ask, facts, Some(1234), Pace::of(&swept(""))).unwrap() {
             writeln!(text, "  {line}").unwrap();
         }
     }
+    let mut unfinished = swept("");
+    unfinished.work.as_mut().unwrap().is_done = false;
+    writeln!(text, "reencrypt, where no sweep has come to its end").unwrap();
+    for line in outline(&ask(Command::Reencrypt), &rotated, Some(1234), Pace::of(&unfinished)).unwrap() {
+        writeln!(text, "  {line}").unwrap();
+    }
     insta::assert_snapshot!("plans", text);
-    assert!(outline(&ask(Command::Rotate), &start, None).is_err());
+    assert!(outline(&ask(Command::Rotate), &start, None, None).is_err());
 }
