@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
 
 use super::rotation::Etcd;
 use super::strongbox::strongbox;
@@ -113,6 +114,13 @@ pub fn keyring(
     })
 }
 
+/// How long members are given to see a root that was put into their files: they look each second, and say so with their
+/// next sign of life.
+const ROOT_WAIT: Duration = Duration::from_secs(15);
+
+/// Between two looks at their records.
+const ROOT_POLL: Duration = Duration::from_millis(500);
+
 struct Job {
     strongbox: Strongbox<Client>,
     client: Client,
@@ -147,10 +155,8 @@ impl Job {
     async fn rotate_root(&self, to: Option<RootId>, is_dry_run: bool) -> Result<KeyringReport, KeyringError> {
         let current = self.current().await?;
         let to = self.target(to, &current).await?;
-        let roster = self.roster().await?;
-        if let Some(dissent) = roster.without_root(&to.id.to_string()) {
-            return Err(KeyringError::Members { root: to.id, dissent });
-        }
+        let wait = if is_dry_run { Duration::ZERO } else { ROOT_WAIT };
+        let roster = self.all_have(to.id, wait).await?;
         let records = if is_dry_run {
             None
         } else {
@@ -163,6 +169,31 @@ impl Job {
             records,
             members: roster.len(),
         })
+    }
+
+    /// Everybody who is there, once all have the root; it may have been given to them just now.
+    async fn all_have(&self, root: RootId, wait: Duration) -> Result<Roster, KeyringError> {
+        let until = Instant::now() + wait;
+        let mut is_told = false;
+        loop {
+            let roster = self.roster().await?;
+            let Some(dissent) = roster.without_root(&root.to_string()) else {
+                return Ok(roster);
+            };
+            if Instant::now() >= until {
+                return Err(KeyringError::Members { root, dissent });
+            }
+            if !is_told {
+                is_told = true;
+                self.observer
+                    .notice(&format!("waiting for members to see the root {root}: {dissent}"));
+            }
+            let mut stop = self.stop.clone();
+            tokio::select! {
+                () = sleep(ROOT_POLL) => {}
+                Ok(_) = stop.wait_for(|stops| *stops) => return Err(KeyringError::Stopped),
+            }
+        }
     }
 
     async fn target(&self, to: Option<RootId>, current: &Current) -> Result<KnownRoot, KeyringError> {
