@@ -16,7 +16,8 @@ use super::{Audience, Driver, Error, Facts, Limits, Site};
 use crate::config::KeyId;
 use crate::election::Owner;
 use crate::managed::KeyAge;
-use crate::types::with_causes;
+use crate::sweep::Latest;
+use crate::types::{Backoff, with_causes};
 
 /// Between two looks for a command that nobody carries out.
 const EVERY: Duration = Duration::from_secs(2);
@@ -24,8 +25,9 @@ const EVERY: Duration = Duration::from_secs(2);
 /// Between two looks whether a key is due.
 const DUE_EVERY: Duration = Duration::from_secs(10);
 
-/// After a command that ended before its end.
+/// After a command that ended before its end; longer each time.
 const RETRY: Duration = Duration::from_secs(60);
+const MAX_RETRY: Duration = Duration::from_secs(15 * 60);
 
 /// When a key is replaced without anybody asking for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,14 @@ pub struct Policy {
     pub every: Option<Duration>,
     /// When all members together have sealed so many values with it.
     pub after_writes: Option<u64>,
+}
+
+/// A command that nobody carries out.
+struct Left {
+    command: Command,
+    how: How,
+    /// Of the record that says so.
+    revision: i64,
 }
 
 /// A member's part in rotations.
@@ -64,11 +74,22 @@ where
     pub async fn run(&self) {
         let mut tally = Tally::default();
         let mut looked: Option<Instant> = None;
+        let mut idle = None;
+        let mut retry = Backoff::new(RETRY, MAX_RETRY);
         loop {
             let outcome = match self.left_behind().await {
-                Ok(Some((command, how))) => self.carry_out(command, how).await,
+                Ok(Some(left)) if idle == Some(left.revision) => {
+                    idle = None;
+                    self.carry_out(left.command, left.how).await
+                }
+                // Whoever has just begun it may be about to go on.
+                Ok(Some(left)) => {
+                    idle = Some(left.revision);
+                    Ok(())
+                }
                 Ok(None) if looked.is_none_or(|looked| looked.elapsed() >= DUE_EVERY) => {
                     looked = Some(Instant::now());
+                    retry.reset();
                     self.begin_if_due(&mut tally).await
                 }
                 Ok(None) => Ok(()),
@@ -84,7 +105,7 @@ where
                         error = with_causes(&error),
                         "the rotation does not go on; it is tried again"
                     );
-                    RETRY
+                    retry.step()
                 }
             };
             let mut stop = self.stop.clone();
@@ -96,16 +117,20 @@ where
     }
 
     /// A command that is under way, and that nobody carries out.
-    async fn left_behind(&self) -> Result<Option<(Command, How)>, Error> {
+    async fn left_behind(&self) -> Result<Option<Left>, Error> {
         let (store, state) = (self.site.store(), self.site.state());
         let record = Record::load(store, state).await?;
-        let (record, _) = record.map_err(|why| Error::Record { why })?;
+        let (record, revision) = record.map_err(|why| Error::Record { why })?;
         let Some(command) = record.underway else {
             return Ok(None);
         };
         let right = [state.as_bytes(), RIGHT.as_bytes()].concat();
         let holder = Owner::holder(store, &right).await?;
-        Ok(holder.is_none().then_some((command, record.how)))
+        Ok(holder.is_none().then_some(Left {
+            command,
+            how: record.how,
+            revision,
+        }))
     }
 
     async fn carry_out(&self, command: Command, how: How) -> Result<(), Error> {
@@ -124,7 +149,11 @@ where
         let listed = facts.config.key_ids();
         let usage = tally.add(store, state, (self.counted)(), &listed).await?;
         let ages = self.source.current().await?.keys;
-        let Some(why) = due(&self.policy, &facts, &ages, &usage, SystemTime::now()) else {
+        let latest = Latest::read(store, state).await?;
+        let stored = latest
+            .work
+            .map_or(0, |work| work.rows.iter().map(|(_, objects)| objects).sum());
+        let Some(why) = due(&self.policy, &facts, &ages, &usage, stored, SystemTime::now()) else {
             return Ok(());
         };
         tracing::info!(why, "rotating keys");
@@ -156,9 +185,20 @@ where
     }
 }
 
-/// Why a key that writes is to be replaced now, if it is.
-fn due(policy: &Policy, facts: &Facts, ages: &[KeyAge], usage: &Usage, now: SystemTime) -> Option<String> {
+/// Why a key that writes is to be replaced now, if it is, where so many values are `stored`.
+pub(super) fn due(
+    policy: &Policy,
+    facts: &Facts,
+    ages: &[KeyAge],
+    usage: &Usage,
+    stored: u64,
+    now: SystemTime,
+) -> Option<String> {
     let record = &facts.record;
+    // A rotation writes everything with the new key. Were that key due by this alone, there would be no end of rotations.
+    let after_writes = policy
+        .after_writes
+        .map(|most| most.max(stored.saturating_add(stored / 2)));
     if !record.stage.is_rest() || record.underway.is_some() || facts.dissent().is_some() {
         return None;
     }
@@ -167,7 +207,7 @@ fn due(policy: &Policy, facts: &Facts, ages: &[KeyAge], usage: &Usage, now: Syst
         let since = ages.iter().find(is_it).map(|age| age.since.system());
         // A key of a time to come was made by a clock that is ahead of this one: it is new.
         let age = since.and_then(|since| now.duration_since(since).ok());
-        match (policy.every, age, policy.after_writes) {
+        match (policy.every, age, after_writes) {
             (Some(every), Some(age), _) if age >= every => {
                 let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
                 Some(format!("{key} is {age} old"))

@@ -64,7 +64,7 @@ impl Usage {
     }
 
     /// Adds what a member has counted, and forgets keys that are not `listed`.
-    fn add(&mut self, counted: &BTreeMap<KeyId, u64>, listed: &[KeyId]) {
+    pub(super) fn add(&mut self, counted: &BTreeMap<KeyId, u64>, listed: &[KeyId]) {
         for (key, writes) in counted {
             match self.keys.iter_mut().find(|count| count.key == *key) {
                 Some(count) => count.writes = count.writes.saturating_add(*writes),

@@ -16,7 +16,7 @@ use crate::types::KeyName;
 
 const SECRET: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU=";
 
-fn cbc(names: &[&str]) -> String {
+pub(super) fn cbc(names: &[&str]) -> String {
     let keys: Vec<_> = names
         .iter()
         .map(|name| format!("{{name: '{name}', secret: {SECRET}}}"))
@@ -32,7 +32,7 @@ fn document(providers: &[&str]) -> String {
     )
 }
 
-fn key(name: &str) -> KeyId {
+pub(super) fn key(name: &str) -> KeyId {
     KeyId {
         provider: KeyType::AesCbc,
         name: KeyName::new(name),
@@ -66,7 +66,7 @@ fn member(name: &str, fingerprint: &str, writes: &str) -> Member {
 }
 
 /// Everything is well, and two members have loaded it.
-fn facts(providers: &[&str], record: Record) -> Facts {
+pub(super) fn facts(providers: &[&str], record: Record) -> Facts {
     let config = (*Loaded::of(&document(providers)).config).clone();
     let fingerprint = config.fingerprint.to_string();
     let writes = config
