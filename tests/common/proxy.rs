@@ -95,16 +95,14 @@ impl Setup {
 
     /// Starts it and waits until it says that it serves.
     pub fn start(self) -> Proxy {
-        let wanted = self.listen.len();
-        let command = self.command();
-        let mut process = Process::spawn("the proxy", command, &self.log());
-        let urls = process.wait_for("serving client traffic", |output| {
-            let urls = serving(output);
-            (urls.len() >= wanted).then_some(urls)
-        });
-        Proxy {
-            process,
-            urls,
+        self.spawn().ready()
+    }
+
+    /// Starts it, and waits for nothing.
+    pub fn spawn(self) -> Starting {
+        Starting {
+            process: Process::spawn("the proxy", self.command(), &self.log()),
+            listeners: self.listen.len(),
             folder: self.folder,
         }
     }
@@ -147,6 +145,34 @@ impl Setup {
             })
             .args(&self.flags);
         command
+    }
+}
+
+/// A proxy that may not serve yet. Stopped when dropped.
+#[derive(Debug)]
+pub struct Starting {
+    process: Process,
+    listeners: usize,
+    folder: TempDir,
+}
+
+impl Starting {
+    /// Waits until it says that it serves.
+    pub fn ready(mut self) -> Proxy {
+        let urls = self.process.wait_for("serving client traffic", |output| {
+            let urls = serving(output);
+            (urls.len() >= self.listeners).then_some(urls)
+        });
+        Proxy {
+            process: self.process,
+            urls,
+            folder: self.folder,
+        }
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
     }
 }
 

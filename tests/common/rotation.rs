@@ -1,22 +1,34 @@
-//! `secrets-encrypt`, run as an operator would, over a file that several proxies share.
+//! `secrets-encrypt`, run as an operator would, over a configuration that several proxies share: a file, or the keyring in
+//! etcd.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use etcd_encryption_proxy::etcd;
+use etcd_encryption_proxy::managed::Strongbox;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::etcd::Etcd;
+use super::managed;
 use super::process::Process;
 use super::proxy::{BINARY, Proxy, Setup};
 
-/// A file with an EncryptionConfiguration, and the etcd that it is for.
+/// An EncryptionConfiguration that lies in a file, or in etcd, and the etcd that it is for.
 #[derive(Debug)]
 pub struct Shared {
     folder: TempDir,
     etcd: String,
+    home: Home,
+}
+
+/// Where a configuration lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    File,
+    Etcd,
 }
 
 /// What a command came to.
@@ -35,23 +47,68 @@ impl Shared {
 
     /// The same for whatever is at `endpoints`.
     pub fn on(endpoints: &str, document: &str) -> Self {
-        let shared = Self {
-            folder: TempDir::with_prefix("rotation-").expect("a temporary folder"),
-            etcd: endpoints.to_owned(),
-        };
-        fs::write(shared.path(), document).expect("the file");
-        fs::set_permissions(shared.path(), fs::Permissions::from_mode(0o600)).expect("its permissions");
+        Self::at(Home::File, endpoints, document)
+    }
+
+    /// The keyring in the etcd at `endpoints`, which nobody has made yet.
+    pub fn managed(endpoints: &str) -> Self {
+        let shared = Self::unwritten(Home::Etcd, endpoints);
+        write_private(&shared.path(), ROOT);
         shared
     }
 
-    /// Where the file is.
+    /// A configuration that holds `document`.
+    pub fn at(home: Home, endpoints: &str, document: &str) -> Self {
+        match home {
+            Home::File => {
+                let shared = Self::unwritten(home, endpoints);
+                write_private(&shared.path(), document);
+                shared
+            }
+            Home::Etcd => {
+                let (shared, document) = (Self::managed(endpoints), document.to_owned());
+                shared.in_strongbox(async move |strongbox| {
+                    strongbox.create(document.as_bytes()).await.expect("a keyring");
+                });
+                shared
+            }
+        }
+    }
+
+    fn unwritten(home: Home, endpoints: &str) -> Self {
+        Self {
+            folder: TempDir::with_prefix("rotation-").expect("a temporary folder"),
+            etcd: endpoints.to_owned(),
+            home,
+        }
+    }
+
+    /// Where the file is: with the configuration, or with the root.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("shared.yaml")
     }
 
-    /// What it holds.
+    /// What the configuration is.
     pub fn text(&self) -> String {
-        fs::read_to_string(self.path()).expect("the file")
+        if self.home == Home::File {
+            return fs::read_to_string(self.path()).expect("the file");
+        }
+        self.in_strongbox(async |strongbox| {
+            let current = strongbox.read().await.expect("it opens").expect("it is there");
+            String::from_utf8(current.document.expose().to_vec()).expect("text")
+        })
+    }
+
+    /// Does `work` with the keyring in etcd.
+    pub fn in_strongbox<T: Send + 'static>(
+        &self,
+        work: impl AsyncFnOnce(Strongbox<etcd::Client>) -> T + Send + 'static,
+    ) -> T {
+        let (endpoints, root) = (self.etcd.clone(), self.path());
+        let thread = std::thread::spawn(move || {
+            managed::run(async || work(managed::strongbox(&endpoints, Some(root), None)).await)
+        });
+        thread.join().expect("it ends well")
     }
 
     /// The names of the keys in it, in order.
@@ -76,12 +133,31 @@ impl Shared {
 
     /// The same, to be changed.
     pub fn setup(&self, name: &str) -> Setup {
-        Setup::sharing(self.etcd.clone(), &self.path()).member(name)
+        self.setup_by_way_of(&self.etcd, name)
+    }
+
+    /// A proxy called `name` that reaches etcd by way of `endpoint`.
+    pub fn setup_by_way_of(&self, endpoint: &str, name: &str) -> Setup {
+        let setup = match self.home {
+            Home::File => Setup::sharing(endpoint, &self.path()),
+            Home::Etcd => Setup::managed(endpoint, &self.path()),
+        };
+        setup.member(name)
     }
 
     /// `secrets-encrypt` with these words.
     pub fn command(&self, words: &[&str]) -> Command {
-        command(&self.etcd, &self.path(), words)
+        let flag = match self.home {
+            Home::File => "--encryption-provider-config",
+            Home::Etcd => "--keyring-root-file",
+        };
+        let mut command = Command::new(BINARY);
+        command
+            .arg("secrets-encrypt")
+            .args(words)
+            .arg(format!("--etcd-servers={}", self.etcd))
+            .arg(format!("{flag}={}", self.path().display()));
+        command
     }
 
     /// Runs it to its end.
@@ -127,12 +203,11 @@ impl Shared {
     }
 }
 
-fn command(etcd: &str, file: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(BINARY);
-    command
-        .arg("secrets-encrypt")
-        .args(words)
-        .arg(format!("--etcd-servers={etcd}"))
-        .arg(format!("--encryption-provider-config={}", file.display()));
-    command
+/// A root of 32 bytes.
+pub const ROOT: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU=\n";
+
+/// A file that its owner alone can read.
+pub fn write_private(path: &Path, text: &str) {
+    fs::write(path, text).expect("the file");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("its permissions");
 }

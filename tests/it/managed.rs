@@ -1,63 +1,32 @@
 //! The keyring in etcd, through the proxy's own client, before a real etcd and with a KMS plugin that is one.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_encryption_proxy::etcd::{Client, Config, Pool, Reachability};
 use etcd_encryption_proxy::files::Permissions;
 use etcd_encryption_proxy::keyspace::{EtcdPrefix, KeySpace};
 use etcd_encryption_proxy::kms::Wrapper;
 use etcd_encryption_proxy::managed::{Roots, Strongbox, Time, default_document, holds_sealed_values};
-use etcd_encryption_proxy::transport::{Dialer, Endpoint, Flusher};
-use etcd_encryption_proxy::types::StatePrefix;
+use etcd_encryption_proxy::types::{StatePrefix, with_causes};
 use tempfile::TempDir;
-use tokio::runtime::{Builder, LocalOptions};
 
 use crate::common::etcd::Etcd;
 use crate::common::kms::Plugin;
+use crate::common::managed::{client, run, strongbox};
 use crate::common::process::PATIENCE;
+use crate::common::rotation::{ROOT, write_private};
 use crate::common::tools::Version;
-
-const ROOT: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU=\n";
 
 /// Runs `work` on a thread of its own, as `serve` does with what it keeps in etcd.
 async fn apart<T: Send + 'static>(work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
-    let body = move || {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default());
-        runtime.expect("a runtime").block_on(work())
-    };
-    let thread = tokio::task::spawn_blocking(|| std::thread::spawn(body).join().expect("it ends well"));
+    let thread = tokio::task::spawn_blocking(|| std::thread::spawn(|| run(work)).join().expect("it ends well"));
     thread.await.expect("it ends well")
-}
-
-fn client(endpoint: &str) -> Client {
-    let flusher = Flusher::default();
-    tokio::task::spawn_local(flusher.clone().run());
-    let endpoint: Endpoint = endpoint.parse().expect("an endpoint");
-    let config = Config {
-        members: [Dialer::new(endpoint, None).expect("a dialer")].into(),
-        first: 0,
-        reachability: Arc::new(Reachability::default()),
-    };
-    Client::new(Pool::spawn(config, 2 * 1024 * 1024, flusher))
-}
-
-fn strongbox(endpoint: &str, root: Option<PathBuf>, kms: Option<&str>) -> Strongbox<Client> {
-    let kms = kms.map(|endpoint| Wrapper::new("root", endpoint, PATIENCE).expect("a plugin"));
-    let roots = Roots::load(root, Arc::new(Permissions::new(true)), kms).expect("roots");
-    let state = StatePrefix::new(StatePrefix::DEFAULT).expect("a prefix");
-    Strongbox::new(client(endpoint), state, Arc::new(roots), "host")
 }
 
 fn write_root(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join("root");
-    fs::write(&path, text).expect("a file");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a file");
+    write_private(&path, text);
     path
 }
 
@@ -152,7 +121,7 @@ async fn a_kms_wraps_the_root_and_the_way_to_a_file_is_open() {
         assert_eq!(known[1].id, replaced.root);
 
         let file = strongbox(&endpoint, Some(root.clone()), None);
-        let told = file.read().await.expect_err("it needs the plugin").to_string();
+        let told = with_causes(&file.read().await.expect_err("it needs the plugin"));
         assert!(told.contains("--keyring-root-kms"), "{told}");
         let resealed = both.reseal(known[0].id).await.expect("it is sealed anew");
         assert!(!resealed.current.is_kms);

@@ -22,14 +22,14 @@ use crate::common::cluster::Cluster;
 use crate::common::etcd::{Etcd, free_ports};
 use crate::common::process::{PATIENCE, Process};
 use crate::common::proxy::Proxy;
-use crate::common::rotation::Shared;
+use crate::common::rotation::{Home, Shared};
 use crate::common::sweep::{IDENTITY, K1, document, fill, key, plaintext};
 use crate::common::tools::Version;
 
-const KEYS: usize = 300;
-const ROTATE: [&str; 3] = ["rotate-keys", "--compact", "--key-type=secretbox"];
+pub const KEYS: usize = 300;
+pub const ROTATE: [&str; 3] = ["rotate-keys", "--compact", "--key-type=secretbox"];
 /// How far a rotation is, from its beginning to its end.
-const STAGES: [&str; 6] = [
+pub const STAGES: [&str; 6] = [
     "begun",
     "prepare",
     "rotate",
@@ -39,21 +39,21 @@ const STAGES: [&str; 6] = [
 ];
 
 /// A store, three members, and a client at each.
-struct Scene {
-    direct: Client,
-    shared: Shared,
+pub struct Scene {
+    pub direct: Client,
+    pub shared: Shared,
     urls: Vec<String>,
-    proxies: Vec<Proxy>,
-    clients: Clients,
+    pub proxies: Vec<Proxy>,
+    pub clients: Clients,
 }
 
 impl Scene {
-    async fn start(endpoints: &str) -> Self {
+    pub async fn start(endpoints: &str, home: Home) -> Self {
         let members: Vec<&str> = endpoints.split(',').collect();
         // Whichever of them is left in the end.
         let direct = Client::connect(members[0]).await;
         fill(&direct, KEYS, SIZE).await;
-        let shared = Shared::on(endpoints, &document(&[K1, IDENTITY]));
+        let shared = Shared::at(home, endpoints, &document(&[K1, IDENTITY]));
         let urls: Vec<_> = free_ports::<3>()
             .iter()
             .map(|port| format!("http://127.0.0.1:{port}"))
@@ -72,13 +72,13 @@ impl Scene {
     }
 
     /// Kills a member, and starts it anew: before its record has ended.
-    fn kill(&mut self, index: usize) {
+    pub fn kill(&mut self, index: usize) {
         self.proxies[index].process().kill();
         self.proxies[index] = member(&self.shared, index, &self.urls[index]);
     }
 
     /// The place in [`STAGES`], by what etcd keeps; nothing before it has begun.
-    async fn stage(&self) -> Option<usize> {
+    pub async fn stage(&self) -> Option<usize> {
         let record = self.direct.get("/etcd-encryption-proxy/rotation").await?;
         let record: Value = serde_json::from_slice(&record.value).expect("JSON");
         let name = match record["stage"].as_str().expect("a stage") {
@@ -91,7 +91,7 @@ impl Scene {
     }
 
     /// Waits until it has come to `stage`, or beyond.
-    async fn until(&self, stage: &str) {
+    pub async fn until(&self, stage: &str) {
         let wanted = STAGES.iter().position(|name| *name == stage).expect("a stage");
         let start = Instant::now();
         while self.stage().await.is_none_or(|now| now < wanted) {
@@ -101,7 +101,12 @@ impl Scene {
     }
 
     /// The clients end, and everything is as it should be.
-    async fn end(self) {
+    pub async fn end(self) {
+        self.end_but_for("").await;
+    }
+
+    /// The same, where others wrote keys of this name that hold something else.
+    pub async fn end_but_for(self, others: &str) {
         self.clients.progress(10).await;
         let (written, turns) = self.clients.end().await;
         assert!(turns > 60, "{turns} turns");
@@ -131,6 +136,9 @@ impl Scene {
             let expected = filled
                 .map(|index| plaintext(index, SIZE))
                 .or_else(|| written.get(&name).cloned());
+            if !others.is_empty() && name.starts_with(others) {
+                continue;
+            }
             assert_eq!(Some(opened), expected, "{name}");
             count += 1;
         }
@@ -143,7 +151,7 @@ fn member(shared: &Shared, index: usize, url: &str) -> Proxy {
 }
 
 /// Waits for its end, and fails the test unless that is as it should be.
-async fn expect_end(process: &mut Process, code: i32) {
+pub async fn expect_end(process: &mut Process, code: i32) {
     let start = Instant::now();
     while process.is_running() {
         assert!(start.elapsed() < 2 * PATIENCE, "no end of it:\n{}", process.output());
@@ -155,7 +163,7 @@ async fn expect_end(process: &mut Process, code: i32) {
 /// Every member, one after the other, is killed when the rotation is at `stage`.
 async fn members_are_killed_at(stage: &str) {
     let etcd = Etcd::start(Version::V3_5).await;
-    let mut scene = Scene::start(&etcd.endpoint()).await;
+    let mut scene = Scene::start(&etcd.endpoint(), Home::File).await;
     let mut command = scene.shared.start(&ROTATE);
     scene.until(stage).await;
     for index in 0..scene.proxies.len() {
@@ -185,7 +193,7 @@ kills! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_is_killed_at_each_stage() {
     let etcd = Etcd::start(Version::V3_5).await;
-    let scene = Scene::start(&etcd.endpoint()).await;
+    let scene = Scene::start(&etcd.endpoint(), Home::File).await;
     let mut killed_at = Vec::new();
     for stage in &STAGES[..STAGES.len() - 1] {
         let mut command = scene.shared.start(&ROTATE);
@@ -204,7 +212,7 @@ async fn the_command_is_killed_at_each_stage() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_is_frozen_is_waited_for_and_named_and_abort_works_meanwhile() {
     let etcd = Etcd::start(Version::V3_5).await;
-    let mut scene = Scene::start(&etcd.endpoint()).await;
+    let mut scene = Scene::start(&etcd.endpoint(), Home::File).await;
     scene.proxies[2].process().signal("STOP");
     let mut command = scene.shared.start(&ROTATE);
     scene.until("prepare").await;
@@ -231,7 +239,7 @@ async fn a_member_that_is_frozen_is_waited_for_and_named_and_abort_works_meanwhi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_loses_its_leader_meanwhile() {
     let mut cluster = Cluster::start(Version::V3_5).await;
-    let mut scene = Scene::start(&cluster.endpoints()).await;
+    let mut scene = Scene::start(&cluster.endpoints(), Home::File).await;
     let mut command = scene.shared.start(&ROTATE);
     for stage in ["prepare", "reencrypt_active"] {
         scene.until(stage).await;
