@@ -62,6 +62,7 @@ impl Background {
         let known = KnownRoots::default();
         let describe = describe(name.clone(), urls, parts, Arc::clone(&known));
         let standing = Standing::new(parts, &settings.common.state_prefix, is_there);
+        let tenure = Arc::clone(&parts.proxy.tenure);
         let (changed, told_to_leave) = (keyring.replacements(), leave.subscribe());
         let worker = sweep.zip(status.clone()).map(|(limits, status)| Worker {
             keyring: {
@@ -87,7 +88,7 @@ impl Background {
         let thread = on_etcd::spawn("background", members, async move |on_etcd| {
             let client = on_etcd.client;
             let follower = match kept
-                .map(|kept| Follower::start(kept, &client, &nudge, known))
+                .map(|kept| Follower::start(kept, &client, &nudge, known, tenure))
                 .transpose()
             {
                 Ok(follower) => follower.map(Rc::new),

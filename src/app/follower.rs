@@ -1,6 +1,7 @@
 //! Follows the keyring in etcd for a process that serves: looks every second, and hands on what has become of it. On the
 //! background's thread; the keyring is compiled and taken into use elsewhere.
 
+use std::cell::RefCell;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use super::{Common, Error, RootSettings};
 use crate::etcd::Client;
 use crate::files::Nudge;
 use crate::keyring::{self, ReadError};
-use crate::managed::{Current, Reader, Reading as Look, Strongbox};
+use crate::managed::{self, Current, Reader, Reading as Look, Strongbox};
 use crate::rotation::MANAGED;
-use crate::types::{SecretBytes, with_causes};
+use crate::types::{SecretBytes, Tenure, with_causes};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -33,6 +34,7 @@ pub(super) type KnownRoots = Arc<std::sync::Mutex<Vec<String>>>;
 pub(super) struct Kept {
     pub(super) common: Common,
     pub(super) root: RootSettings,
+    reader: Reader,
     documents: watch::Sender<Latest>,
 }
 
@@ -42,6 +44,7 @@ pub(super) fn channel(common: &Common, root: &RootSettings, first: &Current) -> 
     let kept = Kept {
         common: common.clone(),
         root: root.clone(),
+        reader: Reader::since(first),
         documents,
     };
     (kept, ManagedSource { latest })
@@ -77,6 +80,9 @@ pub(super) struct Follower {
     nudge: Nudge,
     known: KnownRoots,
     seen: Mutex<Seen>,
+    /// Ends when the keyring in use is not, or no longer, the one in etcd.
+    tenure: Arc<Tenure>,
+    lost: RefCell<Option<Arc<str>>>,
 }
 
 /// What was there at the last look.
@@ -92,19 +98,36 @@ impl Follower {
     ///
     /// # Errors
     /// The roots are not to be had.
-    pub(super) fn start(kept: Kept, client: &Client, nudge: &Nudge, known: KnownRoots) -> Result<Self, Error> {
+    pub(super) fn start(
+        kept: Kept,
+        client: &Client,
+        nudge: &Nudge,
+        known: KnownRoots,
+        tenure: Arc<Tenure>,
+    ) -> Result<Self, Error> {
+        let seen = Seen {
+            reader: kept.reader,
+            ..Seen::default()
+        };
         Ok(Self {
             strongbox: strongbox(&kept.common, &kept.root, client.clone())?,
             documents: kept.documents,
             nudge: nudge.clone(),
             known,
-            seen: Mutex::default(),
+            seen: Mutex::new(seen),
+            tenure,
+            lost: RefCell::default(),
         })
     }
 
     /// The keyring that is followed.
     pub(super) fn strongbox(&self) -> &Strongbox<Client> {
         &self.strongbox
+    }
+
+    /// Why the keyring in use must not be written with: by the last look, etcd does not have it.
+    pub(super) fn lost(&self) -> Option<Arc<str>> {
+        self.lost.borrow().clone()
     }
 
     /// Looks for as long as it is polled.
@@ -127,7 +150,9 @@ impl Follower {
     async fn look(&self) -> bool {
         let seen = &mut *self.seen.lock().await;
         let has_new_roots = self.reload_roots().await;
-        let latest = match seen.reader.look(&self.strongbox).await {
+        let found = seen.reader.look(&self.strongbox).await;
+        self.note_loss(found.as_ref().err());
+        let latest = match found {
             Ok(Look::New(current)) => {
                 let document = current.document.clone();
                 seen.current = Some(*current);
@@ -141,7 +166,7 @@ impl Follower {
             Ok(Look::Absent) => Err(Arc::from("there is none")),
             // The one in use is as good as the last look.
             Err(error) if error.is_passing() => {
-                tracing::debug!(%error, "the keyring in etcd was not looked at");
+                tracing::debug!(error = with_causes(&error), "the keyring in etcd was not looked at");
                 return false;
             }
             Err(error) => Err(Arc::from(with_causes(&error))),
@@ -159,6 +184,19 @@ impl Follower {
             *before = latest;
             !is_same
         })
+    }
+
+    /// What is sealed with a keyring that is not in etcd is lost with this process: no more of it is written, from now on.
+    fn note_loss(&self, error: Option<&managed::Error>) {
+        match error {
+            Some(error) if error.is_loss() => {
+                self.lost.replace(Some(Arc::from(with_causes(error))));
+                self.tenure.end();
+            }
+            // Nothing is known.
+            Some(error) if error.is_passing() => {}
+            _ => drop(self.lost.take()),
+        }
     }
 
     /// Whether the root file has changed. One that is no good now leaves the roots that were read before.
@@ -181,7 +219,7 @@ impl Follower {
                 let ids = known.iter().map(|root| root.id.to_string()).collect();
                 *self.known.lock().unwrap_or_else(PoisonError::into_inner) = ids;
             }
-            Err(error) => tracing::debug!(%error, "the roots at hand are not known"),
+            Err(error) => tracing::debug!(error = with_causes(&error), "the roots at hand are not known"),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Whether this process may write what it encrypts: as long as its record is in etcd, says what is so, and no key that it
-//! writes with has been removed by a rotation that it did not see.
+//! Whether this process may write what it encrypts: as long as its record is in etcd, says what is so, no key that it
+//! writes with has been removed by a rotation that it did not see, and a keyring that should be in etcd is there.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use crate::etcd::{CallError, Store};
 use crate::files::Nudge;
 use crate::keyring::KeyringHandle;
 use crate::members;
-use crate::rotation::{Barred, barred};
+use crate::rotation::barred;
 use crate::types::{StatePrefix, Tenure};
 
 /// How long the configuration may take to be looked at before the record is written all the same: the record then says what
@@ -28,7 +28,7 @@ pub(super) struct Standing {
     tenure: Arc<Tenure>,
     state: StatePrefix,
     is_there: watch::Sender<bool>,
-    told: RefCell<Option<Barred>>,
+    told: RefCell<Option<Arc<str>>>,
 }
 
 impl Standing {
@@ -72,7 +72,17 @@ impl<S: Store> members::Witness<S> for Witness {
     }
 
     async fn stands(&self, store: &S, now: Instant, left: Duration) -> Result<(), CallError> {
-        self.standing.look(store, now, left).await
+        // After the record was written, and with what is in use by now: whoever removes a key first notes that, and looks
+        // for records then. So one of the two sees the other.
+        let barred = barred(store, &self.standing.state, &self.standing.keyring.snapshot()).await?;
+        let lost = match &self.renewal {
+            Renewal::File(_) => None,
+            // Asked last: what it sees meanwhile ends the tenure, which must not be undone.
+            Renewal::Managed(follower) => follower.lost(),
+        };
+        let why = lost.or_else(|| barred.map(|why| Arc::from(why.to_string())));
+        self.standing.stands(why, now, left);
+        Ok(())
     }
 
     fn falls(&self) {
@@ -81,27 +91,23 @@ impl<S: Store> members::Witness<S> for Witness {
 }
 
 impl Standing {
-    /// The record stands for `left` from `now`, and says what is so.
-    async fn look<S: Store>(&self, store: &S, now: Instant, left: Duration) -> Result<(), CallError> {
-        // After the record was written, and with what is in use by now: whoever removes a key first notes that, and looks
-        // for records then. So one of the two sees the other.
-        let found = barred(store, &self.state, &self.keyring.snapshot()).await?;
-        match &found {
+    /// The record stands for `left` from `now`, and says what is so; `why` nothing may be written all the same.
+    fn stands(&self, why: Option<Arc<str>>, now: Instant, left: Duration) {
+        match &why {
             None => {
                 if self.told.take().is_some() {
                     tracing::info!("values are encrypted again");
                 }
                 self.tenure.extend(now.into_std(), left);
             }
-            Some(why) => {
+            Some(text) => {
                 self.tenure.end();
-                if self.told.replace(Some(why.clone())).as_ref() != Some(why) {
-                    tracing::error!(%why, "writes of values that this process encrypts are refused");
+                if self.told.replace(why.clone()).as_ref() != Some(text) {
+                    tracing::error!(why = &**text, "writes of values that this process encrypts are refused");
                 }
             }
         }
         self.is_there.send_replace(true);
-        Ok(())
     }
 
     /// The record no longer stands.

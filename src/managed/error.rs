@@ -29,7 +29,7 @@ pub enum RootError {
     #[error("--strict-permissions: {0}")]
     Exposed(Exposure),
     /// The root file holds something else.
-    #[error("the root file {path:?}: {source}")]
+    #[error("the root file {path:?}")]
     File {
         /// The file.
         path: PathBuf,
@@ -118,7 +118,7 @@ pub enum Error {
         why: String,
     },
     /// A record does not open.
-    #[error("the record {name} in etcd: {source}")]
+    #[error("the record {name} in etcd")]
     Open {
         /// Its key below the state prefix.
         name: String,
@@ -175,8 +175,8 @@ pub enum Error {
     Lost(SealedValue),
     /// The keyring that was there is not there any more.
     #[error(
-        "the keyring of generation {seen} is gone from etcd: was etcd restored from a snapshot, or set up anew? If so, restore \
-         a backup of the keyring, then restart this member"
+        "the keyring of generation {seen} is gone from etcd: was etcd restored from a snapshot, or set up anew? Restore the latest \
+         backup of the keyring (`keyring restore`)"
     )]
     Gone {
         /// The generation that this process has seen.
@@ -185,7 +185,7 @@ pub enum Error {
     /// The keyring is older than one that was there.
     #[error(
         "the keyring in etcd is of generation {found}, and this process has seen generation {seen}: was etcd restored from a \
-         snapshot? If so, restart this member"
+         snapshot? Restore the latest backup of the keyring (`keyring restore`), or restart this member to go on with the older one"
     )]
     WentBack {
         /// The generation that this process has seen.
@@ -196,7 +196,8 @@ pub enum Error {
     /// The keyring is another one of the same generation.
     #[error(
         "the keyring in etcd is another one of the same generation {generation} ({found}, and this process has seen {seen}): was \
-         etcd restored from a snapshot? If so, restart this member"
+         etcd restored from a snapshot? Restore the latest backup of the keyring (`keyring restore`), or restart this member to go \
+         on with the one that is there"
     )]
     Forked {
         /// Whose generation.
@@ -241,6 +242,19 @@ impl Error {
                 source: OpenError::Root(RootError::Kms(error)),
                 ..
             } => error.is_transient(),
+            _ => false,
+        }
+    }
+
+    /// Whether the keyring that this process has is not the one in etcd, nor an earlier one of it: who writes with it then
+    /// writes what nobody else can open, nor this process after its end. A keyring under a root that is not at hand
+    /// here is there for others.
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Absent | Self::Gone { .. } | Self::WentBack { .. } | Self::Forked { .. } | Self::Record { .. } => {
+                true
+            }
+            Self::Open { source, .. } => matches!(source, OpenError::Altered(_)),
             _ => false,
         }
     }

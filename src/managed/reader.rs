@@ -17,8 +17,8 @@ pub struct Reader {
 struct Seen {
     generation: u64,
     document: Fingerprint,
-    /// Of the record's bytes: those of a record that is the same need not be opened again.
-    record: Fingerprint,
+    /// Of the record's bytes, if this looked at them: those of a record that is the same need not be opened again.
+    record: Option<Fingerprint>,
 }
 
 /// What a look at the keyring finds.
@@ -33,6 +33,17 @@ pub enum Reading {
 }
 
 impl Reader {
+    /// Takes nothing older than `current`.
+    pub fn since(current: &Current) -> Self {
+        Self {
+            seen: Some(Seen {
+                generation: current.generation,
+                document: current.fingerprint,
+                record: None,
+            }),
+        }
+    }
+
     /// Looks at the keyring. Cheap where nothing has changed: one read of etcd, nothing opened.
     ///
     /// # Errors
@@ -45,7 +56,7 @@ impl Reader {
                 None => Ok(Reading::Absent),
             };
         };
-        let record = Fingerprint::of(&kv.value);
+        let record = Some(Fingerprint::of(&kv.value));
         if self.seen.as_ref().is_some_and(|seen| seen.record == record) {
             return Ok(Reading::Same);
         }

@@ -24,7 +24,7 @@ use crate::election::{self, Holder, Owner};
 use crate::etcd::{CallError, Patience, Store, WaitError};
 use crate::members::Roster;
 use crate::sweep::{self, Latest, Report};
-use crate::types::StatePrefix;
+use crate::types::{StatePrefix, with_causes};
 use run::Run;
 
 /// Between two looks at what is waited for.
@@ -167,7 +167,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
                     .await
             }
             Error::Managed(error) if error.is_passing() => {
-                let text = error.to_string();
+                let text = with_causes(&error);
                 self.wait(run, "kms", &text, || Error::Managed(error)).await
             }
             // Somebody else was first: a fact like any other.

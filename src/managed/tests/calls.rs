@@ -3,6 +3,7 @@
 use super::store::{Model, Trouble};
 use super::world::{File, KEYRING, document, line, roots, strongbox};
 use crate::managed::{Error, OpenError};
+use crate::types::with_causes;
 
 #[tokio::test]
 async fn a_keyring_is_made_read_and_replaced() {
@@ -96,7 +97,7 @@ async fn a_keyring_under_another_root_says_which_it_wants() {
     };
     assert_eq!(*wants, made.root);
     assert_ne!(has[..], [made.root]);
-    let told = error.to_string();
+    let told = with_causes(&error);
     assert!(
         told.contains(&wants.to_string()) && told.contains(&has[0].to_string()),
         "{told}"

@@ -9,7 +9,7 @@ use super::store::Model;
 use super::world::{KEYRING, document, line, roots, state, strongbox};
 use crate::managed::record::MAX_RECORD_BYTES;
 use crate::managed::{Error, OpenError, RootError, Roots, Strongbox};
-use crate::types::StatePrefix;
+use crate::types::{StatePrefix, with_causes};
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -171,7 +171,7 @@ async fn a_record_opens_nowhere_but_where_it_was_put() {
             .iter()
             .find(|entry| entry.fingerprint == Some(b.fingerprint))
             .unwrap();
-        let told = bad.document.as_ref().unwrap_err().to_string();
+        let told = with_causes(bad.document.as_ref().unwrap_err());
         assert!(told.contains(wanted), "{told}");
     }
 }
