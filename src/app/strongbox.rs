@@ -12,6 +12,7 @@ use crate::files::Permissions;
 use crate::keyspace::KeySpace;
 use crate::kms::Wrapper;
 use crate::managed::{self, Current, RootError, Roots, Strongbox, Time, default_document, holds_sealed_values};
+use crate::types::with_causes;
 
 /// What metrics and messages call the plugin that wraps the keyring's key.
 const KMS_NAME: &str = "keyring-root";
@@ -66,7 +67,10 @@ pub(super) async fn first(common: &Common, strongbox: &Strongbox<Client>, client
         match look_or_make(&keyspace, strongbox, client).await {
             Err(Error::Managed(error)) if error.is_passing() => {
                 if attempts.is_multiple_of(SAID_EVERY) {
-                    tracing::warn!(%error, "waiting for the keyring in etcd; no client is served before it is there");
+                    tracing::warn!(
+                        error = with_causes(&error),
+                        "waiting for the keyring in etcd; no client is served before it is there"
+                    );
                 }
                 attempts = attempts.wrapping_add(1);
                 sleep(RETRY).await;
@@ -84,7 +88,11 @@ async fn look_or_make(keyspace: &KeySpace, strongbox: &Strongbox<Client>, client
         .await
         .map_err(managed::Error::Call)?;
     if let Some(value) = sealed {
-        return Err(Error::KeyringLost(value.to_string()));
+        // Perhaps by a member that has made the keyring, and served, since there was none.
+        return match strongbox.read().await? {
+            Some(current) => Ok(current),
+            None => Err(Error::KeyringLost(value.to_string())),
+        };
     }
     let document = default_document(Time::now())?;
     let current = strongbox.create(document.expose()).await?;
