@@ -29,6 +29,7 @@ mod kms_outage;
 mod kms_plugins;
 mod kv;
 mod managed;
+mod managed_mode;
 mod managed_verbs;
 mod members;
 mod memory;

@@ -4,6 +4,8 @@
 mod algorithm;
 mod clients;
 mod fire;
+mod managed;
+mod old_file;
 mod plugins;
 
 use std::sync::Arc;
