@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::common::etcd::Etcd;
-use crate::common::rotation::Shared;
+use crate::common::rotation::{Home, Shared};
 use crate::common::sweep::{IDENTITY, K1, document};
 use crate::common::tools::Version;
 use crate::informer::{Told, content, follow, store};
@@ -27,8 +27,19 @@ const LAST: &str = "zz-last";
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs kube-apiserver: make e2e"]
 async fn two_rotations_beneath_kube_apiserver_and_the_file_that_is_left_is_enough() {
+    two_rotations_beneath_kube_apiserver(Home::File).await;
+}
+
+/// Nothing but the keyring's document is needed to go back to kube-apiserver alone.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs kube-apiserver: make e2e"]
+async fn two_rotations_of_the_keyring_in_etcd_beneath_kube_apiserver_and_what_it_holds_is_enough() {
+    two_rotations_beneath_kube_apiserver(Home::Etcd).await;
+}
+
+async fn two_rotations_beneath_kube_apiserver(home: Home) {
     let etcd = Etcd::start(Version::V3_5).await;
-    let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));
+    let shared = Shared::at(home, &etcd.endpoint(), &document(&[K1, IDENTITY]));
     let mut proxy = shared.member("one");
     let server = ApiServer::start(proxy.url(), None);
     let rest = server.rest();
