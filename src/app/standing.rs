@@ -93,17 +93,18 @@ impl<S: Store> members::Witness<S> for Witness {
 impl Standing {
     /// The record stands for `left` from `now`, and says what is so; `why` nothing may be written all the same.
     fn stands(&self, why: Option<Arc<str>>, now: Instant, left: Duration) {
-        match &why {
+        match why {
             None => {
                 if self.told.take().is_some() {
                     tracing::info!("values are encrypted again");
                 }
                 self.tenure.extend(now.into_std(), left);
             }
-            Some(text) => {
+            Some(why) => {
                 self.tenure.end();
-                if self.told.replace(why.clone()).as_ref() != Some(text) {
-                    tracing::error!(why = &**text, "writes of values that this process encrypts are refused");
+                let told = self.told.replace(Some(Arc::clone(&why)));
+                if told.as_ref() != Some(&why) {
+                    tracing::error!(why = &*why, "writes of values that this process encrypts are refused");
                 }
             }
         }
