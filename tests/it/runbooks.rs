@@ -36,10 +36,12 @@ fn blocks(title: &str) -> Vec<String> {
         let indent = line.len() - line.trim_start().len();
         if line.trim() == "```sh" {
             let body = lines.by_ref().take_while(|line| line.trim() != "```");
-            blocks.push(
-                body.map(|line| format!("{}\n", line.get(indent..).unwrap_or_default()))
-                    .collect(),
-            );
+            let mut block = String::new();
+            for line in body {
+                block.push_str(line.get(indent..).unwrap_or_default());
+                block.push('\n');
+            }
+            blocks.push(block);
         }
     }
     assert!(!blocks.is_empty(), "no commands in {title:?}");
