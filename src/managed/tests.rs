@@ -2,6 +2,7 @@
 
 mod archive;
 mod calls;
+mod exports;
 mod first;
 mod hostile;
 mod restore;
