@@ -23,7 +23,7 @@ impl fmt::Display for Barred {
             Self::Key(key) => write!(
                 f,
                 "{key} was removed by a rotation: the configuration here is an old one. Give this process the one that the \
-                 others have"
+                 others have; or, if this key is to write again, run `secrets-encrypt rotate-keys`, which takes it from there"
             ),
             Self::Record(why) => write!(
                 f,
