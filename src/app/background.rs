@@ -1,5 +1,6 @@
-//! What a serving process does on etcd for itself: keeps its record among the members, sweeps where that is its turn,
-//! and follows and cares for the keyring where that lives there. On a thread and connections of its own, so that no client waits for it.
+//! What a serving process does on etcd for itself: keeps its record among the members, sweeps where that is its turn, and
+//! follows and cares for the keyring where that lives there. On a thread and connections of its own, so that no client waits
+//! for it.
 
 use std::future::pending;
 use std::io;
