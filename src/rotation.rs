@@ -31,7 +31,9 @@ mod usage;
 
 use std::path::PathBuf;
 
-use crate::config::{Draft, EncryptionConfiguration};
+use zeroize::Zeroizing;
+
+use crate::config::{self, Draft, EncryptionConfiguration, Options};
 
 pub use driver::{Audience, Driver, Limits, Outcome, Site};
 pub use error::Error;
@@ -47,6 +49,16 @@ pub use refusal::{Kind, Refusal};
 pub use stage::Stage;
 pub use status::{KeyringView, Status};
 pub use steward::{Policy, Steward};
+
+/// Members reload the configuration, so it is held to the rules for that.
+const OPTIONS: Options = Options { reload: true };
+
+/// The document that `next` becomes, and what it says. What members would refuse must not get to them.
+fn rendered(next: &Draft, comment: &str) -> Result<(Zeroizing<String>, EncryptionConfiguration), Error> {
+    let text = next.render(comment);
+    let config = config::parse(text.as_bytes(), OPTIONS).map_err(Error::WouldBeInvalid)?;
+    Ok((text, config))
+}
 
 /// Where the configuration lives that members load: a file that is distributed to them, or a sealed record in etcd.
 pub trait Source {

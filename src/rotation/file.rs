@@ -5,12 +5,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::{Error, Source};
-use crate::config::{self, Draft, EncryptionConfiguration, Options};
+use super::{Error, OPTIONS, Source, rendered};
+use crate::config::{self, Draft, EncryptionConfiguration};
 use crate::files::{self, Permissions, ReplaceError};
-
-/// Members reload it, so it is held to the rules for that.
-const OPTIONS: Options = Options { reload: true };
 
 /// The file.
 #[derive(Debug)]
@@ -60,9 +57,7 @@ impl Source for ConfigFile {
         next: &Draft,
         comment: &str,
     ) -> Result<Option<PathBuf>, Error> {
-        let text = next.render(comment);
-        // What members would refuse must not get to them.
-        config::parse(text.as_bytes(), OPTIONS).map_err(Error::WouldBeInvalid)?;
+        let (text, _) = rendered(next, comment)?;
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let limit = config::MAX_DOCUMENT_BYTES;
         match files::replace(&self.path, was.fingerprint, text.as_bytes(), &time, limit) {

@@ -5,16 +5,13 @@ use std::path::PathBuf;
 
 use tokio::sync::Mutex;
 
-use super::{Error, Source};
-use crate::config::{self, Draft, EncryptionConfiguration, Options};
+use super::{Error, OPTIONS, Source, rendered};
+use crate::config::{self, Draft, EncryptionConfiguration};
 use crate::etcd::Store;
 use crate::managed::{self, Current, Reader, Reading, Strongbox};
 
 /// What operators call it.
 pub const MANAGED: &str = "the keyring in etcd";
-
-/// Members reload it, so it is held to the rules for that.
-const OPTIONS: Options = Options { reload: true };
 
 /// The keyring in etcd.
 #[derive(Debug)]
@@ -73,9 +70,7 @@ impl<S: Store> Source for ManagedConfig<S> {
         next: &Draft,
         comment: &str,
     ) -> Result<Option<PathBuf>, Error> {
-        let text = next.render(comment);
-        // What members would refuse must not get to them.
-        let config = config::parse(text.as_bytes(), OPTIONS).map_err(Error::WouldBeInvalid)?;
+        let (text, config) = rendered(next, comment)?;
         let current = self.current().await?;
         if current.fingerprint != was.fingerprint {
             return Err(Error::Changed);
