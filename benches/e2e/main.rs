@@ -36,6 +36,7 @@ mod cells;
 mod closed;
 mod counted;
 mod fan_out;
+#[path = "../common/machine.rs"]
 mod machine;
 mod measured;
 mod open;

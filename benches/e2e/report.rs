@@ -38,7 +38,7 @@ fn setup(settings: &Settings, outcomes: &[Outcome]) -> String {
     let etcd = outcomes.first().map_or("", |outcome| outcome.etcd.as_str());
     format!(
         "{}; etcd {etcd} with `--unsafe-no-fsync`, so that no disk is measured; {} rounds of {} s",
-        machine::describe(),
+        machine::describe("load, proxy and etcd"),
         settings.rounds,
         settings.window.as_secs_f64(),
     )

@@ -25,6 +25,7 @@ mod common;
 
 mod beside;
 mod damage;
+#[path = "../common/machine.rs"]
 mod machine;
 mod plain;
 mod settings;
@@ -41,7 +42,12 @@ use store::Store;
 async fn main() {
     let settings = Settings::from_env();
     let mut stores = Vec::new();
-    println!("{}\n", machine::describe(&settings));
+    println!(
+        "{} secrets of {} bytes, aescbc, from one key to another; {}; etcd on the same machine, without TLS.\n",
+        settings.keys,
+        store::VALUE_BYTES,
+        machine::describe("etcd, sweep and client"),
+    );
     for &fsync in &settings.fsync {
         let mut store = Store::start(&settings, fsync).await;
         println!("### etcd {}\n", store.describe());
