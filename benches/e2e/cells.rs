@@ -52,7 +52,7 @@ pub async fn run(part: Part, settings: &Settings) -> Vec<Outcome> {
     let scene = Scene::start(settings, first.transport, first.targets).await;
     let etcd = scene.version().await;
     let mut outcomes = Vec::new();
-    for cell in cells {
+    for cell in cells.into_iter().filter(|cell| settings.wants(&cell.title())) {
         eprintln!("{}: {}", part.name(), cell.title());
         let targets = measure(&scene, cell, settings).await;
         outcomes.push(Outcome {

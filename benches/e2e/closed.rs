@@ -76,8 +76,9 @@ pub fn run(target: &Target, etcd: u32, shape: Shape, window: Duration) -> Round 
         });
         begun.wait();
         thread::sleep(agreed.from.saturating_duration_since(Instant::now()));
-        let meter = Meter::begin(target, etcd);
+        let mut meter = Meter::begin(target, etcd);
         thread::sleep(agreed.to.saturating_duration_since(Instant::now()));
+        meter.load_ends();
         // Where a request takes long, the last one ends later, and so does the measurement.
         let samples: Vec<Sample> = loads
             .into_iter()

@@ -28,6 +28,7 @@ pub struct Meter {
     proxy: Option<(u32, Cpu)>,
     etcd: (u32, Cpu),
     load: Cpu,
+    load_used: Option<Cpu>,
 }
 
 impl Meter {
@@ -40,11 +41,20 @@ impl Meter {
             proxy,
             etcd: (etcd, Cpu::of(etcd)),
             load: Cpu::of(std::process::id()),
+            load_used: None,
         }
     }
 
+    /// Notes what the load has used by now. For loads with threads of their own: what those used is gone with them.
+    pub fn load_ends(&mut self) {
+        self.load_used = Some(Cpu::of(std::process::id()).since(self.load));
+    }
+
     /// What there was since, with the requests that were answered within `elapsed`, in microseconds each.
-    pub fn end(self, elapsed: Duration, latencies: Vec<f64>) -> Round {
+    pub fn end(mut self, elapsed: Duration, latencies: Vec<f64>) -> Round {
+        if self.load_used.is_none() {
+            self.load_ends();
+        }
         let requests = latencies.len().max(1) as f64;
         let each = |cpu: Cpu| cpu.total.as_secs_f64() * 1e6 / requests;
         let proxy = self.proxy.map(|(pid, before)| (pid, Cpu::of(pid).since(before)));
@@ -52,7 +62,7 @@ impl Meter {
             throughput: latencies.len() as f64 / elapsed.as_secs_f64(),
             proxy_cpu: proxy.map(|(_, cpu)| each(cpu)),
             etcd_cpu: each(Cpu::of(self.etcd.0).since(self.etcd.1)),
-            load_cpu: each(Cpu::of(std::process::id()).since(self.load)),
+            load_cpu: each(self.load_used.unwrap_or_default()),
             user_and_all: proxy.map(|(_, cpu)| (cpu.user, cpu.total.as_secs_f64())),
             peak: proxy.map(|(pid, _)| usage::memory(pid).1),
             latency: percentiles(latencies),

@@ -21,6 +21,8 @@ pub struct Settings {
     pub other: Option<String>,
     /// Words of which a target's name has one, if not all are to be measured.
     targets: Option<String>,
+    /// The same of a load's title.
+    cells: Option<String>,
 }
 
 /// Things that are measured together.
@@ -79,11 +81,18 @@ impl Settings {
             rate: one("E2E_RATE", 2_000),
             other: env::var("E2E_OTHER").ok(),
             targets: env::var("E2E_TARGETS").ok(),
+            cells: env::var("E2E_CELLS").ok(),
         }
     }
 }
 
 impl Settings {
+    /// Whether the load of this title is to be measured.
+    pub fn wants(&self, title: &str) -> bool {
+        let has_one = |words: &String| words.split(',').any(|word| title.contains(word));
+        self.cells.as_ref().is_none_or(has_one)
+    }
+
     /// Those of `names` that are wanted, what all are compared with among them, and the other build where there is one.
     pub fn chosen(&self, names: &[&'static str]) -> Vec<&'static str> {
         let is_wanted = |name: &str| match &self.targets {

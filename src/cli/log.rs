@@ -8,7 +8,7 @@ use crate::telemetry::{Format, init_logging};
 /// The flags. A verb tells of what is wrong alone, unless its own flags say otherwise (`mut_arg`).
 #[derive(Debug, Args)]
 pub(super) struct LogFlags {
-    /// error, warn, info, debug or trace, or a list of target=level
+    /// error, warn, info or debug, or a list of target=level
     #[arg(
         long,
         env = "ETCD_ENCRYPTION_PROXY_LOG_LEVEL",

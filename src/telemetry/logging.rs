@@ -18,7 +18,7 @@ pub enum Format {
 #[derive(Debug, Error)]
 pub enum LoggingError {
     /// The level or filter is not understood.
-    #[error("not a log level or filter: expected error, warn, info, debug or trace, or target=level pairs")]
+    #[error("not a log level or filter: expected error, warn, info or debug, or target=level pairs")]
     Level(#[from] tracing_subscriber::filter::ParseError),
     /// Logging is already set up in this process.
     #[error("logging is already set up")]
