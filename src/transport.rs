@@ -1,19 +1,22 @@
 //! Byte streams under HTTP: where to listen and to dial, sockets, TLS on either side, and writes gathered per tick.
 //!
-//! Knows nothing of HTTP, gRPC or etcd's messages.
+//! Knows nothing of gRPC or etcd's messages, and of HTTP but one frame, whose writing may wait.
 
 mod coalesce;
 mod dial;
 mod endpoint;
+mod flusher;
 mod listen_url;
 mod listener;
+mod pong;
 mod socket;
 mod stream;
 mod url_parts;
 
-pub use coalesce::{Coalesced, Flusher};
+pub use coalesce::Coalesced;
 pub use dial::{DialError, Dialer};
 pub use endpoint::{Endpoint, Target};
+pub use flusher::Flusher;
 pub use listen_url::{ListenAddress, ListenUrl};
 pub use listener::{Accepted, BindError, Listener};
 pub use socket::Socket;

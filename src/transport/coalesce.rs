@@ -1,15 +1,14 @@
-//! One `write` a tick: a buffer beneath an HTTP/2 connection whose flush waits until every task that is ready has run.
+//! A buffer beneath an HTTP/2 connection whose flush waits until every task that is ready has run.
 //!
 //! The h2 crate flushes after each DATA frame over 256 bytes and after each batch of frames, so a proxy that carries
 //! many small messages spends most of its time in `write`. Here `poll_flush` only notes that the connection is dirty and
-//! succeeds; the runtime's flusher task, woken by the first dirty connection and so queued behind all tasks that were
-//! ready then, writes each dirty connection once. A socket that does not take everything leaves this scheme until it
-//! has: its connection task is woken and flushes it as an ordinary stream, so one stuck peer costs the flusher nothing.
+//! succeeds; the runtime's [`Flusher`] writes each dirty connection once. A socket that does not take everything leaves
+//! this scheme until it has: its connection task is woken and flushes it as an ordinary stream, so one stuck peer costs
+//! the flusher nothing.
 //!
 //! Everything lives on one single-threaded runtime. Never used across threads.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::mem;
 use std::pin::Pin;
@@ -19,68 +18,12 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::flusher::{Flush, Flusher};
+use super::pong;
+
 /// Bytes a connection may hold back before a write goes to the socket at once. Twice the largest TLS record batch that
 /// pays: more was not faster, and it bounds what a slow peer keeps in memory.
 const HIGH_WATER: usize = 256 * 1024;
-
-/// Drained buffers that a runtime keeps for whichever connections write next, so that a connection holds none while it is
-/// idle, and none has to grow anew at each tick: for a long list that was as much copying as the list itself. As many as are
-/// dirty at once in most ticks.
-const SPARES: usize = 8;
-
-/// The dirty connections of one runtime.
-#[derive(Clone, Default)]
-pub struct Flusher(Rc<RefCell<Pending>>);
-
-#[derive(Default)]
-struct Pending {
-    dirty: VecDeque<Rc<dyn Flush>>,
-    waker: Option<Waker>,
-    /// Empty buffers.
-    spares: Vec<BytesMut>,
-}
-
-impl Flusher {
-    /// Writes dirty connections for as long as it is polled; spawn it once on the runtime that its connections live on.
-    pub async fn run(self) {
-        std::future::poll_fn(|cx| {
-            loop {
-                let next = self.0.borrow_mut().dirty.pop_front();
-                match next {
-                    Some(connection) => connection.flush(cx),
-                    None => break,
-                }
-            }
-            self.0.borrow_mut().waker = Some(cx.waker().clone());
-            Poll::<()>::Pending
-        })
-        .await;
-    }
-
-    fn add(&self, connection: Rc<dyn Flush>) {
-        let mut pending = self.0.borrow_mut();
-        pending.dirty.push_back(connection);
-        if let Some(waker) = pending.waker.take() {
-            waker.wake();
-        }
-    }
-
-    fn spare(&self) -> BytesMut {
-        self.0.borrow_mut().spares.pop().unwrap_or_default()
-    }
-
-    fn give_back(&self, mut buffer: BytesMut) {
-        buffer.clear();
-        let spares = &mut self.0.borrow_mut().spares;
-        if spares.len() < SPARES {
-            spares.push(buffer);
-        }
-    }
-}
-
-trait Flush {
-    fn flush(&self, cx: &mut Context<'_>);
-}
 
 /// A byte stream whose small writes are gathered; see the module's description.
 pub struct Coalesced<S>(Rc<RefCell<Shared<S>>>);
@@ -101,6 +44,8 @@ enum Mode {
     Clean,
     /// In the flusher's queue.
     Queued,
+    /// There is something to write that nobody waits for, and the flusher knows.
+    Lingering,
     /// The socket is full; the connection task drains it itself.
     Stuck,
 }
@@ -145,10 +90,31 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         let drained = self.poll_drain(cx);
         match &drained {
             Poll::Pending => self.mode = Mode::Stuck,
+            // Where it is queued or lingers still the flusher finds nothing left, and it is clean then.
             Poll::Ready(_) if self.mode == Mode::Stuck => self.mode = Mode::Clean,
             Poll::Ready(_) => {}
         }
         drained
+    }
+
+    /// What the flusher does with a connection that is still as it was when the flusher got it.
+    fn flush_if(&mut self, mode: Mode, cx: &mut Context<'_>) {
+        if self.mode != mode {
+            return;
+        }
+        self.mode = match self.poll_drain(cx) {
+            Poll::Ready(Ok(())) => Mode::Clean,
+            Poll::Ready(Err(error)) => {
+                self.failed = Some(error.kind());
+                Mode::Clean
+            }
+            Poll::Pending => Mode::Stuck,
+        };
+        if (self.mode == Mode::Stuck || self.failed.is_some())
+            && let Some(owner) = self.owner.take()
+        {
+            owner.wake();
+        }
     }
 
     fn gather(&mut self, buf: &[u8]) {
@@ -168,23 +134,11 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
 
 impl<S: AsyncWrite + Unpin> Flush for RefCell<Shared<S>> {
     fn flush(&self, cx: &mut Context<'_>) {
-        let mut shared = self.borrow_mut();
-        if shared.mode != Mode::Queued {
-            return;
-        }
-        shared.mode = match shared.poll_drain(cx) {
-            Poll::Ready(Ok(())) => Mode::Clean,
-            Poll::Ready(Err(error)) => {
-                shared.failed = Some(error.kind());
-                Mode::Clean
-            }
-            Poll::Pending => Mode::Stuck,
-        };
-        if (shared.mode == Mode::Stuck || shared.failed.is_some())
-            && let Some(owner) = shared.owner.take()
-        {
-            owner.wake();
-        }
+        self.borrow_mut().flush_if(Mode::Queued, cx);
+    }
+
+    fn flush_lingering(&self, cx: &mut Context<'_>) {
+        self.borrow_mut().flush_if(Mode::Lingering, cx);
     }
 }
 
@@ -237,8 +191,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for Coalesced<S> {
         match shared.mode {
             Mode::Stuck => shared.poll_drain_as_owner(cx),
             Mode::Queued => Poll::Ready(Ok(())),
-            Mode::Clean if shared.out.is_empty() => Poll::Ready(Ok(())),
-            Mode::Clean => {
+            Mode::Clean | Mode::Lingering if shared.out.is_empty() => Poll::Ready(Ok(())),
+            Mode::Lingering if pong::may_wait(&shared.out) => Poll::Ready(Ok(())),
+            Mode::Clean if pong::may_wait(&shared.out) => {
+                shared.mode = Mode::Lingering;
+                shared.keep_owner(cx);
+                shared.flusher.add_lingering(self.0.clone());
+                Poll::Ready(Ok(()))
+            }
+            Mode::Clean | Mode::Lingering => {
                 shared.mode = Mode::Queued;
                 shared.keep_owner(cx);
                 shared.flusher.add(self.0.clone());
