@@ -34,7 +34,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that requests can be sent on; clones share it.
 #[derive(Clone, Debug)]
-pub struct Connection {
+pub struct Connection(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     id: u64,
     scheme: Scheme,
     authority: Authority,
@@ -154,44 +157,49 @@ impl Connection {
             pings,
             open: open.clone(),
         };
-        Ok((
-            Self {
-                id,
-                scheme,
-                authority,
-                sender,
-                open,
-            },
-            driver,
-        ))
+        let shared = Shared {
+            id,
+            scheme,
+            authority,
+            sender,
+            open,
+        };
+        Ok((Self(Rc::new(shared)), driver))
     }
 
     /// Tells this connection from others of its pool.
     pub fn id(&self) -> u64 {
-        self.id
+        self.0.id
     }
 
     /// Opens a stream: a gRPC call of `path` with `headers`, whose messages follow on the [`SendStream`].
     ///
     /// Beyond the member's limit on concurrent streams (etcd has none unless told) the stream is queued, not refused. An
     /// error means that nothing was sent.
-    pub async fn call(&self, path: PathAndQuery, headers: HeaderMap) -> Result<Call, h2::Error> {
-        let mut sender = self.sender.clone().ready().await?;
+    pub fn call(&self, path: PathAndQuery, headers: HeaderMap) -> Result<Call, h2::Error> {
+        let Shared {
+            scheme,
+            authority,
+            sender,
+            open,
+            ..
+        } = &*self.0;
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.headers_mut() = headers;
         let mut parts = ::http::uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
+        parts.scheme = Some(scheme.clone());
+        parts.authority = Some(authority.clone());
         parts.path_and_query = Some(path);
         // All three parts are present, which is all that this checks.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-        let (response, request) = sender.send_request(request, false)?;
-        self.open.set(self.open.get() + 1);
+        // A handle that has sent nothing is always ready for one call, however many are queued.
+        let (response, request) = sender.clone().send_request(request, false)?;
+        open.set(open.get() + 1);
         Ok(Call {
             response,
             request,
-            open: OpenCall(self.open.clone()),
+            open: OpenCall(open.clone()),
         })
     }
 }

@@ -49,7 +49,7 @@ async fn status(connection: &Connection) -> Result<Option<Bytes>, h2::Error> {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
     let path = PathAndQuery::from_static("/etcdserverpb.Maintenance/Status");
-    let mut call = connection.call(path, headers).await?;
+    let mut call = connection.call(path, headers)?;
     call.request.send_data(EMPTY_MESSAGE, true)?;
     let mut body = call.response.await?.into_body();
     let mut frame = BytesMut::new();

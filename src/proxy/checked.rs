@@ -16,7 +16,7 @@ use crate::value::Deks;
 pub(super) async fn lock(
     worker: &Worker,
     rpc: LockRpc,
-    request: Parts,
+    request: Box<Parts>,
     body: RecvStream,
     respond: &mut Responder,
 ) -> Result<(), Fault> {
@@ -36,7 +36,7 @@ pub(super) async fn lock(
 pub(super) async fn election(
     worker: &Worker,
     rpc: ElectionRpc,
-    request: Parts,
+    request: Box<Parts>,
     body: RecvStream,
     respond: &mut Responder,
 ) -> Result<(), Fault> {
@@ -54,7 +54,7 @@ pub(super) async fn election(
 /// Serves `Lease.LeaseRevoke`.
 pub(super) async fn lease_revoke(
     worker: &Worker,
-    request: Parts,
+    request: Box<Parts>,
     body: RecvStream,
     respond: &mut Responder,
 ) -> Result<(), Fault> {
@@ -73,7 +73,7 @@ pub(super) async fn lease_revoke(
 async fn serve(
     worker: &Worker,
     check: impl FnOnce(&[u8], &Context<'_>) -> Result<(), Refusal>,
-    request: Parts,
+    request: Box<Parts>,
     body: RecvStream,
     respond: &mut Responder,
     ends: Ends,

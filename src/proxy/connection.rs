@@ -187,6 +187,8 @@ async fn dispatch(
     peer: Rc<str>,
 ) {
     let (parts, body) = request.into_parts();
+    // On the heap: it is handed on from one function to the next, and each would have room for it.
+    let parts = Box::new(parts);
     if is_grpc(&parts) {
         call::serve(&worker, parts, body, respond, budget, &peer).await;
     } else {

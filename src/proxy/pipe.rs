@@ -23,7 +23,7 @@ pub(super) enum Ends {
 /// Pipes a whole call.
 pub(super) async fn serve(
     worker: &Worker,
-    request: Parts,
+    request: Box<Parts>,
     body: RecvStream,
     respond: &mut Responder,
     ends: Ends,
@@ -34,7 +34,7 @@ pub(super) async fn serve(
 /// Pipes a call whose only message has been read.
 pub(super) async fn message(
     worker: &Worker,
-    request: Parts,
+    request: Box<Parts>,
     frame: Frame,
     respond: &mut Responder,
     ends: Ends,
@@ -50,7 +50,7 @@ enum Upload {
 
 async fn pipe(
     worker: &Worker,
-    request: Parts,
+    request: Box<Parts>,
     upload: Upload,
     respond: &mut Responder,
     ends: Ends,

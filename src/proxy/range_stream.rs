@@ -17,7 +17,7 @@ use crate::value::Deks;
 /// Serves one streamed list.
 pub(super) async fn serve(
     worker: &Worker,
-    request: Parts,
+    request: Box<Parts>,
     body: RecvStream,
     respond: &mut Responder,
 ) -> Result<(), Fault> {

@@ -1,6 +1,7 @@
 //! The answer to one call: headers, messages, trailers, in that order, whatever goes wrong in between.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -36,6 +37,9 @@ enum State {
     Streaming(SendStream<Bytes>),
     Ended,
 }
+
+/// Sends what is left of a message.
+type Rest<'a> = Pin<Box<dyn Future<Output = Result<(), Fault>> + 'a>>;
 
 impl Responder {
     pub(super) fn new(respond: SendResponse<Bytes>, budget: Budget) -> Self {
@@ -88,20 +92,40 @@ impl Responder {
     }
 
     /// Sends one message, waiting for a client that reads slowly.
-    pub(super) async fn message(&mut self, mut message: Spliced) -> Result<(), Fault> {
-        self.mid_message = true;
+    pub(super) async fn message(&mut self, message: Spliced) -> Result<(), Fault> {
+        match self.begin(message)? {
+            None => Ok(()),
+            Some(rest) => rest.await,
+        }
+    }
+
+    /// Sends a message if the client takes all of it now; what sends the rest comes back. That is on the heap: it is rare
+    /// or long, and every call would have room for it.
+    fn begin(&mut self, mut message: Spliced) -> Result<Option<Rest<'_>>, Fault> {
+        let State::Streaming(stream) = &mut self.state else {
+            return Ok(None);
+        };
         let prefix = frame::prefix(message.len());
         // Copied behind the prefix: no more of it than fills a DATA frame.
         let first = message.next_chunk(FIRST_CHUNK).unwrap_or_default();
         let mut head = BytesMut::with_capacity(PREFIX + first.len());
         head.extend_from_slice(&prefix);
         head.extend_from_slice(&first);
-        self.bytes(head.freeze()).await?;
-        while let Some(chunk) = message.next_chunk(CHUNK) {
-            self.bytes(chunk).await?;
+        let head = head.freeze();
+        stream.reserve_capacity(head.len());
+        if message.is_empty() && stream.capacity() >= head.len() {
+            stream.send_data(head, false).map_err(|_| Fault::Gone)?;
+            return Ok(None);
         }
-        self.mid_message = false;
-        Ok(())
+        self.mid_message = true;
+        Ok(Some(Box::pin(async move {
+            self.bytes(head).await?;
+            while let Some(chunk) = message.next_chunk(CHUNK) {
+                self.bytes(chunk).await?;
+            }
+            self.mid_message = false;
+            Ok(())
+        })))
     }
 
     /// Sends bytes of a body as they are, waiting for a client that reads slowly.

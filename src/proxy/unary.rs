@@ -1,5 +1,6 @@
 //! Range, Put, DeleteRange, Txn and `LeaseTimeToLive`: one message each way, sealed going up, opened coming down.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use h2::RecvStream;
@@ -22,7 +23,7 @@ use crate::wire::Spliced;
 pub(super) async fn serve(
     worker: &Worker,
     rpc: UnaryRpc,
-    request: Parts,
+    request: Box<Parts>,
     body: RecvStream,
     respond: &mut Responder,
 ) -> Result<(), Fault> {
@@ -91,7 +92,7 @@ async fn seal(worker: &Worker, rpc: UnaryRpc, frame: &Frame, respond: &mut Respo
 /// Serves `Lease.LeaseTimeToLive`, leaving the proxy's own keys out of the answer.
 pub(super) async fn lease_time_to_live(
     worker: &Worker,
-    request: Parts,
+    request: Box<Parts>,
     body: RecvStream,
     respond: &mut Responder,
 ) -> Result<(), Fault> {
@@ -168,12 +169,13 @@ async fn ask(
     frame: Frame,
     respond: &mut Responder,
 ) -> Result<Answer, Fault> {
-    let call = upstream::unary(
+    // Pinned here: handed on by value it would be in the call's state once for each function that it is handed to.
+    let call = pin!(upstream::unary(
         &worker.calls,
         path,
         upstream::for_changed_messages(headers),
         frame.into_bytes(),
-    );
+    ));
     respond.unless_gone(call).await
 }
 
@@ -202,15 +204,7 @@ async fn receive(worker: &Worker, answer: Answer, respond: &mut Responder) -> Re
         return Ok(None);
     }
     let mut frames = Frames::of_answer(body, head.headers(), respond.budget());
-    let reading = async {
-        let message = frames.next().await?;
-        let share = frames.share();
-        if message.is_some() && frames.next().await?.is_some() {
-            return Err(FrameError::Surplus);
-        }
-        Ok((message, share, frames.trailers().await?.unwrap_or_default()))
-    };
-    let reading = async { reading.await.map_err(|error| Fault::response(&error)) };
+    let reading = pin!(whole(&mut frames));
     let (message, share, trailers) = respond.unless_gone(reading).await?;
     respond.clock.answered();
     upstream::heed_status(&worker.calls, &connection, &trailers);
@@ -225,6 +219,19 @@ async fn receive(worker: &Worker, answer: Answer, respond: &mut Responder) -> Re
         trailers,
         _share: share,
     }))
+}
+
+/// The one message of an answer, if it has one, what that takes of the budget, and the trailers.
+async fn whole(frames: &mut Frames) -> Result<(Option<Frame>, Option<Share>, HeaderMap), Fault> {
+    let read = async {
+        let message = frames.next().await?;
+        let share = frames.share();
+        if message.is_some() && frames.next().await?.is_some() {
+            return Err(FrameError::Surplus);
+        }
+        Ok((message, share, frames.trailers().await?.unwrap_or_default()))
+    };
+    read.await.map_err(|error| Fault::response(&error))
 }
 
 async fn finish(

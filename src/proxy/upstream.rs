@@ -66,7 +66,7 @@ pub(super) async fn open(pool: &Pool, path: &PathAndQuery, headers: &HeaderMap) 
     let mut last = None;
     for _ in 0..ATTEMPTS {
         let connection = pool.connection().await?;
-        match connection.call(path.clone(), headers.clone()).await {
+        match connection.call(path.clone(), headers.clone()) {
             Ok(call) => return Ok((connection, call)),
             // Nothing was sent on it.
             Err(error) => {

@@ -28,7 +28,7 @@ const HOLD: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::fro
 /// Serves one client stream, with all the watches on it.
 pub(super) async fn serve(
     worker: &Worker,
-    request: Parts,
+    request: Box<Parts>,
     body: RecvStream,
     respond: &mut Responder,
 ) -> Result<(), Fault> {
@@ -49,7 +49,7 @@ pub(super) async fn serve(
     outcome
 }
 
-async fn stream(worker: &Worker, request: Parts, body: RecvStream, respond: &mut Responder) -> Result<(), Fault> {
+async fn stream(worker: &Worker, request: Box<Parts>, body: RecvStream, respond: &mut Responder) -> Result<(), Fault> {
     let Some(path) = request.uri.into_parts().path_and_query else {
         return Err(Fault::Gone);
     };

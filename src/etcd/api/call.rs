@@ -117,7 +117,7 @@ impl Client {
         let mut why = String::new();
         for _ in 0..ATTEMPTS {
             let connection = self.pool.connection().await?;
-            match connection.call(PathAndQuery::from_static(rpc.path), headers()).await {
+            match connection.call(PathAndQuery::from_static(rpc.path), headers()) {
                 Ok(call) => return Ok((connection, call)),
                 // Nothing was sent on it.
                 Err(error) => {
