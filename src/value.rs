@@ -17,6 +17,8 @@ mod envelope_tests;
 mod error;
 mod hkdf_gcm;
 mod identity;
+#[cfg(test)]
+mod in_place_tests;
 mod kms_v1;
 mod kms_v2;
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rand::CryptoRng;
 
-use super::prefix_chain::{Opened, Transformer};
+use super::prefix_chain::{Opened, Place, Transformer};
 use super::provider::Cipher;
 use super::{Deks, OpenError, ProviderKind, SealError};
 use crate::types::StorageKey;
@@ -70,24 +70,27 @@ impl Transformer for AesGcm {
         Ok(())
     }
 
+    /// The cipher decrypts before it knows the tag to be right, and where it is not overwrites what it has made: hence the
+    /// copy, of ciphertext, which is all that is ever in `spare`.
     fn from_storage(
         &self,
         key: StorageKey<'_>,
-        body: &[u8],
+        body: &mut [u8],
         _deks: &Deks,
-        out: &mut Vec<u8>,
-    ) -> Result<Opened, OpenError> {
-        let (&nonce, sealed) = body.split_first_chunk().ok_or(OpenError::Undecryptable)?;
-        let start = out.len();
-        out.extend_from_slice(sealed);
-        let (_, text) = out.split_at_mut(start);
-        let plaintext_len = self
+        spare: &mut Vec<u8>,
+    ) -> Result<Place, OpenError> {
+        let (&mut nonce, sealed) = body.split_first_chunk_mut().ok_or(OpenError::Undecryptable)?;
+        spare.clear();
+        spare.extend_from_slice(sealed);
+        let opened = self
             .0
-            .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(key.aad()), text)
-            .map_err(|_| OpenError::Undecryptable)?
-            .len();
-        out.truncate(start + plaintext_len);
-        Ok(Opened::fresh())
+            .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(key.aad()), sealed)
+            .map(|plaintext| plaintext.len());
+        let Ok(plaintext_len) = opened else {
+            sealed.copy_from_slice(spare);
+            return Err(OpenError::Undecryptable);
+        };
+        Ok((Opened::fresh(), NONCE_LEN..NONCE_LEN + plaintext_len))
     }
 }
 

@@ -2,6 +2,7 @@
 //! it is for, and never falls back to writing with another provider than the first.
 
 use std::fmt;
+use std::ops::Range;
 
 use rand::CryptoRng;
 
@@ -88,7 +89,29 @@ impl Chain {
         deks: &Deks,
         out: &mut Vec<u8>,
     ) -> Result<Opened, OpenError> {
-        self.0.from_storage(key, stored, deks, out)
+        let start = out.len();
+        out.extend_from_slice(stored);
+        let (_, place) = out.split_at_mut(start);
+        let (opened, at) = self
+            .from_storage_in_place(key, place, deks, &mut Vec::new())
+            .inspect_err(|_| out.truncate(start))?;
+        out.truncate(start + at.end);
+        out.drain(start..start + at.start);
+        Ok(opened)
+    }
+
+    /// [`Chain::from_storage`] where the stored bytes lie: says where in them the plaintext is then. What else is in `stored`
+    /// is rubbish, but on error it is all as it was.
+    ///
+    /// `spare` is room that some ciphers need. It holds no plaintext, and is best used again for the next value.
+    pub fn from_storage_in_place(
+        &self,
+        key: StorageKey<'_>,
+        stored: &mut [u8],
+        deks: &Deks,
+        spare: &mut Vec<u8>,
+    ) -> Result<(Opened, Range<usize>), OpenError> {
+        self.0.from_storage(key, stored, deks, spare)
     }
 
     /// Whether opening or sealing could ever have to wait for DEKs: a provider is a KMS.

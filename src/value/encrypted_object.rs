@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::wire::{Field, Fields, Value, WireError, put_bytes, put_varint};
+use crate::wire::{Body, Field, Fields, Value, WireError, put_bytes, put_varint};
 
 /// `EncryptedObject`'s field numbers.
 const ENCRYPTED_DATA: u32 = 1;
@@ -96,19 +96,20 @@ pub struct WrappedDek<'a> {
 /// An `EncryptedObject`, borrowed from its bytes.
 #[derive(Debug)]
 pub(super) struct EncryptedObject<'a> {
-    pub(super) data: &'a [u8],
+    /// What is encrypted, with its place in the message.
+    pub(super) data: Body<'a>,
     pub(super) dek: WrappedDek<'a>,
 }
 
 impl<'a> EncryptedObject<'a> {
     /// Reads and validates `body`. Unknown fields are skipped, and of a field that comes twice the last one counts.
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, ObjectError> {
-        let (mut data, mut source, mut key_id, mut kind) = (&[][..], &[][..], "", 0);
+        let (mut data, mut source, mut key_id, mut kind) = (None, &[][..], "", 0);
         let mut annotations = Vec::new();
         for field in Fields::new(body) {
             let field = field?;
             match field.number {
-                ENCRYPTED_DATA => data = bytes(&field)?,
+                ENCRYPTED_DATA => data = Some(body_of(&field)?),
                 KEY_ID => key_id = text(&field)?,
                 ENCRYPTED_DEK_SOURCE => source = bytes(&field)?,
                 ANNOTATIONS => annotations.push(annotation(&field)?),
@@ -121,9 +122,7 @@ impl<'a> EncryptedObject<'a> {
             1 => DekKind::HkdfSeed,
             other => return Err(ObjectError::SourceType(other)),
         };
-        if data.is_empty() {
-            return Err(ObjectError::NoData);
-        }
+        let data = data.filter(|data| !data.bytes.is_empty()).ok_or(ObjectError::NoData)?;
         let dek = WrappedDek {
             kind,
             source: source.into(),
@@ -259,11 +258,15 @@ fn annotation<'a>(entry: &Field<'a>) -> Result<(&'a str, &'a [u8]), ObjectError>
     Ok((key, value))
 }
 
-fn bytes<'a>(field: &Field<'a>) -> Result<&'a [u8], ObjectError> {
-    match &field.value {
-        Value::Bytes(body) => Ok(body.bytes),
+fn body_of<'a>(field: &Field<'a>) -> Result<Body<'a>, ObjectError> {
+    match field.value {
+        Value::Bytes(body) => Ok(body),
         _ => Err(ObjectError::FieldType(field.number)),
     }
+}
+
+fn bytes<'a>(field: &Field<'a>) -> Result<&'a [u8], ObjectError> {
+    Ok(body_of(field)?.bytes)
 }
 
 fn text<'a>(field: &Field<'a>) -> Result<&'a str, ObjectError> {

@@ -266,8 +266,9 @@ fn what_may_be_stored_is_what_kube_apiserver_takes() {
 fn an_object_is_read_in_any_order_with_unknown_fields_and_without_its_type() {
     let mut tail = Vec::new();
     wrapped().encode(&mut tail);
-    let read =
-        |bytes: &[u8]| EncryptedObject::parse(bytes).map(|object| (object.data.to_vec(), object.dek.into_owned()));
+    let read = |bytes: &[u8]| {
+        EncryptedObject::parse(bytes).map(|object| (object.data.bytes.to_vec(), object.dek.into_owned()))
+    };
     let data = b"\x0a\x03abc";
     let expected = Ok((b"abc".to_vec(), wrapped()));
     assert_eq!(read(&[data.as_slice(), &tail].concat()), expected);

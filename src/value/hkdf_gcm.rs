@@ -6,7 +6,7 @@ use rand::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::aesgcm::{self, AesGcm};
-use super::prefix_chain::{Opened, Transformer};
+use super::prefix_chain::{Place, Transformer};
 use super::provider::Cipher as _;
 use super::{Deks, OpenError, ProviderKind, SealError};
 use crate::types::StorageKey;
@@ -67,13 +67,14 @@ impl Transformer for HkdfGcm {
     fn from_storage(
         &self,
         key: StorageKey<'_>,
-        body: &[u8],
+        body: &mut [u8],
         deks: &Deks,
-        out: &mut Vec<u8>,
-    ) -> Result<Opened, OpenError> {
-        let (info, body) = body.split_at_checked(INFO).ok_or(OpenError::Undecryptable)?;
+        spare: &mut Vec<u8>,
+    ) -> Result<Place, OpenError> {
+        let (info, body) = body.split_at_mut_checked(INFO).ok_or(OpenError::Undecryptable)?;
         let cipher = self.derived(info).ok_or(OpenError::Undecryptable)?;
-        cipher.from_storage(key, body, deks, out)
+        let (opened, at) = cipher.from_storage(key, body, deks, spare)?;
+        Ok((opened, INFO + at.start..INFO + at.end))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use rand::CryptoRng;
 
-use super::prefix_chain::{Opened, Transformer};
+use super::prefix_chain::{Opened, Place, Transformer};
 use super::{Deks, OpenError, SealError, is_sealed};
 use crate::types::StorageKey;
 
@@ -33,15 +33,14 @@ impl Transformer for Identity {
     fn from_storage(
         &self,
         _key: StorageKey<'_>,
-        body: &[u8],
+        body: &mut [u8],
         _deks: &Deks,
-        out: &mut Vec<u8>,
-    ) -> Result<Opened, OpenError> {
+        _spare: &mut Vec<u8>,
+    ) -> Result<Place, OpenError> {
         if is_sealed(body) {
             return Err(OpenError::IdentityReadSealed);
         }
-        out.extend_from_slice(body);
-        Ok(Opened::fresh())
+        Ok((Opened::fresh(), 0..body.len()))
     }
 }
 
@@ -52,16 +51,11 @@ mod tests {
     /// What kube-apiserver does for a resource without a rule: identity with nothing around it.
     #[test]
     fn alone_it_refuses_a_sealed_value_in_kube_apiservers_words() {
-        let mut out = b"before".to_vec();
+        let mut body = b"k8s:enc:aescbc:v1:key1:...".to_vec();
         let error = Identity
-            .from_storage(
-                StorageKey(b"k"),
-                b"k8s:enc:aescbc:v1:key1:...",
-                &Deks::default(),
-                &mut out,
-            )
+            .from_storage(StorageKey(b"k"), &mut body, &Deks::default(), &mut Vec::new())
             .unwrap_err();
         assert_eq!(error.to_string(), "identity transformer tried to read encrypted data");
-        assert_eq!(out, b"before");
+        assert_eq!(body, b"k8s:enc:aescbc:v1:key1:...");
     }
 }

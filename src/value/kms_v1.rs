@@ -9,7 +9,7 @@ use rand::CryptoRng;
 use super::aescbc::AesCbc;
 use super::aesgcm::AesGcm;
 use super::deks::Need;
-use super::prefix_chain::{Opened, Transformer};
+use super::prefix_chain::{Place, Transformer};
 use super::provider::Cipher as _;
 use super::{Deks, KmsV1Keys, OpenError, SealError};
 use crate::types::{SecretBytes, StorageKey};
@@ -79,19 +79,20 @@ impl Transformer for KmsV1 {
     fn from_storage(
         &self,
         key: StorageKey<'_>,
-        body: &[u8],
+        body: &mut [u8],
         deks: &Deks,
-        out: &mut Vec<u8>,
-    ) -> Result<Opened, OpenError> {
+        spare: &mut Vec<u8>,
+    ) -> Result<Place, OpenError> {
         let (wrapped, sealed) = split(body).ok_or(OpenError::LengthPrefix)?;
+        let skipped = body.len() - sealed.len();
         let dek = self.dek(wrapped, deks)?;
-        let start = out.len();
-        if let Ok(opened) = dek.gcm.from_storage(key, sealed, deks, out) {
-            return Ok(opened);
-        }
-        out.truncate(start);
-        // What Kubernetes up to 1.24 wrote. It is written anew in the first form: CBC authenticates nothing.
-        dek.cbc.from_storage(key, sealed, deks, out).map(Opened::made_stale)
+        let (_, sealed) = body.split_at_mut(skipped);
+        let (opened, at) = dek.gcm.from_storage(key, sealed, deks, spare).or_else(|_| {
+            // What Kubernetes up to 1.24 wrote. It is written anew in the first form: CBC authenticates nothing.
+            let (opened, at) = dek.cbc.from_storage(key, sealed, deks, spare)?;
+            Ok((opened.made_stale(), at))
+        })?;
+        Ok((opened, skipped + at.start..skipped + at.end))
     }
 
     fn survey(&self, body: &[u8], deks: &Deks) -> Need {

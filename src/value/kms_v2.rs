@@ -11,10 +11,11 @@ use super::aesgcm::AesGcm;
 use super::deks::Need;
 use super::encrypted_object::{EncryptedObject, encode_data_header};
 use super::hkdf_gcm::{self, HkdfGcm};
-use super::prefix_chain::{Opened, Transformer};
+use super::prefix_chain::{Place, Transformer};
 use super::provider::Cipher as _;
 use super::{DekKind, Deks, KmsV2Keys, ObjectError, OpenError, SealError, WrappedDek, prefix};
 use crate::types::{SecretBytes, StorageKey};
+use crate::wire::Extent;
 
 /// What a wrapped DEK was found to hold: it opens values and seals none.
 pub struct DekV2(Opener);
@@ -140,19 +141,23 @@ impl Transformer for KmsV2 {
     fn from_storage(
         &self,
         key: StorageKey<'_>,
-        body: &[u8],
+        body: &mut [u8],
         deks: &Deks,
-        out: &mut Vec<u8>,
-    ) -> Result<Opened, OpenError> {
+        spare: &mut Vec<u8>,
+    ) -> Result<Place, OpenError> {
         let object = EncryptedObject::parse(body).map_err(OpenError::Object)?;
         let dek = self.dek(&object.dek, deks)?;
-        let opened = match &dek.0 {
-            Opener::Key(key_of_value) => key_of_value.from_storage(key, object.data, deks, out),
-            Opener::Seed(seed) => seed.from_storage(key, object.data, deks, out),
+        let (kind, key_id) = (object.dek.kind, object.dek.key_id.into_owned());
+        let Extent { start, end, .. } = object.data.extent;
+        let data = body.get_mut(start..end).unwrap_or_default();
+        let (opened, at) = match &dek.0 {
+            Opener::Key(key_of_value) => key_of_value.from_storage(key, data, deks, spare),
+            Opener::Seed(seed) => seed.from_storage(key, data, deks, spare),
         }?;
         // Another DEK under the same key ID is as good as the one that writes now.
-        let is_current = self.0.opened(&object.dek.key_id) && object.dek.kind == DekKind::HkdfSeed;
-        Ok(if is_current { opened } else { opened.made_stale() })
+        let is_current = self.0.opened(&key_id) && kind == DekKind::HkdfSeed;
+        let opened = if is_current { opened } else { opened.made_stale() };
+        Ok((opened, start + at.start..start + at.end))
     }
 
     fn survey(&self, body: &[u8], deks: &Deks) -> Need {

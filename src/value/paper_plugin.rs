@@ -45,14 +45,18 @@ impl PaperPlugin {
 
     fn check(&self) -> Result<(), KmsFailure> {
         if self.is_down.load(Relaxed) {
-            return Err(KmsFailure {
-                provider: KeyName::new("paper"),
-                text: "out of paper".into(),
-                is_transient: !self.is_final.load(Relaxed),
-                code: None,
-            });
+            return Err(failure("out of paper", !self.is_final.load(Relaxed)));
         }
         Ok(())
+    }
+}
+
+fn failure(text: &str, is_transient: bool) -> KmsFailure {
+    KmsFailure {
+        provider: KeyName::new("paper"),
+        text: text.into(),
+        is_transient,
+        code: None,
     }
 }
 
@@ -69,7 +73,8 @@ impl KmsV1Keys for PaperPlugin {
         self.unwrapped.fetch_add(1, Relaxed);
         Box::pin(async move {
             self.check()?;
-            let dek = Arc::new(DekV1::new(&SecretBytes::new(wrapped.clone())).unwrap());
+            let dek = DekV1::new(&SecretBytes::new(wrapped.clone()));
+            let dek = Arc::new(dek.ok_or_else(|| failure("illegible", false))?);
             if !self.forgets.load(Relaxed) {
                 self.cache_v1.lock().unwrap().insert(wrapped, Arc::clone(&dek));
             }
@@ -119,7 +124,7 @@ impl KmsV2Keys for PaperPlugin {
         Box::pin(async move {
             self.check()?;
             let key = SecretBytes::new(wrapped.source.to_vec());
-            let dek = Arc::new(DekV2::new(wrapped.kind, &key).unwrap());
+            let dek = Arc::new(DekV2::new(wrapped.kind, &key).ok_or_else(|| failure("illegible", false))?);
             if !self.forgets.load(Relaxed) {
                 self.cache_v2.lock().unwrap().insert(wrapped.digest(), Arc::clone(&dek));
             }

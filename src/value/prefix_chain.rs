@@ -48,7 +48,10 @@ impl Opened {
     }
 }
 
-/// One way to store a value. Both directions append to `out`.
+/// Where in a body its plaintext lies, and what is known of it.
+pub(super) type Place = (Opened, Range<usize>);
+
+/// One way to store a value. Sealing appends to `out`; opening leaves the plaintext where the ciphertext was.
 pub(super) trait Transformer {
     /// How many bytes [`Transformer::to_storage`] appends for a plaintext of `plaintext_len` bytes.
     fn sealed_len(&self, plaintext_len: usize) -> usize;
@@ -81,15 +84,19 @@ pub(super) trait Transformer {
     /// The second half, for all that was laid out.
     fn finish(&self, _laid_out: Vec<&mut [u8]>) {}
 
-    /// Opens `body`. After an error `out` may hold rubbish behind its old end, which the chain cuts off.
+    /// Opens `body` where it lies. What is not plaintext then is of no use any more; but after an error `body` is as it was,
+    /// so that others can try it and the client can be given it as it is stored.
+    ///
+    /// `spare` is for the copy that this takes of a cipher that destroys what it does not open: room that is used again for
+    /// the next value.
     #[expect(clippy::wrong_self_convention, reason = "kube-apiserver's word for it")]
     fn from_storage(
         &self,
         key: StorageKey<'_>,
-        body: &[u8],
+        body: &mut [u8],
         deks: &Deks,
-        out: &mut Vec<u8>,
-    ) -> Result<Opened, OpenError>;
+        spare: &mut Vec<u8>,
+    ) -> Result<Place, OpenError>;
 
     /// Notes in `deks` what opening `body` would lack, without opening it, and has it hold what is at hand. Most transformers
     /// need nothing.
@@ -110,6 +117,12 @@ impl<T> Link<T> {
             prefix: prefix.as_ref().into(),
             transformer,
         }
+    }
+
+    /// What follows the prefix; `None` where `stored` does not begin with it.
+    fn body_of<'a>(&self, stored: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        let (front, body) = stored.split_at_mut_checked(self.prefix.len())?;
+        (*front == *self.prefix).then_some(body)
     }
 }
 
@@ -182,34 +195,32 @@ impl<T: Transformer> Transformer for PrefixChain<T> {
     fn from_storage(
         &self,
         key: StorageKey<'_>,
-        stored: &[u8],
+        stored: &mut [u8],
         deks: &Deks,
-        out: &mut Vec<u8>,
-    ) -> Result<Opened, OpenError> {
-        let start = out.len();
+        spare: &mut Vec<u8>,
+    ) -> Result<Place, OpenError> {
         let mut errors = Vec::new();
         for (index, link) in self.links().enumerate() {
-            let Some(body) = stored.strip_prefix(&*link.prefix) else {
+            let Some(body) = link.body_of(stored) else {
                 continue;
             };
-            match link.transformer.from_storage(key, body, deks, out) {
-                Ok(inner) => return Ok(inner.through_link(index)),
+            match link.transformer.from_storage(key, body, deks, spare) {
+                Ok((inner, at)) => {
+                    let skipped = link.prefix.len();
+                    return Ok((inner.through_link(index), skipped + at.start..skipped + at.end));
+                }
                 // Whether it opens is not known yet, so neither is whose turn would be next. What the others lack is noted
                 // along with it, so that after one fetch there is nothing left to wait for.
                 Err(OpenError::Pending) => {
-                    out.truncate(start);
                     self.survey(stored, deks);
                     return Err(OpenError::Pending);
                 }
                 // identity before an encrypting provider, as when migrating away from encryption: every value is a
                 // candidate of the empty prefix, so that it declined says nothing and must not mask a later answer.
-                Err(_) if link.prefix.is_empty() => out.truncate(start),
+                Err(_) if link.prefix.is_empty() => {}
                 // The same prefix may come again with other keys (a provider listed twice while rotating), and one
                 // key's name may begin another's, so a failure behind a matching prefix never ends the search.
-                Err(error) => {
-                    out.truncate(start);
-                    errors.push(error);
-                }
+                Err(error) => errors.push(error),
             }
         }
         Err(OpenError::reduce(errors).unwrap_or_else(|| self.no_match.clone()))

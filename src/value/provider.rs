@@ -14,7 +14,7 @@ use super::deks::Need;
 use super::identity::Identity;
 use super::kms_v1::KmsV1;
 use super::kms_v2::KmsV2;
-use super::prefix_chain::{Link, Opened, PrefixChain, Transformer};
+use super::prefix_chain::{Link, Place, PrefixChain, Transformer};
 use super::secretbox::Secretbox;
 use super::{BuildError, Deks, KmsV1Keys, KmsV2Keys, OpenError, SealError, prefix};
 use crate::types::{KeyName, SecretBytes, StorageKey};
@@ -221,17 +221,17 @@ impl Transformer for Provider {
     fn from_storage(
         &self,
         key: StorageKey<'_>,
-        body: &[u8],
+        body: &mut [u8],
         deks: &Deks,
-        out: &mut Vec<u8>,
-    ) -> Result<Opened, OpenError> {
+        spare: &mut Vec<u8>,
+    ) -> Result<Place, OpenError> {
         match &self.0 {
-            Kind::Identity(identity) => identity.from_storage(key, body, deks, out),
-            Kind::AesCbc(keys) => keys.chain.from_storage(key, body, deks, out),
-            Kind::AesGcm(keys) => keys.chain.from_storage(key, body, deks, out),
-            Kind::Secretbox(keys) => keys.chain.from_storage(key, body, deks, out),
-            Kind::KmsV1(_, kms) => kms.from_storage(key, body, deks, out),
-            Kind::KmsV2(_, kms) => kms.from_storage(key, body, deks, out),
+            Kind::Identity(identity) => identity.from_storage(key, body, deks, spare),
+            Kind::AesCbc(keys) => keys.chain.from_storage(key, body, deks, spare),
+            Kind::AesGcm(keys) => keys.chain.from_storage(key, body, deks, spare),
+            Kind::Secretbox(keys) => keys.chain.from_storage(key, body, deks, spare),
+            Kind::KmsV1(_, kms) => kms.from_storage(key, body, deks, spare),
+            Kind::KmsV2(_, kms) => kms.from_storage(key, body, deks, spare),
         }
     }
 

@@ -1,11 +1,11 @@
 //! secretbox: `nonce(24) ‖ tag(16) ‖ ciphertext`, `XSalsa20` with Poly1305. Confidentiality and integrity of the value, but
 //! nothing ties it to its etcd key.
 
-use dryoc::classic::crypto_secretbox::{Mac, Nonce, crypto_secretbox_detached, crypto_secretbox_open_detached};
+use dryoc::classic::crypto_secretbox::{Mac, Nonce, crypto_secretbox_detached, crypto_secretbox_open_easy_inplace};
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::prefix_chain::{Opened, Transformer};
+use super::prefix_chain::{Opened, Place, Transformer};
 use super::provider::Cipher;
 use super::{Deks, OpenError, ProviderKind, SealError};
 use crate::types::StorageKey;
@@ -55,20 +55,18 @@ impl Transformer for Secretbox {
             .map_err(|_| SealError::Cipher(Self::KIND))
     }
 
+    /// The tag is of the ciphertext and looked at first, so nothing is written where it is wrong. The plaintext comes to lie
+    /// where the tag was.
     fn from_storage(
         &self,
         _key: StorageKey<'_>,
-        body: &[u8],
+        body: &mut [u8],
         _deks: &Deks,
-        out: &mut Vec<u8>,
-    ) -> Result<Opened, OpenError> {
-        let (nonce, sealed) = body.split_first_chunk::<NONCE>().ok_or(OpenError::Undecryptable)?;
-        let (tag, ciphertext) = sealed.split_first_chunk::<TAG>().ok_or(OpenError::Undecryptable)?;
-        let start = out.len();
-        out.resize(start + ciphertext.len(), 0);
-        let (_, plaintext) = out.split_at_mut(start);
-        crypto_secretbox_open_detached(plaintext, ciphertext, tag, nonce, &self.0)
-            .map_err(|_| OpenError::Undecryptable)?;
-        Ok(Opened::fresh())
+        _spare: &mut Vec<u8>,
+    ) -> Result<Place, OpenError> {
+        let (&mut nonce, sealed) = body.split_first_chunk_mut::<NONCE>().ok_or(OpenError::Undecryptable)?;
+        crypto_secretbox_open_easy_inplace(sealed, &nonce, &self.0).map_err(|_| OpenError::Undecryptable)?;
+        let plaintext_len = sealed.len().saturating_sub(TAG);
+        Ok((Opened::fresh(), NONCE..NONCE + plaintext_len))
     }
 }
