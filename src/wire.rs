@@ -8,6 +8,7 @@
 mod error;
 pub mod etcd;
 mod field;
+mod pieces;
 mod script;
 mod spliced;
 mod varint;

@@ -81,6 +81,7 @@ impl<'a> Fields<'a> {
         self.at
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, WireError> {
         let (value, len) = varint::read(self.rest)?;
         self.skip(len)?;
@@ -88,6 +89,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Field number and wire type.
+    #[inline]
     fn tag(&mut self) -> Result<(u32, u8), WireError> {
         let tag = u32::try_from(self.varint()?).map_err(|_| WireError::FieldNumber)?;
         let number = tag >> 3;
@@ -97,6 +99,7 @@ impl<'a> Fields<'a> {
         Ok((number, (tag & 7) as u8))
     }
 
+    #[inline]
     fn skip(&mut self, len: usize) -> Result<&'a [u8], WireError> {
         let (skipped, rest) = self.rest.split_at_checked(len).ok_or(WireError::Truncated)?;
         self.rest = rest;
@@ -104,6 +107,7 @@ impl<'a> Fields<'a> {
         Ok(skipped)
     }
 
+    #[inline]
     fn value(&mut self, number: u32, wire_type: u8) -> Result<Value<'a>, WireError> {
         Ok(match wire_type {
             0 => Value::Varint(self.varint()?),
@@ -136,6 +140,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Skips to the end of the group `number`, whose start tag has been read.
+    #[cold]
     fn group(&mut self, number: u32) -> Result<(), WireError> {
         let mut open = vec![number];
         while let Some(&innermost) = open.last() {
@@ -154,6 +159,7 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
+    #[inline]
     fn field(&mut self) -> Result<Field<'a>, WireError> {
         let start = self.at;
         let (number, wire_type) = self.tag()?;
@@ -170,6 +176,7 @@ impl<'a> Fields<'a> {
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<Field<'a>, WireError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;

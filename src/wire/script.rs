@@ -2,11 +2,12 @@
 //!
 //! Records, never copies the message. Edits may be recorded in any order, but must not overlap.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{
     Extent, Spliced,
-    spliced::{Edit, Length, Payload},
+    pieces::{Edit, Length, Payload},
+    spliced::Message,
     varint,
 };
 
@@ -90,18 +91,19 @@ impl Script {
     /// Puts a length-delimited field with the new bytes since `mark` in the place of `start` to `end` of `frame` (which is
     /// empty where the field is absent). An empty one is left out: so proto3 writes an empty value.
     pub fn set_field(&mut self, frame: Frame, start: usize, end: usize, number: u32, mark: usize) {
-        let payload = match self.fresh.len() {
-            len if len == mark => Payload::Nothing,
-            len => Payload::Field {
-                number,
-                start: mark,
-                end: len,
-            },
-        };
-        self.edit(frame, start, end, payload);
+        self.set_field_to(frame, (start, end), number, (mark, self.fresh.len()));
     }
 
-    /// Like [`Script::set_field`], with content that has been written into the message itself, from `content` on.
+    /// Like [`Script::set_field`], with that stretch of the new bytes.
+    pub fn set_field_to(&mut self, frame: Frame, field: (usize, usize), number: u32, content: (usize, usize)) {
+        let payload = match content {
+            (start, end) if start == end => Payload::Nothing,
+            (start, end) => Payload::Field { number, start, end },
+        };
+        self.edit(frame, field.0, field.1, payload);
+    }
+
+    /// Like [`Script::set_field`], with content that has been written over a stretch of the old field.
     pub fn set_field_in_place(&mut self, frame: Frame, field: (usize, usize), number: u32, content: (usize, usize)) {
         let payload = match content {
             (start, end) if start == end => Payload::Nothing,
@@ -116,9 +118,18 @@ impl Script {
     }
 
     /// Applies the script to the message that it was recorded over. Without an edit that is `message` itself.
-    pub fn apply(mut self, message: Bytes) -> Spliced {
+    pub fn apply(self, message: Bytes) -> Spliced {
+        self.apply_to(message.into())
+    }
+
+    /// The same for a message that may be written to, whose memory is that of its chunks then.
+    pub fn apply_in_place(self, message: BytesMut) -> Spliced {
+        self.apply_to(message.into())
+    }
+
+    fn apply_to(mut self, message: Message) -> Spliced {
         if self.edits.is_empty() {
-            return Spliced::untouched(message);
+            return Spliced::untouched(message.into_bytes());
         }
         let mut growth: isize = self.settle();
         let mut lengths: Vec<Length> = Vec::new();
@@ -295,23 +306,27 @@ mod tests {
         }
     }
 
-    fn applied(nodes: &[Node]) -> Spliced {
+    fn applied(nodes: &[Node], own: bool) -> Spliced {
         let mut message = encode(nodes, false);
         let (mut script, mut over) = (Script::new(), Vec::new());
         record(Fields::new(&message), nodes, Frame::TOP, &mut script, &mut over);
         for (start, end) in over {
             message[start..end].fill(b'p');
         }
-        script.apply(message.into())
+        if own {
+            script.apply_in_place(message[..].into())
+        } else {
+            script.apply(message.into())
+        }
     }
 
     proptest! {
         #[test]
-        fn edits_and_lengths_come_out_as_if_encoded_anew(nodes in message(), max in 1..40_000_usize) {
+        fn edits_and_lengths_come_out_as_if_encoded_anew(nodes in message(), max in 1..40_000_usize, own: bool) {
             let expected = encode(&nodes, true);
-            prop_assert_eq!(applied(&nodes).len(), expected.len());
-            prop_assert!(applied(&nodes).into_bytes() == expected);
-            let (mut chunked, mut spliced) = (Vec::new(), applied(&nodes));
+            prop_assert_eq!(applied(&nodes, own).len(), expected.len());
+            prop_assert!(applied(&nodes, own).into_bytes() == expected);
+            let (mut chunked, mut spliced) = (Vec::new(), applied(&nodes, own));
             while let Some(chunk) = spliced.next_chunk(max) {
                 prop_assert!(!chunk.is_empty() && chunk.len() <= max);
                 chunked.extend_from_slice(&chunk);
@@ -320,9 +335,9 @@ mod tests {
         }
 
         #[test]
-        fn a_message_of_which_a_part_is_handed_out_has_a_rest(nodes in message(), max in 1..300_usize) {
+        fn a_message_of_which_a_part_is_handed_out_has_a_rest(nodes in message(), max in 1..300_usize, own: bool) {
             let expected = encode(&nodes, true);
-            let mut spliced = applied(&nodes);
+            let mut spliced = applied(&nodes, own);
             let first = spliced.next_chunk(max).unwrap_or_default();
             prop_assert_eq!(spliced.len(), expected.len() - first.len());
             prop_assert!([first, spliced.into_bytes()].concat() == expected);
@@ -364,6 +379,45 @@ mod tests {
             (chunk.as_ptr(), chunk.len()),
             (message[7..].as_ptr(), message.len() - 7)
         );
+    }
+
+    /// What shrinks is moved together where it lies; what grows beyond the room that is left is copied, and no more than that.
+    #[test]
+    fn a_message_of_ours_is_handed_out_of_its_own_memory() {
+        let mut message = Vec::new();
+        for _ in 0..100 {
+            put_bytes(&mut message, 2, &[b's'; 1000]);
+        }
+        let (mut script, mut own) = (Script::new(), BytesMut::from(&message[..]));
+        for field in Fields::new(&message) {
+            let field = field.expect("it is well formed");
+            let start = field.end - 900;
+            own[start..start + 800].fill(b'p');
+            script.set_field_in_place(Frame::TOP, (field.start, field.end), 2, (start, start + 800));
+        }
+        let memory = own.as_ptr_range();
+        let mut spliced = script.apply_in_place(own);
+        let mut out = Vec::new();
+        while let Some(chunk) = spliced.next_chunk(10_000) {
+            assert!(memory.contains(&chunk.as_ptr()), "it was copied");
+            out.extend_from_slice(&chunk);
+        }
+        let mut expected = Vec::new();
+        for _ in 0..100 {
+            put_bytes(&mut expected, 2, &[b'p'; 800]);
+        }
+        assert!(out == expected);
+    }
+
+    /// New bytes without a header of their own, where there is no room before what comes next.
+    #[test]
+    fn what_grows_at_the_front_overwrites_nothing() {
+        let mut script = Script::new();
+        script.fresh().extend_from_slice(&TWO_FIELDS);
+        script.replace(Frame::TOP, 0, 2, 0);
+        let message = BytesMut::from(&b"\x0a\x00\x12\x01b"[..]);
+        let spliced = script.apply_in_place(message).into_bytes();
+        assert_eq!(spliced, [&TWO_FIELDS[..], b"\x12\x01b"].concat());
     }
 
     #[test]

@@ -1,93 +1,54 @@
 //! A message as a sequence of chunks: stretches of the old one, new length prefixes and new fields, in order.
 //!
 //! Its length is known before its first byte is handed out, as a gRPC frame demands; it is never put together as a whole
-//! unless asked.
+//! unless asked. Where the old message is ours alone, the chunks are made in its own memory: what is opened is shorter than
+//! what was sealed, so each piece has room in front of where it lies, and a long list is nowhere twice.
 
-use std::{mem, ops::Range, vec};
+use std::mem;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use super::{Frame, varint};
+use super::pieces::{Edit, Length, Piece, Pieces, Stretch};
 
 /// From this length on a stretch is handed out as it lies in memory; shorter ones are copied together. 16 KiB is what
 /// HTTP/2 puts into one DATA frame by default, so sharing less would make more frames.
 const SHARE_FROM: usize = 16 * 1024;
 
-/// A tag of at most five bytes and a length of at most ten.
-const MAX_HEADER: usize = 15;
-
 /// A message that is handed out chunk by chunk.
 #[derive(Debug)]
 pub struct Spliced {
-    message: Bytes,
+    message: Message,
     fresh: Bytes,
-    lengths: vec::IntoIter<Length>,
-    edits: vec::IntoIter<Edit>,
-    /// How much of `message` has been dealt with.
-    at: usize,
-    /// What is to be handed out next: a header, then a stretch.
-    header: Header,
-    stretch: Stretch,
+    pieces: Pieces,
+    /// What is to be handed out next.
+    piece: Piece,
     /// Bytes still to be handed out.
     left: usize,
 }
 
-/// A length prefix that changes.
+/// The old message.
 #[derive(Debug)]
-pub(super) struct Length {
-    pub(super) at: usize,
-    pub(super) cut: usize,
-    pub(super) new: u64,
-}
-
-/// A stretch that is replaced.
-#[derive(Debug)]
-pub(super) struct Edit {
-    pub(super) at: usize,
-    pub(super) cut: usize,
-    pub(super) frame: Frame,
-    pub(super) payload: Payload,
-}
-
-/// What comes in its place. Offsets are into the new bytes, but for `FieldInPlace`: into the message.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Payload {
-    Nothing,
-    Raw { start: usize, end: usize },
-    Field { number: u32, start: usize, end: usize },
-    FieldInPlace { number: u32, start: usize, end: usize },
-}
-
-#[derive(Debug)]
-enum Stretch {
-    Message(Range<usize>),
-    Fresh(Range<usize>),
-}
-
-#[derive(Debug, Default)]
-struct Header {
-    bytes: [u8; MAX_HEADER],
-    start: usize,
-    end: usize,
+pub(super) enum Message {
+    /// Not to be written to.
+    Shared(Bytes),
+    /// What is not handed out yet of one that nobody else holds, and how much has been.
+    Own { rest: BytesMut, before: usize },
 }
 
 impl Spliced {
     /// `message` as it is.
     pub fn untouched(message: Bytes) -> Self {
         let len = message.len();
-        Self::edited(message, Bytes::new(), Vec::new(), Vec::new(), len)
+        Self::edited(message.into(), Bytes::new(), Vec::new(), Vec::new(), len)
     }
 
-    /// `lengths` and `edits` are sorted by place.
-    pub(super) fn edited(message: Bytes, fresh: Bytes, lengths: Vec<Length>, edits: Vec<Edit>, len: usize) -> Self {
+    /// `lengths` and `edits` are sorted by place, and make `len` bytes of `message`.
+    pub(super) fn edited(message: Message, fresh: Bytes, lengths: Vec<Length>, edits: Vec<Edit>, len: usize) -> Self {
         Self {
+            pieces: Pieces::new(lengths, edits, message.len()),
             message,
             fresh,
-            lengths: lengths.into_iter(),
-            edits: edits.into_iter(),
-            at: 0,
-            header: Header::default(),
-            stretch: Stretch::Message(0..0),
+            piece: Piece::default(),
             left: len,
         }
     }
@@ -104,187 +65,177 @@ impl Spliced {
 
     /// The next chunk, of 1 to `max` bytes (0 counts as 1); `None` after the last.
     ///
-    /// A message of at most `max` bytes without long stretches comes in one chunk. An unedited stretch of 16 KiB or more
-    /// is not copied, nor is any part of an unedited message.
+    /// A message of at most `max` bytes without long stretches comes in one chunk. Of a message that is ours nothing is copied
+    /// out of its memory, unless it grows there; of another no unedited stretch of 16 KiB or more, nor any part of an unedited
+    /// message.
     pub fn next_chunk(&mut self, max: usize) -> Option<Bytes> {
         let want = self.left.min(max.max(1));
-        let mut out = Vec::new();
-        while out.len() < want {
-            if self.header.is_empty() && self.stretch.len() == 0 {
-                self.advance();
-            }
-            if self.header.is_empty() && (self.stretch.len() >= want || self.stretch.len() >= SHARE_FROM) {
-                if !out.is_empty() {
-                    break;
-                }
-                return Some(self.share(want));
-            }
-            if out.is_empty() {
-                out.reserve_exact(want);
-            }
-            let before = out.len();
-            self.copy(&mut out, want);
-            if out.len() == before && self.is_spent() {
-                break;
-            }
-        }
-        if out.is_empty() {
-            self.left = 0;
-            return None;
-        }
-        self.left -= out.len().min(self.left);
-        Some(out.into())
+        let chunk = match self.in_place(want) {
+            None => self.put_together(want),
+            chunk => chunk,
+        };
+        self.left -= chunk.as_ref().map_or(self.left, |chunk| chunk.len().min(self.left));
+        chunk
     }
 
     /// The rest of the message in one piece; for an unedited message the very bytes it was made of.
     pub fn into_bytes(mut self) -> Bytes {
-        if self.is_untouched() {
-            return self.message;
+        if let Some(message) = self.as_untouched() {
+            return message.clone();
         }
-        let mut out = Vec::with_capacity(self.left);
-        let want = self.left;
-        while out.len() < want && !self.is_spent() {
-            if self.header.is_empty() && self.stretch.len() == 0 {
-                self.advance();
-            }
-            self.copy(&mut out, want);
+        let first = self.next_chunk(self.left).unwrap_or_default();
+        if self.is_empty() {
+            return first;
         }
-        out.into()
+        let mut out = BytesMut::with_capacity(first.len() + self.left);
+        out.extend_from_slice(&first);
+        while let Some(chunk) = self.next_chunk(self.left) {
+            out.extend_from_slice(&chunk);
+        }
+        out.freeze()
     }
 
     /// The message if it has no edit and nothing of it has been handed out: all of it as one piece.
     pub fn as_untouched(&self) -> Option<&Bytes> {
-        self.is_untouched().then_some(&self.message)
+        match &self.message {
+            Message::Shared(bytes) if self.is_untouched() && self.left == bytes.len() => Some(bytes),
+            _ => None,
+        }
     }
 
     fn is_untouched(&self) -> bool {
-        self.left == self.message.len() && self.edits.as_slice().is_empty() && self.at == 0
+        self.piece.is_empty() && self.pieces.is_untouched()
     }
 
-    fn is_spent(&self) -> bool {
-        self.header.is_empty()
-            && self.stretch.len() == 0
-            && self.at >= self.message.len()
-            && self.edits.as_slice().is_empty()
-            && self.lengths.as_slice().is_empty()
-    }
-
-    /// Sets `header` and `stretch`, both spent, to what comes next.
-    fn advance(&mut self) {
-        let length = self.lengths.as_slice().first().map(|length| length.at);
-        let edit = self.edits.as_slice().first().map(|edit| edit.at);
-        let next = match (length, edit) {
-            (Some(length), Some(edit)) => length.min(edit),
-            (one, other) => one.or(other).unwrap_or(self.message.len()),
+    /// A chunk of `want` bytes, or fewer where the next piece has no room, made at the front of what is left of our own message
+    /// and cut off from it.
+    fn in_place(&mut self, want: usize) -> Option<Bytes> {
+        let Message::Own { rest, before } = &mut self.message else {
+            return None;
         };
-        if next > self.at {
-            self.stretch = Stretch::Message(mem::replace(&mut self.at, next)..next);
-        } else if edit == Some(next) {
-            let Some(edit) = self.edits.next() else { return };
-            self.at += edit.cut;
-            self.stretch = match edit.payload {
-                Payload::Nothing => Stretch::Fresh(0..0),
-                Payload::Raw { start, end } => Stretch::Fresh(start..end),
-                Payload::Field { number, start, end } => {
-                    self.header = Header::field(number, end - start);
-                    Stretch::Fresh(start..end)
+        let mut at = 0;
+        while at < want {
+            if self.piece.is_empty() {
+                match self.pieces.next() {
+                    Some(piece) => self.piece = piece,
+                    None => break,
                 }
-                Payload::FieldInPlace { number, start, end } => {
-                    self.header = Header::field(number, end - start);
-                    Stretch::Message(start..end)
-                }
+            }
+            let Piece { header, stretch } = &mut self.piece;
+            let header_end = at + header.len();
+            // Nothing may be written over that is still to come: the stretch itself, then all that no piece has come from.
+            let (end, needed_from) = match &*stretch {
+                Stretch::Message(range) if range.start < range.end => (header_end, range.start),
+                stretch => (header_end + stretch.len(), self.pieces.position()),
             };
-        } else if let Some(length) = self.lengths.next() {
-            self.at += length.cut;
-            self.header.put(length.new);
+            if *before + end > needed_from {
+                break;
+            }
+            let header = header.take(want - at);
+            rest.get_mut(at..at + header.len())?.copy_from_slice(header);
+            at += header.len();
+            let len = stretch.len().min(want - at);
+            match stretch {
+                // One that is empty may lie anywhere.
+                Stretch::Message(_) if len == 0 => {}
+                Stretch::Message(range) => {
+                    let start = range.start - *before;
+                    if start != at && start + len <= rest.len() {
+                        rest.copy_within(start..start + len, at);
+                    }
+                    range.start += len;
+                }
+                Stretch::Fresh(range) => {
+                    let from = self.fresh.get(range.start..range.start + len)?;
+                    rest.get_mut(at..at + len)?.copy_from_slice(from);
+                    range.start += len;
+                }
+            }
+            at += len;
         }
+        *before += at;
+        (at > 0).then(|| rest.split_to(at.min(rest.len())).freeze())
     }
 
-    /// The front of the current stretch, up to `want` bytes, without copying.
-    fn share(&mut self, want: usize) -> Bytes {
-        let (whole, range) = match &mut self.stretch {
-            Stretch::Message(range) => (&self.message, range),
-            Stretch::Fresh(range) => (&self.fresh, range),
+    /// A chunk of `want` bytes, copied together, or of a long stretch that is shared.
+    fn put_together(&mut self, want: usize) -> Option<Bytes> {
+        let mut out = Vec::new();
+        while out.len() < want {
+            if self.piece.is_empty() {
+                match self.pieces.next() {
+                    Some(piece) => self.piece = piece,
+                    None => break,
+                }
+            }
+            let stretch = self.piece.stretch.len();
+            if self.piece.header.is_empty() && (stretch >= want || stretch >= SHARE_FROM) {
+                if !out.is_empty() {
+                    break;
+                }
+                if let Some(shared) = self.share(want) {
+                    return Some(shared);
+                }
+            }
+            if out.is_empty() {
+                out.reserve_exact(want);
+            }
+            self.copy(&mut out, want);
+        }
+        (!out.is_empty()).then(|| out.into())
+    }
+
+    /// The front of the current stretch, up to `want` bytes, without copying; `None` if it can't be shared.
+    fn share(&mut self, want: usize) -> Option<Bytes> {
+        let (whole, range) = match (&mut self.piece.stretch, &self.message) {
+            (Stretch::Message(range), Message::Shared(message)) => (message, range),
+            (Stretch::Fresh(range), _) => (&self.fresh, range),
+            _ => return None,
         };
         let end = range.end.min(range.start.saturating_add(want)).min(whole.len());
         let start = mem::replace(&mut range.start, end).min(end);
-        self.left -= (end - start).min(self.left);
-        whole.slice(start..end)
+        (start < end).then(|| whole.slice(start..end))
     }
 
-    /// Appends from `header`, then from `stretch`, until `out` has `want` bytes.
+    /// Appends from the current piece until `out` has `want` bytes.
     fn copy(&mut self, out: &mut Vec<u8>, want: usize) {
-        out.extend_from_slice(self.header.take(want - out.len()));
-        let (whole, range) = match &mut self.stretch {
-            Stretch::Message(range) => (&self.message, range),
-            Stretch::Fresh(range) => (&self.fresh, range),
+        let Piece { header, stretch } = &mut self.piece;
+        out.extend_from_slice(header.take(want - out.len()));
+        let (whole, before, range): (&[u8], _, _) = match (stretch, &self.message) {
+            (Stretch::Message(range), Message::Shared(message)) => (message, 0, range),
+            (Stretch::Message(range), Message::Own { rest, before }) => (rest, *before, range),
+            (Stretch::Fresh(range), _) => (&self.fresh, 0, range),
         };
         let end = range.end.min(range.start.saturating_add(want - out.len()));
         let start = mem::replace(&mut range.start, end);
-        out.extend_from_slice(whole.get(start..end).unwrap_or_default());
+        let copied = whole.get(start.saturating_sub(before)..end.saturating_sub(before));
+        out.extend_from_slice(copied.unwrap_or_default());
     }
 }
 
-impl Edit {
-    /// By how many bytes the enclosing message grows.
-    pub(super) fn growth(&self) -> isize {
-        let len = match self.payload {
-            Payload::Nothing => 0,
-            Payload::Raw { start, end } => end - start,
-            Payload::Field { number, start, end } | Payload::FieldInPlace { number, start, end } => {
-                let len = end - start;
-                varint::len(varint::bytes_tag(number)) + varint::len(len as u64) + len
-            }
-        };
-        len.cast_signed() - self.cut.cast_signed()
+impl From<Bytes> for Message {
+    fn from(message: Bytes) -> Self {
+        Self::Shared(message)
     }
 }
 
-impl Stretch {
-    fn len(&self) -> usize {
-        let (Self::Message(range) | Self::Fresh(range)) = self;
-        range.len()
+impl From<BytesMut> for Message {
+    fn from(rest: BytesMut) -> Self {
+        Self::Own { rest, before: 0 }
     }
 }
 
-impl Header {
-    /// Tag and length of a length-delimited field.
-    fn field(number: u32, len: usize) -> Self {
-        let mut header = Self::default();
-        header.put(varint::bytes_tag(number));
-        header.put(len as u64);
-        header
-    }
-
-    fn put(&mut self, mut value: u64) {
-        loop {
-            let more = value >= 0x80;
-            let byte = (value & 0x7f) as u8 | if more { 0x80 } else { 0 };
-            let Some(slot) = self.bytes.get_mut(self.end) else {
-                return;
-            };
-            *slot = byte;
-            self.end += 1;
-            value >>= 7;
-            if !more {
-                return;
-            }
+impl Message {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Shared(bytes) => bytes.len(),
+            Self::Own { rest, before } => before + rest.len(),
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    /// Up to `max` bytes from the front.
-    fn take(&mut self, max: usize) -> &[u8] {
-        let end = self.end.min(self.start.saturating_add(max));
-        let start = mem::replace(&mut self.start, end);
-        let taken = self.bytes.get(start..end).unwrap_or_default();
-        if end == self.end {
-            self.start = 0;
-            self.end = 0;
+    pub(super) fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Own { rest, .. } => rest.freeze(),
         }
-        taken
     }
 }

@@ -9,12 +9,17 @@ const MAX_LEN: usize = 10;
 ///
 /// Longer encodings than needed are legal and read alike by every decoder, so they pass; more than ten bytes, or bits
 /// beyond the 64th, do not.
+#[inline]
 pub(super) fn read(bytes: &[u8]) -> Result<(u64, usize), WireError> {
-    if let Some(&first) = bytes.first()
-        && first < 0x80
-    {
-        return Ok((u64::from(first), 1));
+    match bytes {
+        [first @ 0..0x80, ..] => Ok((u64::from(*first), 1)),
+        // Most lengths of a list.
+        [first, second @ 0..0x80, ..] => Ok((u64::from(first & 0x7f) | u64::from(*second) << 7, 2)),
+        _ => read_long(bytes),
     }
+}
+
+fn read_long(bytes: &[u8]) -> Result<(u64, usize), WireError> {
     let mut value = 0;
     let mut shift = 0;
     for (index, &byte) in bytes.iter().take(MAX_LEN).enumerate() {
