@@ -9,6 +9,7 @@ mod families;
 mod handle;
 mod key_age;
 mod key_writes;
+mod lookup;
 mod meter;
 #[cfg(test)]
 mod meter_tests;
@@ -24,6 +25,7 @@ pub use error::Error;
 pub use families::FAMILIES;
 pub use handle::KeyringHandle;
 pub use key_writes::key_writes;
+pub use lookup::Lookup;
 pub use readers::Lost;
 pub use reload::{
     FAMILIES as RELOAD_FAMILIES, FileSource, Load, LoadError, Loading, ReadError, Reading, ReloadConfig, ReloadStatus,
@@ -31,5 +33,5 @@ pub use reload::{
 };
 pub use rule::Rule;
 pub(crate) use rule::scope;
-pub use sealer::Sealer;
+pub use sealer::{Lap, Sealer};
 pub use snapshot::Keyring;

@@ -89,27 +89,50 @@ impl KeySpace {
     /// The resource's path alone counts as the resource too: kube-apiserver reads that key, where nothing ever lies, to
     /// learn etcd's revision.
     pub fn classify<'k>(&self, key: &'k [u8]) -> Place<'k> {
+        self.place(key).0
+    }
+
+    /// [`KeySpace::classify`], and the front of `key` that decides it: whatever key begins with that has the same place.
+    /// Empty where it takes more than that to tell.
+    pub fn classify_with_front<'k>(&self, key: &'k [u8]) -> (Place<'k>, &'k [u8]) {
+        let (place, front) = self.place(key);
+        let front = key.get(..front).unwrap_or_default();
+        // A longer prefix below it has a say too.
+        let is_whole =
+            |prefix: &EtcdPrefix| !prefix.as_bytes().starts_with(front) || front.starts_with(prefix.as_bytes());
+        let front = Some(front).filter(|_| self.prefixes.iter().all(is_whole));
+        (place, front.unwrap_or_default())
+    }
+
+    /// The place of `key`, and how long the path of its resource is with all before it and the slash behind it; 0 where it
+    /// has none.
+    fn place<'k>(&self, key: &'k [u8]) -> (Place<'k>, usize) {
         let Some(path) = self
             .prefixes
             .iter()
             .find_map(|prefix| key.strip_prefix(prefix.as_bytes()))
         else {
-            return Place::Outside;
+            return (Place::Outside, 0);
         };
         if builtins::is_never_encrypted(path) {
-            return Place::NeverEncrypted;
+            return (Place::NeverEncrypted, 0);
         }
         let (first, rest) = split_segment(path);
-        let second = rest.map(|rest| split_segment(rest).0);
+        let (second, below) = rest.map(split_segment).unzip();
+        let begins = key.len() - path.len();
+        let first_ends = rest.map_or(0, |_| begins + first.len() + 1);
+        let second_ends = below.flatten().map_or(0, |below| key.len() - below.len());
         if first.contains(&b'.') {
-            return custom_resource(first, second.unwrap_or_default());
+            let place = custom_resource(first, second.unwrap_or_default());
+            return (place, second_ends);
         }
         let two_segments = second.and_then(|second| path.get(..=first.len() + second.len()));
-        self.builtin(first)
-            .or_else(|| self.builtin(two_segments?))
-            .map_or(Place::Unlisted, |found| Place::Resource {
-                group: found.group,
-                resource: found.resource,
+        let found = self.builtin(first).map(|found| (found, first_ends));
+        found
+            .or_else(|| Some((self.builtin(two_segments?)?, second_ends)))
+            .map_or((Place::Unlisted, 0), |(found, ends)| {
+                let BuiltIn { group, resource, .. } = *found;
+                (Place::Resource { group, resource }, ends)
             })
     }
 

@@ -112,7 +112,7 @@ impl Meter {
     }
 
     /// `stored` was opened by `chain`, or not, after `elapsed`.
-    pub(super) fn opened(&self, chain: &Chain, stored: &[u8], outcome: &Result<Opened, OpenError>, elapsed: Duration) {
+    pub(super) fn opened(&self, chain: &Chain, stored: &[u8], outcome: Result<&Opened, &OpenError>, elapsed: Duration) {
         match outcome {
             Ok(opened) => {
                 if opened.provider > 0 || opened.key > 0 {

@@ -85,7 +85,17 @@ impl Keyring {
 
     /// The chain for the value under `key`. `None`: no rule covers it, and the value passes untouched.
     pub fn chain(&self, key: &[u8]) -> Option<Sealer<'_>> {
-        match self.keyspace.classify(key) {
+        self.chain_of(self.keyspace.classify(key))
+    }
+
+    /// [`Keyring::chain`], and the front that all keys have in common for which it is the same; empty where that is not known.
+    pub(super) fn chain_with_front<'k>(&self, key: &'k [u8]) -> (Option<Sealer<'_>>, &'k [u8]) {
+        let (place, front) = self.keyspace.classify_with_front(key);
+        (self.chain_of(place), front)
+    }
+
+    fn chain_of(&self, place: Place<'_>) -> Option<Sealer<'_>> {
+        match place {
             Place::Resource { group, resource } => self
                 .exact_rule(group, resource)
                 .or_else(|| self.group_rule(group))

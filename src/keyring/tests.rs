@@ -296,6 +296,21 @@ proptest! {
         }
     }
 
+    /// Whatever was asked for before.
+    #[test]
+    fn a_lookup_of_one_key_after_the_other_finds_what_each_has_alone(
+        selectors in any_selectors(), root: bool, keys in proptest::collection::vec(any_key(), 0..20),
+    ) {
+        let prefixes: &[&str] = if root { &["/", "/registry"] } else { &["/registry", "/registry/secrets/x"] };
+        let keyring = compile(&[(&selectors, &[aescbc(&["a"])])], prefixes).unwrap();
+        let mut lookup = keyring.lookup();
+        for key in &keys {
+            let (found, alone) = (lookup.chain(key), keyring.chain(key));
+            prop_assert_eq!(found.is_some(), alone.is_some());
+            prop_assert!(found.zip(alone).is_none_or(|(found, alone)| found.is_same(&alone)));
+        }
+    }
+
     /// With one prefix and no rule for everything, the answer for a single key is exact.
     #[test]
     fn a_single_key_without_a_rule_is_not_covered(selectors in any_selectors(), key in any_key()) {

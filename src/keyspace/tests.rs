@@ -153,6 +153,32 @@ fn a_resource_that_no_key_can_have_has_no_span() {
     assert_eq!(registry.spans_of(Scope::Group("nonsense")), vec![]);
 }
 
+#[test]
+fn the_front_of_a_key_ends_with_the_path_of_its_resource() {
+    let registry = below(&["/registry"]);
+    for (key, expected) in [
+        ("/registry/secrets/default/a", "/registry/secrets/"),
+        ("/registry/secrets", ""),
+        ("/registry/services/specs/default/a", "/registry/services/specs/"),
+        ("/registry/services/specs", ""),
+        ("/registry/a.b/pandas/default/a", "/registry/a.b/pandas/"),
+        ("/registry/a.b/pandas", ""),
+        ("/registry/unknown/x/y", ""),
+        ("/registry/ranges/serviceips", ""),
+        ("/elsewhere/secrets/a", ""),
+    ] {
+        let (_, front) = registry.classify_with_front(key.as_bytes());
+        assert_eq!(front, expected.as_bytes(), "{key}");
+    }
+    // A key below it may be of the longer prefix.
+    let nested = below(&["/registry", "/registry/secrets/x"]);
+    assert_eq!(nested.classify_with_front(b"/registry/secrets/default/a").1, b"");
+    assert_eq!(
+        nested.classify_with_front(b"/registry/pods/default/a").1,
+        b"/registry/pods/"
+    );
+}
+
 /// Keys of bytes and segments that matter here, in any order.
 fn any_key() -> impl Strategy<Value = Vec<u8>> {
     let segments = [
@@ -202,6 +228,21 @@ proptest! {
                 prop_assert!(holds(Scope::Resource(&named)));
                 prop_assert!(holds(Scope::Group(group)) && holds(Scope::Everything));
             }
+        }
+    }
+
+    /// What comes behind the front, and whether there is a prefix of its own below it, is nothing to the front.
+    #[test]
+    fn every_key_with_the_same_front_has_the_same_place(
+        key in any_key(), rest in any_key(), many: bool,
+    ) {
+        let prefixes: &[&str] = &["/registry", "/", "/registry/secrets/x", "/registry/a.b/x/x", "/registry/services/specs"];
+        let keyspace = below(if many { prefixes } else { &["/registry"] });
+        let (found, front) = keyspace.classify_with_front(&key);
+        prop_assert_eq!(found, keyspace.classify(&key));
+        prop_assert!(key.starts_with(front));
+        if !front.is_empty() {
+            prop_assert_eq!(place(&keyspace, [front, &rest].concat()), place(&keyspace, &key));
         }
     }
 
