@@ -13,24 +13,24 @@
 //! A committed write must not look failed, for the client would do it again; and a watch must not end over a previous
 //! value that few clients look at. Neither is a reason to hand out unauthenticated plaintext, so there it is emptied.
 
-use std::{mem, vec};
+use std::vec;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::{Context, EscapedKey, OnUndecryptable, OpenFailure, Undecryptable};
+use super::{
+    Context, EscapedKey, OnUndecryptable, OpenFailure, Undecryptable,
+    found::{Found, Items, find, find_in_event, values},
+    message::{Message, disjoint},
+};
 use crate::{
+    keyring::{Lap, Lookup},
     types::StorageKey,
     value::{self, OpenError},
     wire::{
-        Body, Field, Fields, Frame, Script, Spliced,
-        etcd::{event, key_value, watch_response},
-        once,
+        Extent, Fields, Frame, Script, Spliced,
+        etcd::{key_value, watch_response},
     },
 };
-
-/// From this length on, what is opened is put in its ciphertext's place (where nobody else holds the message), lest a list
-/// of many megabytes lie in memory twice.
-const IN_PLACE_FROM: usize = 256 * 1024;
 
 /// How many values are looked at, at most, for DEKs that they lack, before those found missing are fetched. It bounds how
 /// long other calls wait.
@@ -46,6 +46,8 @@ pub struct OpenJob {
     leaf: Option<Leaf>,
     leaves: vec::IntoIter<Leaf>,
     undecryptable: Undecryptable,
+    /// Room that ciphers need, for one value after the other.
+    spare: Vec<u8>,
 }
 
 /// How far an [`OpenJob`] has come.
@@ -80,15 +82,6 @@ pub(super) struct Leaf {
     pub(super) may_fail: bool,
 }
 
-/// Where a [`Leaf`] has its values.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Items {
-    /// Its fields of this number are `KeyValue`s.
-    KeyValues(u32),
-    /// It is a `WatchResponse`.
-    Events,
-}
-
 impl OpenJob {
     /// Opens the fields `items` of `message` itself.
     pub(super) fn of(message: Bytes, items: Items, may_fail: bool) -> Self {
@@ -117,6 +110,7 @@ impl OpenJob {
             leaf: None,
             leaves: leaves.into_iter(),
             undecryptable: Undecryptable::default(),
+            spare: Vec::new(),
         }
     }
 
@@ -126,6 +120,7 @@ impl OpenJob {
     /// # Errors
     /// [`OpenFailure`] if the answer must not be given to the client.
     pub fn step(mut self, ctx: &Context<'_>, budget: usize) -> Result<Progress, OpenFailure> {
+        let mut pass = Pass::new(ctx);
         let mut spent = 0;
         while let Some(mut leaf) = self.leaf.take().or_else(|| self.leaves.next()) {
             while leaf.at < leaf.end {
@@ -134,7 +129,7 @@ impl OpenJob {
                     return Ok(Progress::More(self));
                 }
                 let before = leaf.at;
-                if self.field(&mut leaf, ctx)? == Outcome::Pending {
+                if self.field(&mut leaf, &mut pass)? == Outcome::Pending {
                     leaf.at = before;
                     self.leaf = Some(leaf);
                     self.survey(ctx);
@@ -144,7 +139,7 @@ impl OpenJob {
             }
         }
         Ok(Progress::Done(Opened {
-            message: self.script.apply(self.message.into_bytes()),
+            message: self.message.spliced(self.script),
             undecryptable: self.undecryptable,
         }))
     }
@@ -178,101 +173,162 @@ impl OpenJob {
 
     /// Whether opening the value of one `KeyValue` has to wait for DEKs, which are then noted.
     fn is_pending(&self, kv: &Found, ctx: &Context<'_>) -> bool {
-        let message = self.message.as_bytes();
-        let key = message.get(kv.key.0..kv.key.1).unwrap_or_default();
-        let stored = message.get(kv.value.0..kv.value.1).unwrap_or_default();
+        let (key, stored) = (self.message.get(&kv.key), self.message.get(&kv.value));
         ctx.keyring
             .chain(key)
             .is_some_and(|chain| chain.is_pending(stored, ctx.deks))
     }
 
     /// Deals with the next field of `leaf`. Leaves no trace where that is pending.
-    fn field(&mut self, leaf: &mut Leaf, ctx: &Context<'_>) -> Result<Outcome, OpenFailure> {
+    fn field(&mut self, leaf: &mut Leaf, pass: &mut Pass<'_>) -> Result<Outcome, OpenFailure> {
         let bytes = self.message.as_bytes().get(leaf.at..leaf.end).unwrap_or_default();
         let Some(field) = Fields::from(bytes, leaf.at).next().transpose()? else {
             leaf.at = leaf.end;
             return Ok(Outcome::Done);
         };
         leaf.at = field.end;
-        let [kv, prev_kv] = values(leaf.items, &field)?;
-        let Items::Events = leaf.items else {
-            let policy = Policy {
-                may_fail: leaf.may_fail,
-                ..Policy::READ
-            };
-            return kv.map_or(Ok(Outcome::Done), |kv| self.open(&kv, leaf.frame, policy, ctx));
-        };
+        match leaf.items {
+            Items::KeyValues(number) if field.number == number => {
+                let policy = Policy {
+                    may_fail: leaf.may_fail,
+                    ..Policy::READ
+                };
+                self.open(&find(field.body()?)?, leaf.frame, policy, pass)
+            }
+            Items::Events if field.number == watch_response::EVENTS => {
+                let event = field.body()?;
+                let (extent, found) = (event.extent, find_in_event(event)?);
+                self.event(extent, found, leaf.frame, pass)
+            }
+            Items::KeyValues(_) | Items::Events => Ok(Outcome::Done),
+        }
+    }
+
+    /// Opens the values of one event.
+    fn event(
+        &mut self,
+        event: Extent,
+        (kv, prev_kv): (Option<Found>, Option<Found>),
+        parent: Frame,
+        pass: &mut Pass<'_>,
+    ) -> Result<Outcome, OpenFailure> {
         let both = [
             kv.map(|kv| (kv, Policy::EVENT)),
             prev_kv.map(|kv| (kv, Policy::PREV_KV)),
         ];
         // Before either is opened: an event is opened as a whole or not yet. What is at hand for it now stays so.
+        let ctx = pass.ctx;
         if ctx.keyring.may_wait() && both.iter().flatten().any(|(kv, _)| self.is_pending(kv, ctx)) {
             return Ok(Outcome::Pending);
         }
         if both.iter().any(Option::is_some) {
-            let frame = self.script.enter(leaf.frame, field.body()?.extent);
+            let frame = self.script.enter(parent, event);
             for (kv, policy) in both.into_iter().flatten() {
-                self.open(&kv, frame, policy, ctx)?;
+                self.open(&kv, frame, policy, pass)?;
             }
         }
         Ok(Outcome::Done)
     }
 
     /// Opens the value of one `KeyValue`.
-    fn open(&mut self, kv: &Found, parent: Frame, policy: Policy, ctx: &Context<'_>) -> Result<Outcome, OpenFailure> {
-        let message = self.message.as_bytes();
-        let key = message.get(kv.key.0..kv.key.1).unwrap_or_default();
-        let stored = message.get(kv.value.0..kv.value.1).unwrap_or_default();
-        let Some(chain) = ctx.keyring.chain(key) else {
+    fn open(&mut self, kv: &Found, parent: Frame, policy: Policy, pass: &mut Pass<'_>) -> Result<Outcome, OpenFailure> {
+        let key = self.message.get(&kv.key);
+        let Some(sealer) = pass.rules.chain(key) else {
+            pass.lap.pause();
             return Ok(Outcome::Done);
         };
         let mark = self.script.mark();
-        let opened = chain.from_storage(StorageKey(key), stored, ctx.deks, self.script.fresh());
-        match opened {
-            Err(OpenError::Pending) => {
-                self.script.discard(mark);
-                return Ok(Outcome::Pending);
+        // Where it lies, or a copy of it. What fails leaves the place as it was.
+        let (key, place) = match &mut self.message {
+            Message::Own(message) => disjoint(message, &kv.key, &kv.value)?,
+            Message::Shared(message) => {
+                let fresh = self.script.fresh();
+                fresh.extend_from_slice(message.get(kv.value.clone()).unwrap_or_default());
+                let place = fresh.get_mut(mark..).unwrap_or_default();
+                (message.get(kv.key.clone()).unwrap_or_default(), place)
             }
-            Ok(_) if self.script.fresh_since(mark) == stored => self.script.discard(mark),
-            Ok(_) => {
-                let frame = self.script.enter(parent, kv.extent);
-                match self.message.overwrite(kv.value, self.script.fresh_since(mark)) {
-                    Some(written) => {
-                        self.script.discard(mark);
-                        self.script
-                            .set_field_in_place(frame, kv.field, key_value::VALUE, written);
-                    }
-                    None => self
-                        .script
-                        .set_field(frame, kv.field.0, kv.field.1, key_value::VALUE, mark),
-                }
-            }
-            Err(source) => {
+        };
+        let opened =
+            sealer.from_storage_in_place(StorageKey(key), place, pass.ctx.deks, &mut self.spare, &mut pass.lap);
+        let at = match opened {
+            Ok((_, at)) => at,
+            Err(error) => {
                 self.script.discard(mark);
-                let sealed = value::is_sealed(stored);
-                let passes = sealed
-                    && ctx.on_undecryptable == OnUndecryptable::ReturnCiphertext
-                    && !(policy.waits_for_kms && source.is_transient());
-                if policy.may_fail && !passes {
-                    let key = EscapedKey::new(key);
-                    return Err(OpenFailure::Value {
-                        key,
-                        sealed_by: value::sealed_by(stored).map(Box::new),
-                        source,
-                    });
-                }
-                self.undecryptable.add(key, stored, source);
-                if policy.may_fail {
-                    self.undecryptable.could_fail();
-                }
-                if !sealed && !stored.is_empty() {
-                    let frame = self.script.enter(parent, kv.extent);
-                    self.script.remove(frame, kv.field.0, kv.field.1);
-                }
+                return if error == OpenError::Pending {
+                    Ok(Outcome::Pending)
+                } else {
+                    self.unopened(kv, parent, policy, pass.ctx, error)
+                };
+            }
+        };
+        // Whatever is sealed is longer than its plaintext.
+        if at.len() == kv.value.len() {
+            self.script.discard(mark);
+            return Ok(Outcome::Done);
+        }
+        let frame = self.script.enter(parent, kv.extent);
+        match self.message {
+            Message::Own(_) => {
+                let content = (kv.value.start + at.start, kv.value.start + at.end);
+                self.script
+                    .set_field_in_place(frame, kv.field, key_value::VALUE, content);
+            }
+            Message::Shared(_) => {
+                let content = (mark + at.start, mark + at.end);
+                self.script.set_field_to(frame, kv.field, key_value::VALUE, content);
             }
         }
         Ok(Outcome::Done)
+    }
+
+    /// Decides what becomes of a value that did not open.
+    #[cold]
+    fn unopened(
+        &mut self,
+        kv: &Found,
+        parent: Frame,
+        policy: Policy,
+        ctx: &Context<'_>,
+        source: OpenError,
+    ) -> Result<Outcome, OpenFailure> {
+        let (key, stored) = (self.message.get(&kv.key), self.message.get(&kv.value));
+        let sealed = value::is_sealed(stored);
+        let passes = sealed
+            && ctx.on_undecryptable == OnUndecryptable::ReturnCiphertext
+            && !(policy.waits_for_kms && source.is_transient());
+        if policy.may_fail && !passes {
+            return Err(OpenFailure::Value {
+                key: EscapedKey::new(key),
+                sealed_by: value::sealed_by(stored).map(Box::new),
+                source,
+            });
+        }
+        self.undecryptable.add(key, stored, source);
+        if policy.may_fail {
+            self.undecryptable.could_fail();
+        }
+        if !sealed && !stored.is_empty() {
+            let frame = self.script.enter(parent, kv.extent);
+            self.script.remove(frame, kv.field.0, kv.field.1);
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// One step: what values have in common that are opened one right behind the other.
+struct Pass<'a> {
+    ctx: &'a Context<'a>,
+    rules: Lookup<'a>,
+    lap: Lap,
+}
+
+impl<'a> Pass<'a> {
+    fn new(ctx: &'a Context<'a>) -> Self {
+        Self {
+            ctx,
+            rules: ctx.keyring.lookup(),
+            lap: Lap::default(),
+        }
     }
 }
 
@@ -306,108 +362,4 @@ impl Policy {
         may_fail: false,
         waits_for_kms: false,
     };
-}
-
-/// Where a `KeyValue` has what. Offsets into the outermost message, each a start and an end.
-struct Found {
-    extent: crate::wire::Extent,
-    key: (usize, usize),
-    /// The value's bytes.
-    value: (usize, usize),
-    /// The whole value field; where there is none, the empty stretch at the end.
-    field: (usize, usize),
-}
-
-/// The values of one field of a [`Leaf`] with `items`: one, or an event's two.
-fn values(items: Items, field: &Field<'_>) -> Result<[Option<Found>; 2], OpenFailure> {
-    match items {
-        Items::KeyValues(number) if field.number == number => Ok([Some(find(field.body()?)?), None]),
-        Items::Events if field.number == watch_response::EVENTS => {
-            let (kv, prev_kv) = find_in_event(field.body()?)?;
-            Ok([kv, prev_kv])
-        }
-        Items::KeyValues(_) | Items::Events => Ok([None, None]),
-    }
-}
-
-fn find(kv: Body<'_>) -> Result<Found, OpenFailure> {
-    let (mut key, mut value) = (None, None);
-    for field in kv.fields() {
-        let field = field?;
-        match field.number {
-            key_value::KEY => once(&mut key, key_value::KEY, field.body()?.extent)?,
-            key_value::VALUE => {
-                let content = field.body()?.extent;
-                once(&mut value, key_value::VALUE, (content, (field.start, field.end)))?;
-            }
-            _ => {}
-        }
-    }
-    let end = (kv.extent.end, kv.extent.end);
-    Ok(Found {
-        extent: kv.extent,
-        key: key.map_or(end, |key| (key.start, key.end)),
-        value: value.map_or(end, |(content, _)| (content.start, content.end)),
-        field: value.map_or(end, |(_, field)| field),
-    })
-}
-
-/// The `kv` and `prev_kv` of an event, so far as they have values: the `kv` of a DELETE is but a key and a revision, and
-/// its absent value no empty one.
-fn find_in_event(event: Body<'_>) -> Result<(Option<Found>, Option<Found>), OpenFailure> {
-    let (mut kind, mut kv, mut prev_kv) = (None, None, None);
-    for field in event.fields() {
-        let field = field?;
-        match field.number {
-            event::TYPE => once(&mut kind, event::TYPE, field.enumeration()?)?,
-            event::KV => once(&mut kv, event::KV, field.body()?)?,
-            event::PREV_KV => once(&mut prev_kv, event::PREV_KV, field.body()?)?,
-            _ => {}
-        }
-    }
-    let kv = kv.filter(|_| kind != Some(event::TYPE_DELETE));
-    Ok((kv.map(find).transpose()?, prev_kv.map(find).transpose()?))
-}
-
-/// The message being opened.
-#[derive(Debug)]
-enum Message {
-    /// Not to be written to: it is short, or someone else holds it too.
-    Shared(Bytes),
-    /// Long, and ours alone.
-    Own(BytesMut),
-}
-
-impl Message {
-    fn new(message: Bytes) -> Self {
-        if message.len() < IN_PLACE_FROM {
-            return Self::Shared(message);
-        }
-        message.try_into_mut().map_or_else(Self::Shared, Self::Own)
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Shared(bytes) => bytes,
-            Self::Own(bytes) => bytes,
-        }
-    }
-
-    /// Puts `content` at the start of `place`, if it may and fits there; says where it is then.
-    fn overwrite(&mut self, place: (usize, usize), content: &[u8]) -> Option<(usize, usize)> {
-        let Self::Own(bytes) = self else { return None };
-        let end = place.0 + content.len();
-        if end > place.1 {
-            return None;
-        }
-        bytes.get_mut(place.0..end)?.copy_from_slice(content);
-        Some((place.0, end))
-    }
-
-    fn into_bytes(mut self) -> Bytes {
-        match &mut self {
-            Self::Shared(bytes) => mem::take(bytes),
-            Self::Own(bytes) => mem::take(bytes).freeze(),
-        }
-    }
 }

@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::{
     OpenFailure, OpenJob,
+    found::Items,
     merge::{self, RangeMerge},
-    open::{Items, Leaf},
+    open::Leaf,
     pair::{self, Found},
     put::Sealed,
 };

@@ -2,11 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{
-    Context, OpenFailure, OpenJob, Refusal,
-    open::{Items, Leaf},
-    range::RangeRequest,
-};
+use super::{Context, OpenFailure, OpenJob, Refusal, found::Items, open::Leaf, range::RangeRequest};
 use crate::{
     types::Reach,
     wire::{

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Context, OpenFailure, OpenJob, Refusal, bounds, bounds::whole, oneof, open::Items};
+use super::{Context, OpenFailure, OpenJob, Refusal, bounds, bounds::whole, found::Items, oneof};
 use crate::{
     types::{Reach, StatePrefix},
     wire::{
