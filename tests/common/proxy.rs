@@ -244,11 +244,20 @@ impl Proxy {
 
     /// Its resident memory in bytes.
     pub fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that its resident memory has been, in bytes.
+    pub fn peak(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("a running process");
         let line = status
             .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .expect("a VmRSS line");
+            .find(|line| line.starts_with(field))
+            .expect("a line of this name");
         let kib: u64 = line
             .split_whitespace()
             .nth(1)

@@ -28,6 +28,7 @@ mod kms;
 mod kms_outage;
 mod kms_plugins;
 mod kv;
+mod long_list;
 mod managed;
 mod managed_mode;
 mod managed_verbs;
