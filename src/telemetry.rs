@@ -7,6 +7,8 @@ mod instance;
 mod logging;
 mod process;
 mod registry;
+mod series;
+mod tally;
 
 pub use family::{Buckets, Family, Kind};
 pub use info::set_info;
@@ -14,3 +16,4 @@ pub use instance::instance;
 pub use logging::{Format, LoggingError, init_logging};
 pub use process::FAMILIES as PROCESS_FAMILIES;
 pub use registry::{Registry, RegistryError};
+pub use tally::Tally;

@@ -103,10 +103,6 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
 
     let mut admin = JoinSet::new();
     reload::spawn(&mut admin, settings, &parts, (nudge, nudged))?;
-    admin.spawn({
-        let registry = registry.clone();
-        async move { registry.upkeep().await }
-    });
     let sweep = background.as_ref().and_then(|background| background.sweep.clone());
     let checks = checks(settings, &parts, runtimes.heartbeats(), sweep, &stage);
     for (listener, url) in metrics.into_iter().zip(&settings.listen_metrics) {

@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
-use metrics_exporter_prometheus::PrometheusBuilder;
-
 use super::sealer::Metered;
 use crate::config::ResourceSelector;
+use crate::telemetry::Registry;
 use crate::types::{GroupResource, KeyName, SecretBytes, StorageKey};
 use crate::value::{Chain, Deks, Provider};
 
@@ -42,12 +41,12 @@ fn counted<const N: usize>(
     resource: (&str, &str),
     work: impl Fn(super::Sealer<'_>),
 ) -> Vec<String> {
-    let recorder = PrometheusBuilder::new().build_recorder();
-    metrics::with_local_recorder(&recorder, || {
+    let registry = Registry::new(super::FAMILIES);
+    metrics::with_local_recorder(&registry, || {
         let chain = Arc::new(Chain::new(providers.into()).unwrap());
         work(Metered::new(selector, &chain).sealer(Some(resource)));
     });
-    let text = recorder.handle().render();
+    let text = registry.render();
     let mut lines: Vec<_> = text
         .lines()
         .filter(|line| line.starts_with("apiserver_storage_transformation_operations") || line.starts_with("etcd_"))

@@ -13,7 +13,7 @@ use crate::telemetry::instance;
 use crate::types::{Fingerprint, KeyName};
 
 /// How many key IDs have series of their own, as in kube-apiserver. It forgets the one that was used least lately; the
-/// exporter here cannot forget, so all beyond share one.
+/// registry here cannot forget, so all beyond share one.
 pub(super) const MAX_KEY_IDS: usize = 100;
 
 /// What those beyond share.
@@ -52,7 +52,7 @@ impl KeyIds {
         }
     }
 
-    /// Counts a use of `key_id`. Costs two atomic operations for a key ID that is known.
+    /// Counts a use of `key_id`. Takes no lock, and writes nothing that cores share, for a key ID that is known.
     pub(super) fn note(&self, key_id: &str, what: Use) {
         let known = self.known.load();
         match known.get(key_id) {

@@ -176,22 +176,21 @@ async fn rounds<P: Patient>(weak: Weak<P>) {
 
 #[cfg(test)]
 mod tests {
-    use metrics_exporter_prometheus::PrometheusBuilder;
-
     use super::*;
+    use crate::telemetry::Registry;
 
     #[test]
     fn metrics_tell_of_plugins_in_use_alone() {
-        let recorder = PrometheusBuilder::new().build_recorder();
+        let registry = Registry::new(metrics::FAMILIES);
         let name = "a plugin of this test alone";
         let told = || {
-            let text = recorder.handle().render();
+            let text = registry.render();
             let line = text.lines().find(|line| line.contains(name))?;
             line.rsplit(' ').next().map(str::to_owned)
         };
         let pulse = || Pulse::new(KeyName::new(name), Config::default());
         let ill = || Err(Ailment::from("ill"));
-        ::metrics::with_local_recorder(&recorder, || {
+        ::metrics::with_local_recorder(&registry, || {
             let first = pulse();
             first.conclude(&ill());
             assert_eq!(told(), None);

@@ -1,6 +1,8 @@
 //! What a room says about a metric family of its own, as data: the registry describes it, and tests hold the dashboard,
 //! the alerts and the scrape against it. Records nothing.
 
+use std::fmt::Write as _;
+
 /// A metric family.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
@@ -56,7 +58,31 @@ impl Buckets {
     }
 }
 
-/// A label's value with `\`, `"` and line ends escaped, as the text format has it.
-pub(super) fn escaped(value: &str) -> String {
+/// Labels and their values as the text format has them between braces.
+pub(super) fn labelled<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut text = String::new();
+    for (label, value) in labels {
+        let comma = if text.is_empty() { "" } else { "," };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{comma}{label}=\"{}\"", escaped(value));
+    }
+    text
+}
+
+/// A label's value with `\`, `"` and line ends escaped.
+fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_end_a_value_or_a_line_is_escaped() {
+        assert_eq!(labelled([]), "");
+        let labels = [("a", r#"q"uote"#), ("b", r"back\slash\\"), ("c", "line\nend\\\n")];
+        let expected = r#"a="q\"uote",b="back\\slash\\\\",c="line\nend\\\n""#;
+        assert_eq!(labelled(labels), expected);
+    }
 }

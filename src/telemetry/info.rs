@@ -1,6 +1,6 @@
 //! Gauges that tell something by their labels and always have the value 1, such as which configuration is loaded.
 //!
-//! Kept apart from the exporter's registry, which never lets go of a series: each time the labels changed, one more would
+//! Kept apart from the registry, which never lets go of a series: each time the labels changed, one more would
 //! stay behind that says what is no longer so.
 
 use std::collections::BTreeMap;
@@ -8,20 +8,14 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use super::Family;
-use super::family::escaped;
+use super::family::labelled;
 
 /// By the name of the family: its help text, and the labels of its one series as they are rendered.
 static FAMILIES: Mutex<BTreeMap<&str, (&str, String)>> = Mutex::new(BTreeMap::new());
 
 /// Makes `labels` those of the only series of `family`. For the whole process, as the `metrics` macros are.
 pub fn set_info(family: &Family, labels: &[(&str, &str)]) {
-    let mut rendered = String::new();
-    for (index, (label, value)) in labels.iter().enumerate() {
-        let comma = if index == 0 { "" } else { "," };
-        let value = escaped(value);
-        // Writing to a String cannot fail.
-        let _ = write!(rendered, "{comma}{label}=\"{value}\"");
-    }
+    let rendered = labelled(labels.iter().copied());
     let mut families = FAMILIES.lock().unwrap_or_else(PoisonError::into_inner);
     families.insert(family.name, (family.help, rendered));
 }
@@ -30,6 +24,7 @@ pub fn set_info(family: &Family, labels: &[(&str, &str)]) {
 pub(super) fn render(out: &mut String) {
     let families = FAMILIES.lock().unwrap_or_else(PoisonError::into_inner);
     for (name, (help, labels)) in families.iter() {
+        // Writing to a String cannot fail.
         let _ = write!(
             out,
             "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{{labels}}} 1\n\n"

@@ -60,7 +60,7 @@ const MEMBERS: Family = Family {
     labels: &["agree"],
 };
 
-/// Series of [`STORED`], at most. The exporter forgets none.
+/// Series of [`STORED`], at most. The registry forgets none.
 const MAX_STORED: usize = 1_000;
 
 /// The words of [`Activity::word`].
