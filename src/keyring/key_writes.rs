@@ -4,13 +4,14 @@
 //! nothing of what other proxies write with the same key.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use metrics::Counter;
 
 use super::families::KEY_WRITES;
 use crate::audit::KeyUse;
+use crate::telemetry::Tally;
 use crate::types::KeyName;
 use crate::value::ProviderKind;
 
@@ -20,6 +21,10 @@ const GCM_WRITES: u64 = 200_000;
 
 /// How many before that the operator is told, so that there is time to act.
 const HEADROOM: u64 = 20_000;
+
+/// How many writes of one thread lie between two looks at what all have written. A warning comes so many late for each thread,
+/// at most, which is little of the headroom.
+const BETWEEN_LOOKS: u64 = 64;
 
 type Shared = Mutex<HashMap<(ProviderKind, KeyName), Arc<KeyWrites>>>;
 
@@ -31,7 +36,9 @@ static ALL: LazyLock<Shared> = LazyLock::new(Shared::default);
 pub(super) struct KeyWrites {
     provider: ProviderKind,
     key: KeyName,
-    count: AtomicU64,
+    count: Tally,
+    /// How many of the warnings have been said.
+    warned: AtomicUsize,
     used: Arc<KeyUse>,
     exported: OnceLock<Counter>,
 }
@@ -49,7 +56,8 @@ impl KeyWrites {
             used: KeyUse::of(provider.to_string(), key.as_str()),
             provider,
             key,
-            count: AtomicU64::new(0),
+            count: Tally::default(),
+            warned: AtomicUsize::new(0),
             exported: OnceLock::new(),
         }
     }
@@ -62,53 +70,94 @@ impl KeyWrites {
         });
         exported.increment(1);
         self.used.note();
-        // Each number comes once, on whichever core.
-        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        if let Some(text) = warning(self.provider, count) {
-            tracing::warn!(key = self.key.as_str(), writes = count, "{text}");
+        if self.count.add(1).is_multiple_of(BETWEEN_LOOKS) && self.provider == ProviderKind::AesGcm {
+            self.look();
         }
+    }
+
+    #[cold]
+    fn look(&self) {
+        let writes = self.count.sum();
+        if let Some(text) = self.due(writes) {
+            tracing::warn!(key = self.key.as_str(), writes, "{text}");
+        }
+    }
+
+    /// What is to be said after so many writes and has not been said, by whichever thread.
+    fn due(&self, writes: u64) -> Option<&'static str> {
+        let reached = WARNINGS.iter().take_while(|(at, _)| writes >= *at).count();
+        let said = self.warned.fetch_max(reached, Ordering::Relaxed);
+        let (_, text) = WARNINGS.get(said..reached)?.last()?;
+        Some(text)
     }
 }
 
 /// How many values each key has sealed in this process, by kind of provider and name.
 pub fn key_writes() -> Vec<(ProviderKind, KeyName, u64)> {
     let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-    let counts = all.values().map(|writes| {
-        let count = writes.count.load(Ordering::Relaxed);
-        (writes.provider, writes.key.clone(), count)
-    });
+    let counts = all
+        .values()
+        .map(|writes| (writes.provider, writes.key.clone(), writes.count.sum()));
     counts.collect()
 }
 
-/// What is to be said about a key on its `count`th write.
-fn warning(provider: ProviderKind, count: u64) -> Option<&'static str> {
-    match (provider, count) {
-        (ProviderKind::AesGcm, WARN_AT) => Some(
-            "an aesgcm key nears the 200000 writes after which it should have been replaced: rotate it, or use secretbox \
-             or a KMS, which have no such limit",
-        ),
-        (ProviderKind::AesGcm, GCM_WRITES) => {
-            Some("an aesgcm key has sealed 200000 values since this process began: it must be replaced")
-        }
-        _ => None,
-    }
-}
-
-const WARN_AT: u64 = GCM_WRITES - HEADROOM;
+/// What is said of an AES-GCM key, and from how many writes on.
+const WARNINGS: [(u64, &str); 2] = [
+    (
+        GCM_WRITES - HEADROOM,
+        "an aesgcm key nears the 200000 writes after which it should have been replaced: rotate it, or use secretbox or a \
+         KMS, which have no such limit",
+    ),
+    (
+        GCM_WRITES,
+        "an aesgcm key has sealed 200000 values since this process began: it must be replaced",
+    ),
+];
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
+    fn writes(provider: ProviderKind) -> KeyWrites {
+        KeyWrites::new(provider, KeyName::new("a key of these tests alone"))
+    }
+
     #[test]
-    fn an_aesgcm_key_is_warned_of_twice_and_no_other_ever() {
-        let warned = |kind| {
-            (1..=500_000)
-                .filter(|count| warning(kind, *count).is_some())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(warned(ProviderKind::AesGcm), [180_000, 200_000]);
-        assert!(warned(ProviderKind::AesCbc).is_empty() && warned(ProviderKind::KmsV2).is_empty());
+    fn a_key_is_warned_of_twice_soon_after_its_time_has_come() {
+        let key = writes(ProviderKind::AesGcm);
+        let due = (1..=500_000).filter(|count| count % BETWEEN_LOOKS == 0 && key.due(*count).is_some());
+        assert_eq!(due.collect::<Vec<_>>(), [180_032, 200_000]);
+    }
+
+    #[test]
+    fn however_many_threads_look_one_warns() {
+        let key = writes(ProviderKind::AesGcm);
+        let told = thread::scope(|scope| {
+            let looks = [180_000, 180_001, 180_002, 180_003].map(|count| {
+                let key = &key;
+                scope.spawn(move || key.due(count).is_some())
+            });
+            looks.map(|look| look.join().unwrap())
+        });
+        assert_eq!(told.iter().filter(|told| **told).count(), 1);
+    }
+
+    #[test]
+    fn writes_of_all_threads_count_and_an_aesgcm_key_alone_wears_out() {
+        for (kind, warnings) in [(ProviderKind::AesGcm, 2), (ProviderKind::AesCbc, 0)] {
+            let key = writes(kind);
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| (0..=GCM_WRITES / 4).for_each(|_| key.add()));
+                }
+            });
+            assert_eq!(key.count.sum(), GCM_WRITES + 4);
+            // Looks of each thread lie apart; the last may have come a little before the end.
+            (0..BETWEEN_LOOKS).for_each(|_| key.add());
+            assert_eq!(key.warned.load(Ordering::Relaxed), warnings, "{kind}");
+        }
     }
 
     #[test]
@@ -117,7 +166,6 @@ mod tests {
         KeyWrites::of(ProviderKind::AesGcm, &key).add();
         KeyWrites::of(ProviderKind::AesGcm, &key).add();
         KeyWrites::of(ProviderKind::AesCbc, &key).add();
-        let count = KeyWrites::of(ProviderKind::AesGcm, &key).count.load(Ordering::Relaxed);
-        assert_eq!(count, 2);
+        assert_eq!(KeyWrites::of(ProviderKind::AesGcm, &key).count.sum(), 2);
     }
 }
