@@ -2,6 +2,7 @@
 //! lock. Knows of a call only its RPC, its end and its times.
 
 use std::cell::OnceCell;
+use std::rc::Rc;
 
 use metrics::{Counter, Gauge, Histogram};
 
@@ -20,8 +21,8 @@ pub(super) struct Meters {
     rpcs: Vec<RpcMeter>,
     pub(super) undecryptable: Counter,
     pub(super) unavailable: Counter,
-    pub(super) open_watches: Gauge,
-    pub(super) connections: Gauge,
+    pub(super) open_watches: Rc<Gauge>,
+    pub(super) connections: Rc<Gauge>,
     pub(super) accepted: Counter,
     pub(super) handshake_failures: Counter,
     /// Bytes from and to clients.
@@ -31,7 +32,7 @@ pub(super) struct Meters {
 /// What is counted for one RPC.
 struct RpcMeter {
     name: &'static str,
-    in_flight: OnceCell<Gauge>,
+    in_flight: OnceCell<Rc<Gauge>>,
     /// By the number of the status; the last is for numbers that gRPC does not define.
     ended: [OnceCell<Counter>; CODES + 1],
     latencies: OnceCell<(Histogram, Histogram)>,
@@ -47,8 +48,8 @@ impl Meters {
             rpcs: known.chain(["unknown"]).map(RpcMeter::new).collect(),
             undecryptable: metrics::counter!(UNDECRYPTABLE.name),
             unavailable: metrics::counter!(UNAVAILABLE.name),
-            open_watches: metrics::gauge!(WATCHES.name),
-            connections: metrics::gauge!(CONNECTIONS.name),
+            open_watches: Rc::new(metrics::gauge!(WATCHES.name)),
+            connections: Rc::new(metrics::gauge!(CONNECTIONS.name)),
             accepted: metrics::counter!(ACCEPTED.name),
             handshake_failures: metrics::counter!(HANDSHAKE_FAILURES.name),
             bytes: ByteMeter {
@@ -63,9 +64,9 @@ impl Meters {
         let rpc = self.rpc(line);
         let gauge = rpc.map(|rpc| {
             rpc.in_flight
-                .get_or_init(|| metrics::gauge!(IN_FLIGHT.name, "rpc" => rpc.name))
+                .get_or_init(|| Rc::new(metrics::gauge!(IN_FLIGHT.name, "rpc" => rpc.name)))
         });
-        Level::one_more(gauge.cloned().unwrap_or_else(Gauge::noop))
+        Level::one_more(gauge.cloned().unwrap_or_else(|| Rc::new(Gauge::noop())))
     }
 
     /// A call has ended with a status; `None`: its client has gone.
@@ -124,18 +125,19 @@ pub(super) fn refused(reason: &'static str) {
     metrics::counter!(REFUSED.name, "reason" => reason).increment(1);
 }
 
-/// So many more on a gauge, until it is dropped.
+/// So many more on a gauge, until it is dropped. A gauge's own count of holders is shared by all runtimes, so it is held by
+/// the runtime's.
 pub(super) struct Level {
-    gauge: Gauge,
+    gauge: Rc<Gauge>,
     held: u32,
 }
 
 impl Level {
-    pub(super) fn none(gauge: Gauge) -> Self {
+    pub(super) fn none(gauge: Rc<Gauge>) -> Self {
         Self { gauge, held: 0 }
     }
 
-    pub(super) fn one_more(gauge: Gauge) -> Self {
+    pub(super) fn one_more(gauge: Rc<Gauge>) -> Self {
         let mut level = Self::none(gauge);
         level.set(1);
         level

@@ -110,6 +110,7 @@ fn start_one(
 async fn run(index: usize, shared: Shared, mut queue: mpsc::UnboundedReceiver<Handover>) {
     let flusher = Flusher::default();
     tokio::task::spawn_local(flusher.clone().run());
+    let mut stage = own_stage(shared.stage);
     let upstream = etcd::Config {
         first: shared.upstream.first + index,
         ..shared.upstream
@@ -119,10 +120,9 @@ async fn run(index: usize, shared: Shared, mut queue: mpsc::UnboundedReceiver<Ha
         streams: Pool::spawn(upstream, STREAM_WINDOW, flusher.clone()),
         keyring: shared.keyring,
         config: shared.config,
-        stage: shared.stage.clone(),
+        stage: stage.clone(),
         meters: Meters::new(),
     });
-    let mut stage = shared.stage;
     let mut connections = JoinSet::new();
     while *stage.borrow_and_update() == Stage::Running {
         tokio::select! {
@@ -148,6 +148,19 @@ async fn run(index: usize, shared: Shared, mut queue: mpsc::UnboundedReceiver<Ha
         () = ended => {}
         () = stopped => {}
     }
+}
+
+/// The stage for this runtime alone. Each poll of a connection looks at it under a lock, which the runtimes would otherwise
+/// share.
+fn own_stage(mut all: watch::Receiver<Stage>) -> watch::Receiver<Stage> {
+    let (own, stage) = watch::channel(*all.borrow_and_update());
+    tokio::task::spawn_local(async move {
+        // Whoever waits is told of the sender's end as well, by that of this task.
+        while all.changed().await.is_ok() {
+            own.send_replace(*all.borrow_and_update());
+        }
+    });
+    stage
 }
 
 async fn serve(worker: Rc<Worker>, accepted: Accepted, tls: Option<Arc<ServerConfig>>, flusher: Flusher) {
