@@ -1,5 +1,5 @@
 //! What the proxy's own work on a message takes in time and in allocations: the cases that `benches/instructions` counts, as
-//! they meet a real CPU and a real allocator.
+//! they meet a real CPU and a real allocator; and what it takes to count while another core counts as well.
 //!
 //! `cargo bench --bench messages`
 #![allow(
@@ -12,6 +12,8 @@
     clippy::print_stdout,
     reason = "a benchmark, not an interface, which uses a part of another"
 )]
+
+mod counting;
 
 #[path = "../instructions/cases.rs"]
 mod cases;
@@ -39,6 +41,7 @@ fn main() {
         let (count, bytes) = (allocated.count_total, allocated.bytes_total);
         println!("| {} | {:.2?} | {count} | {bytes} |", case.name, timed(&mut round));
     }
+    counting::run();
 }
 
 /// The median time of one round.
