@@ -42,6 +42,8 @@ const FEW: &[&str] = &[DIRECT, GRPC_PROXY, NO_RULE, AESCBC];
 const WITHOUT_GRPC_PROXY: &[&str] = &[DIRECT, NO_RULE, AESCBC];
 
 const KIB: usize = 1024;
+/// Requests a second of the open loop, where nothing else is asked for.
+const OPEN_RATE: u32 = 2_000;
 /// Clients and their connections.
 const CROWDS: [(usize, usize); 4] = [(1, 1), (8, 8), (64, 8), (128, 64)];
 
@@ -106,7 +108,7 @@ fn cells(part: Part, settings: &Settings) -> Vec<Cell> {
             alone.into_iter().chain(many).chain([list]).collect()
         }
         Part::Open => vec![Cell {
-            what: What::Open(shape(Load::Mixed, (256, 8), KIB), settings.rate),
+            what: What::Open(shape(Load::Mixed, (256, 8), KIB), settings.rate_or(OPEN_RATE)),
             transport: Transport::Tcp,
             targets: FEW,
         }],
@@ -124,7 +126,7 @@ fn cells(part: Part, settings: &Settings) -> Vec<Cell> {
             Transport::Tcp,
             WITHOUT_GRPC_PROXY,
         )],
-        Part::Instructions | Part::Scale => Vec::new(),
+        Part::Instructions | Part::Scale | Part::Soak => Vec::new(),
     }
 }
 

@@ -6,11 +6,12 @@
 //! `-- --accept` to `docs/benchmarks`. From the environment:
 //!
 //! - `E2E_PARTS`: of `core`, `list`, `sizes`, `tls`, `unix`, `open`, `watch`, `lease`, which are the default; `scale`, up to
-//!   2,000 connections, 20,000 watches and a million keys; and `instructions`, those of the whole proxy, by callgrind.
+//!   2,000 connections, 20,000 watches, a million keys and nine members; `soak`, memory under hours of load; and `instructions`,
+//!   those of the whole proxy, by callgrind.
 //! - `E2E_ROUNDS`, how often each thing is measured (3), and `E2E_SECONDS`, for how long (1). 1 and 0.2 make a smoke run.
 //! - `E2E_TARGETS`: words of which a target's name has one; `E2E_CELLS`: the same of a load's title (`64 clients`, say).
 //! - `E2E_OTHER`: the path of another build of the proxy, which is then loaded in turns with this one.
-//! - `E2E_ETCD`, 3.4 or 3.5; `E2E_RATE`, requests a second of `open`.
+//! - `E2E_ETCD`, 3.4 or 3.5; `E2E_RATE`, requests a second of `open` and `soak`; `E2E_SOAK`, the seconds of `soak` (3600).
 
 #![allow(
     missing_docs,
@@ -43,9 +44,9 @@ mod open;
 mod plots;
 mod report;
 mod scale;
-
 mod scene;
 mod settings;
+mod soak;
 mod target;
 mod usage;
 
@@ -79,14 +80,19 @@ async fn main() {
             }
         }
     }
-    println!("{}", report::markdown(&settings, &results));
+    if !results.is_empty() {
+        println!("{}", report::markdown(&settings, &results));
+    }
     if settings.parts.contains(&Part::Instructions) {
         println!("{}", counted::run(&settings).await.markdown());
     }
     if settings.parts.contains(&Part::Scale) {
         let page = scale::run(&settings).await;
         println!("{page}");
-        fs::write(folder.join("e2e-scale.md"), page).expect("a page");
+        fs::write(folder.join("scale.md"), page).expect("a page");
+    }
+    if settings.parts.contains(&Part::Soak) {
+        soak::run(&settings, &folder.join("soak.md")).await;
     }
     eprintln!("written to {}", folder.display());
 }

@@ -56,6 +56,7 @@ fn heading(part: Part) -> &'static str {
         Part::Lease => "Leases",
         Part::Instructions => "Instructions",
         Part::Scale => "Scale",
+        Part::Soak => "Soak",
     }
 }
 

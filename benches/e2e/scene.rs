@@ -12,7 +12,7 @@ pub const SOCKET: &str = "etcd.sock:1";
 pub struct Scene {
     // Dropped before the etcd that they lead to.
     pub targets: Vec<Target>,
-    _etcd: Etcd,
+    etcd: Etcd,
     pub etcd_pid: u32,
 }
 
@@ -40,13 +40,18 @@ impl Scene {
         let etcd_pid = etcd.pid();
         Self {
             targets,
-            _etcd: etcd,
+            etcd,
             etcd_pid,
         }
     }
 
     pub fn direct(&self) -> &Target {
         &self.targets[0]
+    }
+
+    /// Where etcd itself serves its clients.
+    pub fn endpoint(&self) -> String {
+        self.etcd.endpoint()
     }
 
     pub async fn version(&self) -> String {

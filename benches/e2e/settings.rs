@@ -15,8 +15,10 @@ pub struct Settings {
     /// For how long, each time.
     pub window: Duration,
     pub version: Version,
-    /// Requests a second of the open loop.
-    pub rate: u32,
+    /// Requests a second of the open loop and of the soak, if they are not to choose.
+    rate: Option<u32>,
+    /// How long the soak lasts.
+    pub soak: Duration,
     /// Another build of the proxy, to be compared with this one.
     pub other: Option<String>,
     /// Words of which a target's name has one, if not all are to be measured.
@@ -46,11 +48,13 @@ pub enum Part {
     Lease,
     /// Instructions of the whole proxy.
     Instructions,
-    /// How cost grows with connections, watches and keys.
+    /// How cost grows with connections, watches, keys and members.
     Scale,
+    /// Memory under hours of load.
+    Soak,
 }
 
-const PARTS: [(&str, Part); 10] = [
+const PARTS: [(&str, Part); 11] = [
     ("core", Part::Core),
     ("list", Part::List),
     ("sizes", Part::Sizes),
@@ -61,6 +65,7 @@ const PARTS: [(&str, Part); 10] = [
     ("lease", Part::Lease),
     ("instructions", Part::Instructions),
     ("scale", Part::Scale),
+    ("soak", Part::Soak),
 ];
 
 impl Settings {
@@ -78,7 +83,8 @@ impl Settings {
                 "3.5" => Version::V3_5,
                 other => panic!("E2E_ETCD is 3.4 or 3.5, not {other}"),
             },
-            rate: one("E2E_RATE", 2_000),
+            rate: env::var("E2E_RATE").ok().map(|_| one("E2E_RATE", 0)),
+            soak: Duration::from_secs(one("E2E_SOAK", 3_600)),
             other: env::var("E2E_OTHER").ok(),
             targets: env::var("E2E_TARGETS").ok(),
             cells: env::var("E2E_CELLS").ok(),
@@ -87,6 +93,10 @@ impl Settings {
 }
 
 impl Settings {
+    pub fn rate_or(&self, otherwise: u32) -> u32 {
+        self.rate.unwrap_or(otherwise)
+    }
+
     /// Whether the load of this title is to be measured.
     pub fn wants(&self, title: &str) -> bool {
         let has_one = |words: &String| words.split(',').any(|word| title.contains(word));

@@ -99,6 +99,14 @@ impl Target {
         count.trim().parse().expect("a count")
     }
 
+    /// The metrics of a proxy.
+    pub async fn metrics(&self) -> String {
+        match &self.held {
+            Held::Proxy(proxy, _) => proxy.metrics().await,
+            Held::Nothing | Held::GrpcProxy(..) => panic!("{} is no proxy", self.name),
+        }
+    }
+
     fn direct(etcd: &Etcd, transport: Transport) -> Self {
         let dial = match transport {
             Transport::Tcp => Dial::Tcp(etcd.endpoint()),
