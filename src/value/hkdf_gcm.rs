@@ -35,11 +35,13 @@ impl HkdfGcm {
     /// HKDF-Expand (RFC 5869, section 2.3) with SHA-256 for 32 bytes: the first block, `HMAC(seed, info ‖ 1)`, is all of
     /// it. The extract step is left out, as kube-apiserver leaves it out: a seed is uniform to begin with.
     fn derived(&self, info: &[u8]) -> Option<AesGcm> {
-        let mut context = hmac::Context::with_key(&self.0);
-        context.update(info);
-        context.update(&[1]);
-        let tag = context.sign();
-        let key = Zeroizing::new(<[u8; 32]>::try_from(tag.as_ref()).ok()?);
+        let info: [u8; INFO] = info.try_into().ok()?;
+        let mut block = [1; INFO + 1];
+        let (front, _) = block.split_at_mut(INFO);
+        front.copy_from_slice(&info);
+        // Straight into what is wiped: a tag of its own would stay behind on the stack.
+        let mut key = Zeroizing::new([0; 32]);
+        hmac::sign_to_buffer(&self.0, &block, &mut *key).ok()?;
         AesGcm::from_key(&*key)
     }
 }

@@ -53,7 +53,8 @@ pub(super) type Place = (Opened, Range<usize>);
 
 /// One way to store a value. Sealing appends to `out`; opening leaves the plaintext where the ciphertext was.
 pub(super) trait Transformer {
-    /// How many bytes [`Transformer::to_storage`] appends for a plaintext of `plaintext_len` bytes.
+    /// How many bytes [`Transformer::to_storage`] appends for a plaintext of `plaintext_len` bytes; about how many, where that
+    /// depends on a plugin. A buffer with as much room need not grow.
     fn sealed_len(&self, plaintext_len: usize) -> usize;
 
     /// Seals `plaintext`. Whatever must be random comes from `nonces`, and only from there; a DEK that is not at hand, from

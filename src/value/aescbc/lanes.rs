@@ -1,59 +1,72 @@
 //! CBC chains of several values, encrypted side by side. A block waits for the one before it in its own chain only, and a
 //! processor's AES units take several blocks at once: eight chains cost little more than one. Makes no IV and no padding.
 
+use std::slice::IterMut;
+
+use cbc::cipher::common::BlockSizeUser;
 use cbc::cipher::consts::U16;
-use cbc::cipher::{Array, Block, BlockCipherEncrypt};
+use cbc::cipher::{Array, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt};
 
 use super::BLOCK;
 
 /// How many chains are under way at once: what the AES units can have in their pipelines.
 const LANES: usize = 8;
 
-/// One chain, and how far it is.
-struct Lane<'a, C: BlockCipherEncrypt> {
-    previous: Block<C>,
-    rest: &'a mut [Block<C>],
-}
+type Block = Array<u8, U16>;
 
 /// Encrypts each body in place, which is an IV and whole blocks of text behind it.
 pub(super) fn encrypt<C: BlockCipherEncrypt<BlockSize = U16>>(aes: &C, bodies: Vec<&mut [u8]>) {
-    let mut waiting = bodies.into_iter().filter_map(|body| {
-        let (iv, text) = body.split_first_chunk_mut::<BLOCK>()?;
-        let (rest, _) = Array::slice_as_chunks_mut(text);
-        (!rest.is_empty()).then(|| Lane::<C> {
-            previous: (*iv).into(),
-            rest,
-        })
-    });
-    let mut lanes: Vec<Lane<'_, C>> = waiting.by_ref().take(LANES).collect();
-    let mut blocks: [Block<C>; LANES] = Default::default();
-    while let Some(steps) = lanes.iter().map(|lane| lane.rest.len()).min() {
-        // No lane ends before that, so nothing has to be asked in between.
-        for step in 0..steps {
-            for (lane, block) in lanes.iter_mut().zip(&mut blocks) {
-                if let Some(text) = lane.rest.get(step) {
-                    block
-                        .iter_mut()
-                        .zip(text.iter().zip(&lane.previous))
-                        .for_each(|(block, (text, previous))| {
-                            *block = text ^ previous;
-                        });
+    aes.encrypt_with_backend(Chains(bodies));
+}
+
+/// All chains, for the implementation of AES that this processor has. It is called once: to choose it and to get at its round
+/// keys for every eight blocks takes longer than to encrypt them.
+struct Chains<'a>(Vec<&'a mut [u8]>);
+
+/// One chain, and how far it is.
+struct Lane<'a> {
+    previous: Block,
+    rest: IterMut<'a, Block>,
+}
+
+impl BlockSizeUser for Chains<'_> {
+    type BlockSize = U16;
+}
+
+impl BlockCipherEncClosure for Chains<'_> {
+    // Elsewhere than in its caller, which is compiled for this processor's instructions, none of them could be used.
+    #[expect(clippy::inline_always, reason = "it is several times as fast")]
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, backend: &B) {
+        let mut waiting = self.0.into_iter().filter_map(|body| {
+            let (iv, text) = body.split_first_chunk_mut::<BLOCK>()?;
+            let (blocks, _) = Array::slice_as_chunks_mut(text);
+            Some(Lane {
+                previous: (*iv).into(),
+                rest: blocks.iter_mut(),
+            })
+        });
+        let mut lanes: Vec<Lane<'_>> = waiting.by_ref().take(LANES).collect();
+        while !lanes.is_empty() {
+            // No lane ends before that, so nothing has to be asked in between.
+            let steps = lanes.iter().map(|lane| lane.rest.len()).min().unwrap_or_default();
+            for _ in 0..steps {
+                for lane in &mut lanes {
+                    if let Some(text) = lane.rest.next() {
+                        // Not in place: a block that is in no register yet could not be read back at once.
+                        let mut block = *text;
+                        block
+                            .iter_mut()
+                            .zip(&lane.previous)
+                            .for_each(|(text, previous)| *text ^= previous);
+                        backend.encrypt_block_inplace(&mut block);
+                        lane.previous = block;
+                        *text = block;
+                    }
                 }
             }
-            let (in_use, _) = blocks.split_at_mut(lanes.len());
-            aes.encrypt_blocks(in_use);
-            for (lane, block) in lanes.iter_mut().zip(&blocks) {
-                lane.previous = *block;
-                if let Some(text) = lane.rest.get_mut(step) {
-                    *text = *block;
-                }
-            }
+            lanes.retain(|lane| lane.rest.len() > 0);
+            lanes.extend(waiting.by_ref().take(LANES - lanes.len()));
         }
-        for lane in &mut lanes {
-            let (_, rest) = std::mem::take(&mut lane.rest).split_at_mut(steps);
-            lane.rest = rest;
-        }
-        lanes.retain(|lane| !lane.rest.is_empty());
-        lanes.extend(waiting.by_ref().take(LANES - lanes.len()));
     }
 }
