@@ -81,9 +81,11 @@ fn list_range(prefix: &str, keys: usize) -> (String, Vec<u8>) {
     )
 }
 
+/// Begins as what kube-apiserver stores, or a sweep would not believe that it opened it with the right key.
 pub fn value(bytes: usize) -> Vec<u8> {
     // Nothing that a transport could make smaller, and nothing that looks sealed.
-    (0..bytes).map(|index| (index.wrapping_mul(131) >> 3) as u8).collect()
+    let rest = (0..bytes).map(|index| (index.wrapping_mul(131) >> 3) as u8);
+    b"k8s\0".iter().copied().chain(rest).take(bytes).collect()
 }
 
 impl Client {
@@ -134,7 +136,10 @@ impl Client {
                 };
                 let kvs = self.kv.range(request).await.expect("a list").into_inner().kvs;
                 assert_eq!(kvs.len(), keys, "a list without some of its keys");
-                assert_eq!(kvs[0].value, self.value, "a value that is not the one written");
+                assert!(
+                    kvs.iter().all(|kv| kv.value == self.value),
+                    "a value that is not the one written"
+                );
             }
             Load::KeepAlive => {
                 let lease = self.lease.as_mut().expect("a lease");
@@ -165,7 +170,7 @@ impl Client {
         };
         let kvs = self.kv.range(request).await.expect("a get").into_inner().kvs;
         assert!(
-            kvs.len() == 1 && kvs[0].value.len() == self.value.len(),
+            kvs.len() == 1 && kvs[0].value == self.value,
             "a value that is not the one written"
         );
     }

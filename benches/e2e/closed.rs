@@ -108,6 +108,18 @@ pub fn exactly(target: &Target, shape: Shape, requests: usize) {
     });
 }
 
+/// Has each client ask once, and looks at what `observe` shows while all are connected and none asks.
+pub fn once_each<T>(target: &Target, shape: Shape, observe: impl FnOnce() -> T) -> T {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut clients = connect(target, shape, 0, 1).await;
+        for client in &mut clients {
+            client.once().await;
+        }
+        observe()
+    })
+}
+
 /// The clients of one thread, each on its connection.
 async fn connect(target: &Target, shape: Shape, thread: usize, threads: usize) -> Vec<Client> {
     let prefix = target.prefix();

@@ -77,6 +77,22 @@ pub fn run(target: &Target, etcd: u32, watchers: Watchers, window: Duration) -> 
     })
 }
 
+/// Opens the watches, and looks at what `observe` shows while all are there and nothing happens.
+pub fn hold<T>(target: &Target, watchers: Watchers, observe: impl FnOnce() -> T) -> T {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let seen = Arc::new(Seen {
+            events: AtomicUsize::new(0),
+            watches: watchers.watches,
+            all: Notify::new(),
+        });
+        let ended = open(target, watchers, &seen).await;
+        let observed = observe();
+        ended.notify_waiters();
+        observed
+    })
+}
+
 pub fn watched_key(target: &Target) -> Vec<u8> {
     format!("{}watched/one", target.prefix()).into_bytes()
 }

@@ -11,7 +11,9 @@
 //! - `E2E_ROUNDS`, how often each thing is measured (3), and `E2E_SECONDS`, for how long (1). 1 and 0.2 make a smoke run.
 //! - `E2E_TARGETS`: words of which a target's name has one; `E2E_CELLS`: the same of a load's title (`64 clients`, say).
 //! - `E2E_OTHER`: the path of another build of the proxy, which is then loaded in turns with this one.
-//! - `E2E_ETCD`, 3.4 or 3.5; `E2E_RATE`, requests a second of `open` and `soak`; `E2E_SOAK`, the seconds of `soak` (3600).
+//! - `E2E_ETCD`, 3.4 or 3.5; `E2E_RATE`, requests a second of `open` and `soak`; `E2E_SOAK`, the seconds of `soak` (3600);
+//!   `E2E_MOST`, the most of anything that `scale` has. For `scale`, `E2E_CELLS` is of `idle`, `connections`, `watches`, `keys`,
+//!   `members`.
 
 #![allow(
     missing_docs,
@@ -87,9 +89,7 @@ async fn main() {
         println!("{}", counted::run(&settings).await.markdown());
     }
     if settings.parts.contains(&Part::Scale) {
-        let page = scale::run(&settings).await;
-        println!("{page}");
-        fs::write(folder.join("scale.md"), page).expect("a page");
+        scale::run(&settings, &folder.join("scale.md")).await;
     }
     if settings.parts.contains(&Part::Soak) {
         soak::run(&settings, &folder.join("soak.md")).await;

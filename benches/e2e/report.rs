@@ -108,9 +108,9 @@ fn cpu(rounds: &Rounds) -> String {
     format!("{:.3} ({:.0} %)", micros / 100.0, 100.0 * user)
 }
 
-fn time(micros: f64) -> String {
+pub fn time(micros: f64) -> String {
     if micros.is_nan() {
-        // No request was answered in time.
+        // No request was answered in time, or there was none.
         "–".to_owned()
     } else if micros < 1e3 {
         format!("{micros:.0} µs")

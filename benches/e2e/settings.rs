@@ -19,6 +19,8 @@ pub struct Settings {
     rate: Option<u32>,
     /// How long the soak lasts.
     pub soak: Duration,
+    /// The most of anything that the scale curves have.
+    most: usize,
     /// Another build of the proxy, to be compared with this one.
     pub other: Option<String>,
     /// Words of which a target's name has one, if not all are to be measured.
@@ -84,6 +86,7 @@ impl Settings {
                 other => panic!("E2E_ETCD is 3.4 or 3.5, not {other}"),
             },
             rate: env::var("E2E_RATE").ok().map(|_| one("E2E_RATE", 0)),
+            most: one("E2E_MOST", usize::MAX),
             soak: Duration::from_secs(one("E2E_SOAK", 3_600)),
             other: env::var("E2E_OTHER").ok(),
             targets: env::var("E2E_TARGETS").ok(),
@@ -95,6 +98,11 @@ impl Settings {
 impl Settings {
     pub fn rate_or(&self, otherwise: u32) -> u32 {
         self.rate.unwrap_or(otherwise)
+    }
+
+    /// Those of `sizes` that are not too large for this run.
+    pub fn up_to_most(&self, sizes: &[usize]) -> Vec<usize> {
+        sizes.iter().copied().filter(|&size| size <= self.most).collect()
     }
 
     /// Whether the load of this title is to be measured.

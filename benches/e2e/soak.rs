@@ -170,7 +170,7 @@ impl Tenth {
 fn page(settings: &Settings, tenths: &[Tenth]) -> String {
     let each = settings.soak / TENTHS as u32;
     let mut page = format!(
-        "# Memory under hours of load\n\n{INTRODUCTION}\n{}. {} requests a second asked for, {:.0} minutes in all.\n\n{HEADING}",
+        "# Memory under hours of load\n\n{INTRODUCTION}\n{}. {} requests a second asked for, {:.1} minutes in all.\n\n{HEADING}",
         machine::describe("load, proxy and etcd"),
         settings.rate_or(RATE),
         settings.soak.as_secs_f64() / 60.0,
@@ -219,7 +219,7 @@ fn verdict(tenths: &[Tenth]) -> String {
 const INTRODUCTION: &str = "\
 `E2E_PARTS=soak E2E_SOAK=3600 cargo bench --bench e2e -- --accept` takes these figures anew. Sixteen clients ask at a steady
 rate: puts, gets and updates of 64 B to 1 MiB, lists of 500 values of 1 KiB. Each stays on its connection for 5 to 30 seconds
-and comes back on another, and has four watches, each of which lives for up to ten seconds. Every answer and event is compared
+and comes back on another, and has four watches, each of which lives for up to ten seconds. Each value that is read or seen is compared
 with what was written. The rule is aescbc; the proxy is a member with a record, and its metrics are scraped at each look at its
 memory. *Flat* is: in the last tenth on average no more than 10 % or 2 MiB beyond the second.
 ";

@@ -86,6 +86,16 @@ impl Target {
         }
     }
 
+    /// What somebody else has started, at `url`.
+    pub fn at(name: &'static str, url: &str) -> Self {
+        Self {
+            name,
+            pid: None,
+            dial: Dial::Tcp(url.to_owned()),
+            held: Held::Nothing,
+        }
+    }
+
     /// Ends a proxy that runs under callgrind, and gives what that counted.
     pub fn collected(self) -> u64 {
         let Held::Proxy(mut proxy, _) = self.held else {
