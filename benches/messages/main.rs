@@ -47,7 +47,7 @@ fn main() {
     let _registry = Registry::install(families()).unwrap();
     let mut text = format!(
         "# What a message costs\n\n{INTRODUCTION}\n{}.\n\n| | time | allocations | bytes allocated |\n|---|---:|---:|---:|\n",
-        machine::describe("it")
+        machine::describe("everything")
     );
     for case in CASES {
         let mut round = case.ready();

@@ -51,11 +51,12 @@ pub fn introduction() -> String {
         "# What a value costs\n\n\
          `cargo bench --bench value -- --accept` takes these figures anew. A value goes through the chain of its rule: nonce,\n\
          prefix and key lookup are included. *Bare* is the primitive beneath at its best, with buffers and key at hand and one\n\
-         nonce again and again, timed in turns with the provider. Times are those that the thread had on a CPU, the least of a\n\
+         nonce again and again, timed in turns with the provider. A value is opened where it lies, so each time it is a copy that\n\
+         is opened: the copy is in the figure, as in that of identity. Times are those that the thread had on a CPU, the least of a\n\
          hundred samples. *openssl* is `openssl speed`, which keeps key and buffer, and knows no XSalsa20.\n\n\
          {}.\n{}\n\
          AES-CBC is that of the crates aes and cbc, AES-GCM and HMAC those of aws-lc, secretbox that of dryoc. {}.\n",
-        machine::describe("it"),
+        machine::describe("everything"),
         features(),
         openssl::version(),
     )
