@@ -48,6 +48,7 @@ pub fn run(target: &Target, etcd: u32, shape: Shape, window: Duration) -> Round 
     let connected = Barrier::new(threads + 1);
     let agreed = OnceLock::new();
     let begun = Barrier::new(threads + 1);
+    let ended = Barrier::new(threads + 1);
     let left = Arc::new(AtomicI64::new(if shape.load.writes() {
         i64::try_from(MOST_WRITTEN / shape.value_bytes.max(1)).expect("a number of requests")
     } else {
@@ -55,7 +56,7 @@ pub fn run(target: &Target, etcd: u32, shape: Shape, window: Duration) -> Round 
     }));
     thread::scope(|scope| {
         let load = |index| {
-            let (connected, agreed, begun, left) = (&connected, &agreed, &begun, Arc::clone(&left));
+            let (connected, agreed, begun, ended, left) = (&connected, &agreed, &begun, &ended, Arc::clone(&left));
             scope.spawn(move || {
                 let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
                 runtime.block_on(async {
@@ -63,7 +64,11 @@ pub fn run(target: &Target, etcd: u32, shape: Shape, window: Duration) -> Round 
                     connected.wait();
                     begun.wait();
                     let window = *agreed.get().expect("a window");
-                    all(clients, window, &left).await
+                    let samples = all(clients, window, &left).await;
+                    // Here until it has been seen what this thread used.
+                    ended.wait();
+                    ended.wait();
+                    samples
                 })
             })
         };
@@ -77,8 +82,9 @@ pub fn run(target: &Target, etcd: u32, shape: Shape, window: Duration) -> Round 
         begun.wait();
         thread::sleep(agreed.from.saturating_duration_since(Instant::now()));
         let mut meter = Meter::begin(target, etcd);
-        thread::sleep(agreed.to.saturating_duration_since(Instant::now()));
+        ended.wait();
         meter.load_ends();
+        ended.wait();
         // Where a request takes long, the last one ends later, and so does the measurement.
         let samples: Vec<Sample> = loads
             .into_iter()
