@@ -217,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for Coalesced<S> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio::runtime::{Builder, LocalOptions};
 
@@ -245,7 +245,7 @@ mod tests {
         }
     }
 
-    fn on_a_local_runtime(test: impl Future<Output = ()> + 'static) {
+    pub(in super::super) fn on_a_local_runtime(test: impl Future<Output = ()> + 'static) {
         Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default())

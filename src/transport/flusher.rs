@@ -136,20 +136,12 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-    use tokio::runtime::{Builder, LocalOptions};
 
     use super::super::Coalesced;
+    use super::super::coalesce::tests::on_a_local_runtime;
     use super::*;
 
     const PONG: &[u8] = b"\0\0\x08\x06\x01\0\0\0\0opaque..";
-
-    fn on_a_local_runtime(test: impl Future<Output = ()> + 'static) {
-        Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())
-            .unwrap()
-            .block_on(test);
-    }
 
     #[test]
     fn what_nobody_waits_for_goes_with_what_comes_next() {
