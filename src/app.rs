@@ -11,6 +11,7 @@ mod keyring;
 mod memory;
 mod offline;
 mod on_etcd;
+mod permits;
 mod reload;
 mod rotation;
 mod run;

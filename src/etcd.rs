@@ -4,6 +4,7 @@
 
 mod api;
 mod connection;
+pub mod epoch;
 mod families;
 mod http;
 pub mod lease;
@@ -12,6 +13,10 @@ mod patience;
 mod pool;
 mod probe;
 mod store;
+
+/// How long etcd itself holds on to a request, at most: its `ReqTimeout`, five seconds and twice the election timeout, which is
+/// one unless configured. Source: etcd's public `server/config`.
+pub const REQUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(7);
 
 pub use api::{CallError, Client, Guard, KeyValue, Member, Page, PageAsk, Replaced, Status, Trouble};
 pub use connection::{Call, Connection, OpenCall, OpenError};

@@ -13,6 +13,7 @@ mod lookup;
 mod meter;
 #[cfg(test)]
 mod meter_tests;
+mod permit;
 mod readers;
 mod reload;
 mod rule;
@@ -26,6 +27,7 @@ pub use families::FAMILIES;
 pub use handle::KeyringHandle;
 pub use key_writes::key_writes;
 pub use lookup::Lookup;
+pub use permit::{Permit, Writing};
 pub use readers::Lost;
 pub use reload::{
     FAMILIES as RELOAD_FAMILIES, FileSource, Load, LoadError, Loading, ReadError, Reading, ReloadConfig, ReloadStatus,

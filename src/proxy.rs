@@ -25,6 +25,7 @@ mod responder;
 pub mod rpcs;
 mod runtimes;
 mod unary;
+mod unfenced;
 mod upstream;
 mod watch;
 mod worker;
@@ -32,6 +33,7 @@ mod worker;
 pub use families::FAMILIES;
 pub use heartbeat::Heartbeats;
 pub use runtimes::{Runtimes, Shared};
+pub use unfenced::{SEALED_FOR, Unfenced};
 pub use worker::Config;
 
 /// How far the proxy is on its way out.

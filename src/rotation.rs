@@ -14,7 +14,7 @@
 mod driver;
 mod error;
 mod facts;
-mod fence;
+mod barred;
 mod file;
 mod machine;
 mod managed;
@@ -38,7 +38,7 @@ use crate::config::{self, Draft, EncryptionConfiguration, Options};
 pub use driver::{Audience, Driver, Limits, Outcome, Site};
 pub use error::Error;
 pub use facts::Facts;
-pub use fence::{Barred, barred};
+pub use barred::{Barred, barred};
 pub use file::ConfigFile;
 pub use machine::{Ask, Command, How};
 pub use managed::{MANAGED, ManagedConfig};

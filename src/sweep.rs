@@ -43,4 +43,4 @@ pub use report::{Finding, Report};
 pub use run::{Observer, Options, Progress, Stage, sweep};
 pub use scope::Scope;
 pub use tally::{Row, State, Tally};
-pub use worker::{Activity, FAMILIES, Worker, WorkerStatus};
+pub use worker::{Activity, FAMILIES, InUse, Worker, WorkerStatus};

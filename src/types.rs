@@ -1,7 +1,9 @@
 //! Words that two or more rooms share. Nothing here does IO, and nothing here knows a room.
 
 mod backoff;
+mod boot_instant;
 mod causes;
+mod epoch;
 mod fingerprint;
 mod group_resource;
 mod key_name;
@@ -13,7 +15,9 @@ mod storage_key;
 mod tenure;
 
 pub use backoff::Backoff;
+pub use boot_instant::BootInstant;
 pub use causes::with_causes;
+pub use epoch::Epoch;
 pub use fingerprint::Fingerprint;
 pub use group_resource::GroupResource;
 pub use key_name::KeyName;

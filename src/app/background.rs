@@ -5,6 +5,7 @@
 use std::future::pending;
 use std::io;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -16,7 +17,8 @@ use tokio::time::timeout;
 use super::build::Parts;
 use super::caretaking::Caretaking;
 use super::follower::{Follower, Kept, KnownRoots};
-use super::standing::{Renewal, Standing, Witness};
+use super::permits::{Permits, Renewal};
+use super::standing::{Standing, Witness};
 use super::{Background as Wanted, Settings, on_etcd};
 use crate::files::Nudge;
 use crate::members::{Member, MemberId, Presence};
@@ -41,8 +43,8 @@ pub(super) struct Background {
 }
 
 impl Background {
-    /// Starts it, unless the process is to keep out of etcd. Clients connect at `urls`; `nudge` has the configuration looked
-    /// at. `kept` is the keyring in etcd, if the configuration lives there.
+    /// Starts it. Clients connect at `urls`; `nudge` has the configuration looked at. `kept` is the keyring in etcd, if the
+    /// configuration lives there. A process that is to keep out of etcd only finds out there whether it may write.
     pub(super) fn start(
         settings: &Settings,
         parts: &Parts,
@@ -50,26 +52,41 @@ impl Background {
         nudge: Nudge,
         kept: Option<Kept>,
         stage: watch::Receiver<Stage>,
-    ) -> Result<Option<Self>, io::Error> {
-        let Wanted::On { name, sweep, rotation } = &settings.background else {
-            return Ok(None);
-        };
+    ) -> Result<Self, io::Error> {
+        let (in_use, state) = (Arc::clone(&parts.keyring), settings.common.state_prefix.clone());
+        let members = Arc::clone(&parts.upstream.members);
         let (is_there, seen_there) = watch::channel(false);
+        let Wanted::On { name, sweep, rotation } = &settings.background else {
+            let (leave, mut leaves) = watch::channel(false);
+            let thread = on_etcd::spawn("background", members, async move |on_etcd| {
+                let permits = Permits::new(in_use, state, Renewal::File(nudge));
+                tokio::select! {
+                    () = permits.run(&on_etcd.client) => {}
+                    // It ends where nobody is left to say so, too.
+                    _ = leaves.changed() => {}
+                }
+            })?;
+            is_there.send_replace(true);
+            return Ok(Self {
+                thread,
+                is_there: seen_there,
+                leave,
+                sweep: None,
+            });
+        };
         let leave = watch::Sender::new(false);
         let status = sweep.map(|_| Arc::new(WorkerStatus::default()));
         let id = MemberId::new();
         let keyring = Arc::clone(&parts.keyring);
         let stop = ends_with(stage);
         let known = KnownRoots::default();
-        let describe = describe(name.clone(), urls, parts, Arc::clone(&known));
-        let standing = Standing::new(parts, &settings.common.state_prefix, is_there);
+        let says_unfenced = Arc::new(AtomicBool::new(false));
+        let describe = describe(name.clone(), urls, parts, Arc::clone(&known), Arc::clone(&says_unfenced));
+        let standing = Standing::new(parts, &settings.common.state_prefix, is_there, says_unfenced);
         let tenure = Arc::clone(&parts.proxy.tenure);
         let (changed, told_to_leave) = (keyring.replacements(), leave.subscribe());
         let worker = sweep.zip(status.clone()).map(|(limits, status)| Worker {
-            keyring: {
-                let keyring = Arc::clone(&keyring);
-                move || keyring.snapshot()
-            },
+            keyring: Arc::clone(&keyring),
             id,
             state: settings.common.state_prefix.clone(),
             limits,
@@ -85,11 +102,11 @@ impl Background {
             stop,
         };
         let state_prefix = settings.common.state_prefix.clone();
-        let members = Arc::clone(&parts.upstream.members);
+        let followed = Arc::clone(&parts.keyring);
         let thread = on_etcd::spawn("background", members, async move |on_etcd| {
             let client = on_etcd.client;
             let follower = match kept
-                .map(|kept| Follower::start(kept, &client, &nudge, known, tenure))
+                .map(|kept| Follower::start(kept, &client, &nudge, known, tenure, followed))
                 .transpose()
             {
                 Ok(follower) => follower.map(Rc::new),
@@ -97,14 +114,13 @@ impl Background {
                     return tracing::error!(error = with_causes(&error), "the keyring in etcd is not followed");
                 }
             };
+            let renewal = follower.clone().map_or(Renewal::File(nudge), Renewal::Managed);
+            let permits = Permits::new(in_use, state, renewal.clone());
             let presence = Presence {
                 id,
                 describe,
                 changed,
-                witness: Witness {
-                    standing,
-                    renewal: follower.clone().map_or(Renewal::File(nudge), Renewal::Managed),
-                },
+                witness: Witness { standing, renewal },
                 leave: told_to_leave,
             };
             let sweeping = async {
@@ -126,14 +142,15 @@ impl Background {
             tokio::select! {
                 _ = async { tokio::join!(presence.keep(&client, &state_prefix), sweeping, caring) } => {}
                 () = following => {}
+                () = permits.run(&client) => {}
             }
         })?;
-        Ok(Some(Self {
+        Ok(Self {
             thread,
             is_there: seen_there,
             leave,
             sweep: status,
-        }))
+        })
     }
 
     /// Waits for the record to be in etcd, but not for long: from then on others know what this process can read.
@@ -159,14 +176,24 @@ impl Background {
 }
 
 /// What this process says of itself at any moment.
-fn describe(name: String, urls: Vec<String>, parts: &Parts, roots: KnownRoots) -> impl Fn() -> Member + Send + use<> {
-    let keyring = Arc::clone(&parts.keyring);
+fn describe(
+    name: String,
+    urls: Vec<String>,
+    parts: &Parts,
+    roots: KnownRoots,
+    says_unfenced: Arc<AtomicBool>,
+) -> impl Fn() -> Member + Send + use<> {
+    let (keyring, unfenced) = (Arc::clone(&parts.keyring), Arc::clone(&parts.proxy.unfenced));
     let status = Arc::clone(&parts.config_status);
     let started = format_rfc3339_seconds(SystemTime::now()).to_string();
     move || {
         let refused = status.snapshot().failure.as_ref().map(|failure| failure.text.clone());
         let roots = roots.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Member::new(&name, &urls, &started, &keyring.snapshot(), refused.as_deref()).with_roots(roots)
+        let is_unfenced = unfenced.is_wanted();
+        says_unfenced.store(is_unfenced, Ordering::Release);
+        Member::new(&name, &urls, &started, &keyring.snapshot(), refused.as_deref())
+            .with_roots(roots)
+            .with_fence(!is_unfenced)
     }
 }
 

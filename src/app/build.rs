@@ -14,7 +14,7 @@ use crate::keyring::{self, FileSource, Keyring, KeyringHandle, LoadError};
 use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::kms::Plugins;
 use crate::managed::Current;
-use crate::proxy;
+use crate::proxy::{self, Unfenced};
 use crate::rotation::Policy;
 use crate::tls::{ClientSessions, ClientTls, ServerTls, Side};
 use crate::traces::Traces;
@@ -72,6 +72,7 @@ pub(super) fn build(
             Background::Off => Tenure::for_ever(),
             Background::On { .. } => Tenure::none(),
         }),
+        unfenced: Arc::new(Unfenced::new(matches!(settings.background, Background::On { .. }))),
         on_undecryptable: settings.on_undecryptable,
         max_request_bytes: settings.max_request_bytes,
         max_concurrent_streams: settings.max_concurrent_streams,

@@ -13,7 +13,7 @@ use super::strongbox::strongbox;
 use super::{Common, Error, RootSettings};
 use crate::etcd::Client;
 use crate::files::Nudge;
-use crate::keyring::{self, ReadError};
+use crate::keyring::{self, KeyringHandle, Permit, ReadError};
 use crate::managed::{self, Current, Reader, Reading as Look, Strongbox};
 use crate::rotation::MANAGED;
 use crate::types::{SecretBytes, Tenure, with_causes};
@@ -82,6 +82,8 @@ pub(super) struct Follower {
     seen: Mutex<Seen>,
     /// Ends when the keyring in use is not, or no longer, the one in etcd.
     tenure: Arc<Tenure>,
+    /// Loses its permit then.
+    keyring: Arc<KeyringHandle>,
     lost: RefCell<Option<Arc<str>>>,
 }
 
@@ -104,6 +106,7 @@ impl Follower {
         nudge: &Nudge,
         known: KnownRoots,
         tenure: Arc<Tenure>,
+        keyring: Arc<KeyringHandle>,
     ) -> Result<Self, Error> {
         let seen = Seen {
             reader: kept.reader,
@@ -116,6 +119,7 @@ impl Follower {
             known,
             seen: Mutex::new(seen),
             tenure,
+            keyring,
             lost: RefCell::default(),
         })
     }
@@ -133,21 +137,22 @@ impl Follower {
     /// Looks for as long as it is polled.
     pub(super) async fn run(&self) {
         loop {
-            if self.look().await {
+            if self.look().await == Some(true) {
                 self.nudge.now();
             }
             sleep(EVERY).await;
         }
     }
 
-    /// Looks once, and has what is found taken into use before it returns.
-    pub(super) async fn renew(&self) {
-        self.look().await;
+    /// Looks once, and has what is found taken into use before it returns; false if it could not be looked.
+    pub(super) async fn renew(&self) -> bool {
+        let is_seen = self.look().await.is_some();
         self.nudge.looked().await;
+        is_seen
     }
 
-    /// Whether something else is there.
-    async fn look(&self) -> bool {
+    /// Whether something else is there; `None` if that is not known.
+    async fn look(&self) -> Option<bool> {
         let seen = &mut *self.seen.lock().await;
         let has_new_roots = self.reload_roots().await;
         let found = seen.reader.look(&self.strongbox).await;
@@ -161,13 +166,13 @@ impl Follower {
             }
             Ok(Look::Same) => match &seen.current {
                 Some(current) => Ok(current.document.clone()),
-                None => return false,
+                None => return Some(false),
             },
             Ok(Look::Absent) => Err(Arc::from("there is none")),
             // The one in use is as good as the last look.
             Err(error) if error.is_passing() => {
                 tracing::debug!(error = with_causes(&error), "the keyring in etcd was not looked at");
-                return false;
+                return None;
             }
             Err(error) => Err(Arc::from(with_causes(&error))),
         };
@@ -175,7 +180,7 @@ impl Follower {
             seen.asked_for_roots = Some(Instant::now());
             self.ask_for_roots(seen.current.as_ref()).await;
         }
-        self.documents.send_if_modified(|before| {
+        let is_other = self.documents.send_if_modified(|before| {
             let is_same = match (&*before, &latest) {
                 (Ok(before), Ok(now)) => before.expose() == now.expose(),
                 (Err(before), Err(now)) => before == now,
@@ -183,19 +188,23 @@ impl Follower {
             };
             *before = latest;
             !is_same
-        })
+        });
+        Some(is_other)
     }
 
     /// What is sealed with a keyring that is not in etcd is lost with this process: no more of it is written, from now on.
     fn note_loss(&self, error: Option<&managed::Error>) {
         match error {
             Some(error) if error.is_loss() => {
-                self.lost.replace(Some(Arc::from(with_causes(error))));
+                let why: Arc<str> = Arc::from(with_causes(error));
+                self.lost.replace(Some(Arc::clone(&why)));
                 self.tenure.end();
+                self.keyring.permit(&self.keyring.snapshot(), Permit::Refused(why));
             }
             // Nothing is known.
             Some(error) if error.is_passing() => {}
-            _ => drop(self.lost.take()),
+            _ if self.lost.take().is_some() => self.keyring.permit(&self.keyring.snapshot(), Permit::Unknown),
+            _ => {}
         }
     }
 

@@ -13,17 +13,18 @@ use super::run::examine;
 use super::strongbox::strongbox;
 use super::{Common, Error, Origin};
 use crate::config::EncryptionConfiguration;
-use crate::etcd::{CallError, Client};
+use crate::etcd::{CallError, Client, epoch};
 use crate::files::Permissions;
 use crate::keyring::Keyring;
 use crate::keyspace::KeySpace;
 use crate::kms::Plugins;
 use crate::managed::{self, Time};
 use crate::rotation::{
-    self, Ask, Audience, ConfigFile, Driver, KeyringView, ManagedConfig, Outcome, Pace, Site, Source, Status, outline,
+    self, Ask, Audience, ConfigFile, Driver, KeyringView, ManagedConfig, Outcome, Pace, Site, Source, Status, barred,
+    outline,
 };
 use crate::sweep::{self, Latest, Observer, Report, Scope};
-use crate::types::StatePrefix;
+use crate::types::{Epoch, StatePrefix};
 
 /// Between two looks of who watches.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -256,8 +257,14 @@ impl Etcd {
         let keyring =
             Keyring::compile(config, self.keyspace.clone(), &self.plugins).map_err(rotation::Error::Keyring)?;
         examine(keyring.plugins()).await;
+        let epoch = if options.dry_run {
+            Epoch::FIRST
+        } else {
+            admitted(&self.client, &self.state, &keyring).await?
+        };
         let scope = Scope {
             keyring: Arc::new(keyring),
+            epoch,
             state: self.state.clone(),
             resources: Vec::new(),
             prefixes: Vec::new(),
@@ -266,6 +273,16 @@ impl Etcd {
         };
         let observer = Arc::clone(&self.observer);
         Ok(sweep::sweep(&self.client, &scope, options, observer, stopped).await?)
+    }
+}
+
+/// The epoch that a sweep with `keyring` may write in: read before it is asked whether a key of it was dropped.
+async fn admitted(client: &Client, state: &StatePrefix, keyring: &Keyring) -> Result<Epoch, rotation::Error> {
+    let epoch = epoch::read(client, state).await?;
+    match barred(client, state, keyring).await? {
+        None => Ok(epoch),
+        // What this configuration was made for is over; the facts are looked at anew.
+        Some(_) => Err(rotation::Error::Changed),
     }
 }
 

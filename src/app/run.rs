@@ -103,7 +103,7 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
 
     let mut admin = JoinSet::new();
     reload::spawn(&mut admin, settings, &parts, (nudge, nudged))?;
-    let sweep = background.as_ref().and_then(|background| background.sweep.clone());
+    let sweep = background.sweep.clone();
     let checks = checks(settings, &parts, runtimes.heartbeats(), sweep, &stage);
     for (listener, url) in metrics.into_iter().zip(&settings.listen_metrics) {
         tracing::info!(url = listener.url(), "serving metrics and health");
@@ -121,9 +121,7 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
             subject,
         ));
     }
-    if let Some(background) = &background {
-        background.announced().await;
-    }
+    background.announced().await;
     let mut accepting = JoinSet::new();
     for (listener, url) in clients.into_iter().zip(&settings.listen) {
         tracing::info!(url = listener.url(), "serving client traffic");
@@ -150,9 +148,7 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
         });
     }
     drain(settings, signals, &progress, accepting, runtimes).await;
-    if let Some(background) = background {
-        background.end().await;
-    }
+    background.end().await;
     admin.shutdown().await;
     tracing::info!("stopped");
     Ok(())

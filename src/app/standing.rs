@@ -1,22 +1,24 @@
-//! Whether this process may write what it encrypts: as long as its record is in etcd, says what is so, no key that it
-//! writes with has been removed by a rotation that it did not see, and a keyring that should be in etcd is there.
+//! Whether others know what this process has loaded: as long as its record is in etcd and says what is so, no key that it
+//! writes with has been dropped by a rotation that it did not see, and a keyring that should be in etcd is there.
+//!
+//! Writes under the fence do not depend on it. Those that cannot be fenced do, and so does what is made of a value that does not
+//! open: others may have a key that this process has not.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::build::Parts;
-use super::follower::Follower;
+use super::permits::Renewal;
 use crate::etcd::{CallError, Store};
-use crate::files::Nudge;
-use crate::keyring::KeyringHandle;
+use crate::keyring::{KeyringHandle, Permit};
 use crate::members;
+use crate::proxy::Unfenced;
 use crate::rotation::barred;
-use crate::types::{StatePrefix, Tenure};
+use crate::types::{BootInstant, StatePrefix, Tenure};
 
 /// How long the configuration may take to be looked at before the record is written all the same: the record then says what
 /// is in use, and a key that may not be written with is found below.
@@ -28,28 +30,28 @@ pub(super) struct Standing {
     tenure: Arc<Tenure>,
     state: StatePrefix,
     is_there: watch::Sender<bool>,
-    told: RefCell<Option<Arc<str>>>,
+    unfenced: Arc<Unfenced>,
+    /// Whether the record says so, by what was last described.
+    says_unfenced: Arc<AtomicBool>,
 }
 
 impl Standing {
     /// Of the process that `parts` serve; `is_there` is set while its record is in etcd.
-    pub(super) fn new(parts: &Parts, state: &StatePrefix, is_there: watch::Sender<bool>) -> Self {
+    pub(super) fn new(
+        parts: &Parts,
+        state: &StatePrefix,
+        is_there: watch::Sender<bool>,
+        says_unfenced: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             keyring: Arc::clone(&parts.keyring),
             tenure: Arc::clone(&parts.proxy.tenure),
             state: state.clone(),
             is_there,
-            told: RefCell::new(None),
+            unfenced: Arc::clone(&parts.proxy.unfenced),
+            says_unfenced,
         }
     }
-}
-
-/// How the configuration is looked at anew.
-pub(super) enum Renewal {
-    /// By looking at its file.
-    File(Nudge),
-    /// By looking into etcd.
-    Managed(Rc<Follower>),
 }
 
 /// [`Standing`], with the means to renew what the record says.
@@ -61,27 +63,25 @@ pub(super) struct Witness {
 impl<S: Store> members::Witness<S> for Witness {
     async fn renew(&self) {
         let renewed = async {
-            match &self.renewal {
-                Renewal::File(nudge) => nudge.looked().await,
-                Renewal::Managed(follower) => follower.renew().await,
-            }
+            self.renewal.look().await;
         };
         if timeout(RENEWAL, renewed).await.is_err() {
             tracing::warn!("the configuration is still being looked at; this process's record says what is in use");
         }
     }
 
-    async fn stands(&self, store: &S, now: Instant, left: Duration) -> Result<(), CallError> {
+    async fn stands(&self, store: &S, now: BootInstant, left: Duration) -> Result<(), CallError> {
         // After the record was written, and with what is in use by now: whoever removes a key first notes that, and looks
         // for records then. So one of the two sees the other.
-        let barred = barred(store, &self.standing.state, &self.standing.keyring.snapshot()).await?;
-        let lost = match &self.renewal {
-            Renewal::File(_) => None,
-            // Asked last: what it sees meanwhile ends the tenure, which must not be undone.
-            Renewal::Managed(follower) => follower.lost(),
-        };
+        let keyring = self.standing.keyring.snapshot();
+        let barred = barred(store, &self.standing.state, &keyring).await?;
+        // Asked last: what it sees meanwhile ends the tenure, which must not be undone.
+        let lost = self.renewal.lost();
         let why = lost.or_else(|| barred.map(|why| Arc::from(why.to_string())));
-        self.standing.stands(why, now, left);
+        if let Some(why) = &why {
+            self.standing.keyring.permit(&keyring, Permit::Refused(Arc::clone(why)));
+        }
+        self.standing.stands(why.is_none(), now, left);
         Ok(())
     }
 
@@ -91,22 +91,15 @@ impl<S: Store> members::Witness<S> for Witness {
 }
 
 impl Standing {
-    /// The record stands for `left` from `now`, and says what is so; `why` nothing may be written all the same.
-    fn stands(&self, why: Option<Arc<str>>, now: Instant, left: Duration) {
-        match why {
-            None => {
-                if self.told.take().is_some() {
-                    tracing::info!("values are encrypted again");
-                }
-                self.tenure.extend(now.into_std(), left);
-            }
-            Some(why) => {
-                self.tenure.end();
-                let told = self.told.replace(Some(Arc::clone(&why)));
-                if told.as_ref() != Some(&why) {
-                    tracing::error!(why = &*why, "writes of values that this process encrypts are refused");
-                }
-            }
+    /// The record stands for `left` from `now`, and says what is so; `is_true`: of a configuration that may be in use.
+    fn stands(&self, is_true: bool, now: BootInstant, left: Duration) {
+        if is_true {
+            self.tenure.extend(now, left);
+        } else {
+            self.tenure.end();
+        }
+        if self.says_unfenced.load(Ordering::Acquire) {
+            self.unfenced.is_announced();
         }
         self.is_there.send_replace(true);
     }

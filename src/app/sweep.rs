@@ -9,11 +9,13 @@ use super::offline::{self, Hands, load_keyring};
 use super::run::examine;
 use super::{Common, Error};
 use crate::config::ResourceSelector;
-use crate::etcd::{self, CallError, Client, Pool, Reachability};
+use crate::etcd::{self, CallError, Client, Pool, Reachability, epoch};
 use crate::keyring::Keyring;
 use crate::members::{Dissent, Loaded, Roster};
+use crate::rotation::{Barred, barred};
 use crate::sweep::{self, Finding, Observer, Report, Scope, quota_warning};
 use crate::transport::Flusher;
+use crate::types::Epoch;
 
 /// Flow-control window of each call, bytes: a page is read as fast as it comes.
 const WINDOW: u32 = 2 * 1024 * 1024;
@@ -50,6 +52,9 @@ pub enum SweepError {
          15 s), or pass --force"
     )]
     Dissent(Dissent),
+    /// What this configuration would write nobody else could read.
+    #[error("nothing is written with this configuration: {0}")]
+    Barred(Barred),
     /// It did not come to its proof.
     #[error(transparent)]
     Sweep(#[from] sweep::Error),
@@ -73,11 +78,21 @@ pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<R
     let common = settings.common.clone();
     let stopped = || SweepError::Sweep(sweep::Error::Stopped);
     offline::run(&common, &|text| observer.notice(text), stopped, async move |hands| {
+        let (client, state) = (&hands.on_etcd.client, &settings.common.state_prefix);
+        let called = |error| SweepError::Sweep(sweep::Error::Call(error));
+        // Before the configuration is read, and that before it is asked whether a key of it was dropped: who drops one notes that
+        // first and replaces the epoch then, so that one of the two is seen.
+        let is_dry_run = settings.options.dry_run;
+        let epoch = if is_dry_run { Epoch::FIRST } else { epoch::read(client, state).await.map_err(called)? };
         let keyring = Arc::new(load_keyring(&settings.common, &hands).await?);
+        if !is_dry_run && let Some(why) = barred(client, state, &keyring).await.map_err(called)? {
+            return Err(SweepError::Barred(why));
+        }
         examine(keyring.plugins()).await;
         let job = Job {
             settings,
             keyring,
+            epoch,
             observer: told,
         };
         job.sweep(hands).await
@@ -87,6 +102,7 @@ pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<R
 struct Job {
     settings: SweepSettings,
     keyring: Arc<Keyring>,
+    epoch: Epoch,
     observer: Arc<dyn Observer>,
 }
 
@@ -95,6 +111,7 @@ impl Job {
         let client = hands.on_etcd.client;
         let scope = Scope {
             keyring: Arc::clone(&self.keyring),
+            epoch: self.epoch.clone(),
             state: self.settings.common.state_prefix.clone(),
             resources: self.settings.resources.clone(),
             prefixes: self.settings.key_prefixes.clone(),

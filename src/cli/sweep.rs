@@ -168,7 +168,7 @@ pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
             super::report(&error.into());
             Ok(ExitCode::from(code))
         }
-        Err(error @ SweepError::Dissent(_)) => {
+        Err(error @ (SweepError::Dissent(_) | SweepError::Barred(_))) => {
             super::report(&error.into());
             Ok(ExitCode::from(DISSENT))
         }

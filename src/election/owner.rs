@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Error, Fence, Holder};
+use super::{Error, Term, Holder};
 use crate::etcd::lease::{BEAT, TTL, give_back};
 use crate::etcd::{CallError, Guard, KeyValue, Patience, Store, Trouble, WaitError};
+use crate::types::BootInstant;
 
 /// Between two attempts at a sign of life.
 const RETRY: Duration = Duration::from_millis(500);
@@ -21,7 +22,7 @@ pub struct Owner {
     lease: i64,
     /// When the key came to be: it is this owner's as long as that stands.
     revision: i64,
-    fence: Fence,
+    term: Term,
 }
 
 impl Owner {
@@ -32,11 +33,11 @@ impl Owner {
     pub async fn acquire<S: Store>(store: &S, key: Vec<u8>, patience: &Patience) -> Result<Self, Error> {
         for _ in 0..MAX_TAKEOVERS {
             let grant = async || {
-                let sent = Instant::now();
+                let sent = BootInstant::now();
                 let (lease, ttl) = store.grant(TTL).await?;
-                Ok((lease, Fence::of(sent, ttl)))
+                Ok((lease, Term::of(sent, ttl)))
             };
-            let (lease, fence) = patience.call(grant).await?;
+            let (lease, term) = patience.call(grant).await?;
             let holder = Holder::this_process(lease);
             let record = serde_json::to_vec(&holder).unwrap_or_default();
             let free = [Guard::mod_revision(&key, 0)];
@@ -59,7 +60,7 @@ impl Owner {
                         key,
                         lease,
                         revision: kv.create_revision,
-                        fence,
+                        term,
                     });
                 }
                 // Somebody's lease has just ended, or this one's.
@@ -96,10 +97,10 @@ impl Owner {
             sleep(BEAT).await;
             let began = Instant::now();
             loop {
-                let sent = Instant::now();
+                let sent = BootInstant::now();
                 match store.keep_alive(self.lease).await {
                     Ok(Some(ttl)) => {
-                        self.fence.extend(sent, ttl);
+                        self.term.extend(sent, ttl);
                         break;
                     }
                     Ok(None) => {
@@ -107,7 +108,7 @@ impl Owner {
                             why: "it has ended".to_owned(),
                         };
                     }
-                    Err(_) if self.fence.is_open() => {}
+                    Err(_) if self.term.is_open() => {}
                     Err(error) if !error.trouble().is_passing() => {
                         return Error::LostOwnership {
                             why: format!("it could not be renewed, {error}"),
@@ -124,9 +125,9 @@ impl Owner {
         }
     }
 
-    /// How long may be written: see [`Fence::passed`].
-    pub fn fence(&self) -> &Fence {
-        &self.fence
+    /// How long may be written: see [`Term::passed`].
+    pub fn term(&self) -> &Term {
+        &self.term
     }
 
     /// Holds as long as nobody else has become the owner.

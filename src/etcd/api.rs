@@ -4,6 +4,7 @@
 //! made once; whether it is made again is decided by who knows what it was for. Never touches a client's message, and
 //! needs no token: where etcd's authentication is on, the client certificate is the user.
 
+mod auth;
 mod call;
 mod error;
 mod kv;

@@ -13,13 +13,15 @@ pub trait Store {
     fn count(&self, start: &[u8], end: Option<&[u8]>) -> impl Future<Output = Result<(i64, u64), CallError>>;
     /// One key, now; the revision of the answer with it.
     fn get(&self, key: &[u8]) -> impl Future<Output = Result<(i64, Option<KeyValue>), CallError>>;
-    /// Puts `value` under `key`, with `lease`, if it was last written at `mod_revision`; else says what is there.
+    /// Puts `value` under `key`, with `lease`, if it was last written at `mod_revision` and `fence` holds; else says what is
+    /// there.
     fn replace(
         &self,
         key: &[u8],
         mod_revision: i64,
         value: &[u8],
         lease: i64,
+        fence: Guard<'_>,
     ) -> impl Future<Output = Result<Replaced, CallError>>;
     /// Puts a record of the proxy's own if all guards hold: at which revision.
     fn put_if(
@@ -54,8 +56,15 @@ impl Store for Client {
         self.get(key).await
     }
 
-    async fn replace(&self, key: &[u8], mod_revision: i64, value: &[u8], lease: i64) -> Result<Replaced, CallError> {
-        self.replace(key, mod_revision, value, lease).await
+    async fn replace(
+        &self,
+        key: &[u8],
+        mod_revision: i64,
+        value: &[u8],
+        lease: i64,
+        fence: Guard<'_>,
+    ) -> Result<Replaced, CallError> {
+        self.replace(key, mod_revision, value, lease, fence).await
     }
 
     async fn put_if(

@@ -5,12 +5,12 @@ use std::fmt;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 
 use super::record::Member;
 use crate::etcd::lease::{BEAT, TTL, give_back, usable};
 use crate::etcd::{CallError, Guard, Store};
-use crate::types::StatePrefix;
+use crate::types::{BootInstant, StatePrefix};
 
 /// Where the records lie below the state prefix.
 pub(super) const FOLDER: &str = "members/";
@@ -47,7 +47,7 @@ pub trait Witness<S> {
     /// is to say is looked at anew first.
     fn renew(&self) -> impl Future<Output = ()>;
     /// The record is in etcd, says what is so, and stays for `left` from `now`.
-    fn stands(&self, store: &S, now: Instant, left: Duration) -> impl Future<Output = Result<(), CallError>>;
+    fn stands(&self, store: &S, now: BootInstant, left: Duration) -> impl Future<Output = Result<(), CallError>>;
     /// It no longer does.
     fn falls(&self);
 }
@@ -72,7 +72,7 @@ struct Kept {
     revision: i64,
     record: Vec<u8>,
     /// When the lease was last known to live.
-    alive_at: Instant,
+    alive_at: BootInstant,
 }
 
 impl<D: Fn() -> Member, W> Presence<D, W> {
@@ -113,7 +113,7 @@ impl<D: Fn() -> Member, W> Presence<D, W> {
 
     /// Writes the record under a new lease; `None` if it was written from elsewhere meanwhile.
     async fn register<S: Store>(&self, store: &S, key: &[u8]) -> Result<Option<Kept>, CallError> {
-        let alive_at = Instant::now();
+        let alive_at = BootInstant::now();
         let (lease, _) = store.grant(TTL).await?;
         let record = (self.describe)().encode();
         let put = async {
@@ -142,7 +142,7 @@ impl<D: Fn() -> Member, W> Presence<D, W> {
     {
         while !self.is_leaving() && kept.alive_at.elapsed() < TTL {
             match self.beat(store, key, &mut kept).await {
-                Ok(true) => self.pause_or_change(kept.alive_at + BEAT).await,
+                Ok(true) => self.pause_or_change(kept.alive_at).await,
                 Ok(false) => {
                     tracing::debug!("this process's record in etcd is gone; writing it anew");
                     return;
@@ -160,7 +160,7 @@ impl<D: Fn() -> Member, W> Presence<D, W> {
     where
         W: Witness<S>,
     {
-        let asked = Instant::now();
+        let asked = BootInstant::now();
         if store.keep_alive(kept.lease).await?.is_none() {
             return Ok(false);
         }
@@ -195,10 +195,10 @@ impl<D: Fn() -> Member, W> Presence<D, W> {
         }
     }
 
-    /// Waits until `until`, or until something else may have been loaded.
-    async fn pause_or_change(&mut self, until: Instant) {
+    /// Waits until the next sign of life after that of `alive_at` is due, or until something else may have been loaded.
+    async fn pause_or_change(&mut self, alive_at: BootInstant) {
         tokio::select! {
-            () = sleep_until(until) => {}
+            () = sleep(BEAT.saturating_sub(alive_at.elapsed())) => {}
             _ = self.leave.changed() => {}
             Ok(()) = self.changed.changed() => {}
         }

@@ -37,6 +37,9 @@ pub struct Member {
     /// IDs of the roots that it has, where the configuration lies sealed in etcd.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub roots: Vec<String>,
+    /// Whether etcd refuses whatever it has sealed in an earlier epoch. A version that does not say so has no fence.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub fenced: bool,
     /// Why it has not loaded a newer configuration that it found.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refused: Option<String>,
@@ -109,6 +112,7 @@ impl Member {
             loaded: Loaded::of(keyring),
             rules: keyring.rules().iter().map(RuleKeys::of).collect(),
             roots: Vec::new(),
+            fenced: false,
             refused: refused.map(|text| text.chars().take(MAX_REASON).collect()),
         }
     }
@@ -117,6 +121,12 @@ impl Member {
     #[must_use]
     pub fn with_roots(self, roots: Vec<String>) -> Self {
         Self { roots, ..self }
+    }
+
+    /// The same, `fenced` or not.
+    #[must_use]
+    pub fn with_fence(self, fenced: bool) -> Self {
+        Self { fenced, ..self }
     }
 
     /// The record's bytes.
@@ -191,6 +201,7 @@ pub(super) mod tests {
             },
             rules: Vec::new(),
             roots: Vec::new(),
+            fenced: false,
             refused: None,
         }
     }

@@ -95,6 +95,12 @@ impl Roster {
         self.entries.is_empty()
     }
 
+    /// Whether etcd refuses late writes of everybody who is here.
+    pub fn is_fenced(&self) -> bool {
+        let mut entries = self.entries.iter();
+        entries.all(|(_, member)| member.as_ref().is_ok_and(|member| member.fenced))
+    }
+
     /// The revision at which one of the records was last written: since then everybody who is here has been as they say.
     /// 0 where nobody is.
     pub fn changed(&self) -> i64 {

@@ -77,6 +77,13 @@ pub(super) const UNAVAILABLE: Family = Family {
     labels: &[],
 };
 
+pub(super) const FENCED: Family = Family {
+    name: "etcd_encryption_proxy_fenced_writes_total",
+    kind: Kind::Counter,
+    help: "Writes that etcd refused because its epoch was another one than they were sealed in; they were sealed anew and sent again.",
+    labels: &[],
+};
+
 pub(super) const WATCHES: Family = Family {
     name: "etcd_encryption_proxy_open_watches",
     kind: Kind::Gauge,

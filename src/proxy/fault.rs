@@ -145,7 +145,30 @@ impl Fault {
         Self::status(Code::DataLoss, format!("etcd-encryption-proxy: {failure}"))
     }
 
-    /// A write under a rule by a process of which others cannot know what it writes with. Not retried, as what cannot be
+    /// A write under a rule that may not be: why, in words for an operator. Not retried, as what cannot be sealed is not: it takes
+    /// until an operator has done something.
+    pub(super) fn may_not_write(why: &str) -> Self {
+        meters::refused("no_permit");
+        let text = format!("etcd-encryption-proxy: values are not written here: {why}");
+        Self::status(Code::FailedPrecondition, text)
+    }
+
+    /// Whether a write under a rule may be was not found out in time: etcd did not tell its epoch, or the configuration could not
+    /// be looked at.
+    pub(super) fn no_permit() -> Self {
+        meters::refused("no_permit");
+        let text = "etcd-encryption-proxy: it could not be found out in time whether values may be written; the log says why";
+        Self::status(Code::Unavailable, text)
+    }
+
+    /// The epoch was replaced again and again.
+    pub(super) fn restless() -> Self {
+        meters::refused("no_permit");
+        let text = "etcd-encryption-proxy: the epoch in etcd was replaced faster than a value could be written";
+        Self::status(Code::Unavailable, text)
+    }
+
+    /// A write without a fence by a process of which others cannot know what it writes with. Not retried, as what cannot be
     /// sealed is not: it takes as long as etcd does not take the record, or as the configuration is an old one.
     pub(super) fn unknown_to_others() -> Self {
         meters::refused("no_member_record");

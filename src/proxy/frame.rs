@@ -26,7 +26,7 @@ impl Frame {
     }
 
     /// This frame with `message` in it; itself, uncopied, where that is the message that it has.
-    pub(super) fn with(self, mut message: Spliced) -> Self {
+    pub(super) fn with(self, message: Spliced) -> Self {
         let is_mine = |bytes: &Bytes| {
             let mine = self.message();
             mine.as_ptr() == bytes.as_ptr() && mine.len() == bytes.len()
@@ -34,11 +34,19 @@ impl Frame {
         if message.as_untouched().is_some_and(is_mine) {
             return self;
         }
-        let mut frame = BytesMut::with_capacity(PREFIX + message.len());
-        frame.extend_from_slice(&prefix(message.len()));
+        Self::of_parts(&[], message, &[])
+    }
+
+    /// A frame of a message that `head`, `message` and `tail` are together.
+    pub(super) fn of_parts(head: &[u8], mut message: Spliced, tail: &[u8]) -> Self {
+        let len = head.len() + message.len() + tail.len();
+        let mut frame = BytesMut::with_capacity(PREFIX + len);
+        frame.extend_from_slice(&prefix(len));
+        frame.extend_from_slice(head);
         while let Some(chunk) = message.next_chunk(usize::MAX) {
             frame.extend_from_slice(&chunk);
         }
+        frame.extend_from_slice(tail);
         Self(frame.freeze())
     }
 

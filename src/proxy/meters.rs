@@ -8,7 +8,7 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::clock::Latencies;
 use super::families::{
-    ACCEPTED, ADDED_LATENCY, CONNECTIONS, HANDSHAKE_FAILURES, IN_FLIGHT, RECEIVED, REFUSED, REQUESTS, SENT,
+    ACCEPTED, ADDED_LATENCY, CONNECTIONS, FENCED, HANDSHAKE_FAILURES, IN_FLIGHT, RECEIVED, REFUSED, REQUESTS, SENT,
     UNAVAILABLE, UNDECRYPTABLE, UPSTREAM_LATENCY, WATCHES,
 };
 use super::fault::{self, CODES};
@@ -21,6 +21,8 @@ pub(super) struct Meters {
     rpcs: Vec<RpcMeter>,
     pub(super) undecryptable: Counter,
     pub(super) unavailable: Counter,
+    /// Writes that were sealed in an epoch that is over.
+    pub(super) fenced: Counter,
     pub(super) open_watches: Rc<Gauge>,
     pub(super) connections: Rc<Gauge>,
     pub(super) accepted: Counter,
@@ -48,6 +50,7 @@ impl Meters {
             rpcs: known.chain(["unknown"]).map(RpcMeter::new).collect(),
             undecryptable: metrics::counter!(UNDECRYPTABLE.name),
             unavailable: metrics::counter!(UNAVAILABLE.name),
+            fenced: metrics::counter!(FENCED.name),
             open_watches: Rc::new(metrics::gauge!(WATCHES.name)),
             connections: Rc::new(metrics::gauge!(CONNECTIONS.name)),
             accepted: metrics::counter!(ACCEPTED.name),

@@ -1,23 +1,40 @@
 //! Range, Put, DeleteRange, Txn and `LeaseTimeToLive`: one message each way, sealed going up, opened coming down.
+//!
+//! What stores a value under a rule is sent under the fence: etcd takes it only in the epoch that it was sealed in. If that is
+//! over, nothing was written, and the message, which is still at hand, is sealed anew with what is in use by then.
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use h2::RecvStream;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, header};
+use tokio::time::timeout;
 
 use super::budget::{Budget, Share};
 use super::fault::Fault;
 use super::frame::{Frame, FrameError, Frames};
 use super::open;
 use super::responder::Responder;
+use super::unfenced::SealedAt;
 use super::upstream::{self, Answer};
 use super::worker::Worker;
-use crate::rewrite::{UnaryRequest, UnaryRpc, lease_time_to_live_response, unary_request};
+use crate::keyring::{Permit, Writing};
+use crate::rewrite::{
+    Fence, FencedResponse, OpenJob, ResponsePlan, Unfenced, UnaryRequest, UnaryRpc, lease_time_to_live_response,
+    unary_request,
+};
 use crate::value::Deks;
 use crate::wire::Spliced;
+
+/// How often a request is sealed anew for another epoch before its client is told: each takes a proof that somebody begins at
+/// just that moment.
+const MAX_EPOCHS: u32 = 16;
+
+/// How long a write waits until it is known whether it may be written, as long as for a member to be connected to.
+const WAIT_FOR_PERMIT: Duration = Duration::from_secs(30);
 
 /// Serves one call whose values are sealed and opened.
 pub(super) async fn serve(
@@ -29,55 +46,235 @@ pub(super) async fn serve(
 ) -> Result<(), Fault> {
     let (frame, share) = only_message(worker, &request.headers, body, respond.budget()).await?;
     respond.clock.request_read();
-    let sealed = seal(worker, rpc, &frame, respond).await?;
-    if sealed.response.seals_twice() {
-        warn_once_of_double_sealing();
-    }
-    let frame = frame.with(sealed.message);
-    // Sealing may have made it longer than etcd takes.
-    let length = frame.message().len();
-    if length > worker.max_request() {
-        return Err(Fault::request(&FrameError::TooLarge {
-            length,
-            limit: worker.max_request(),
-        }));
-    }
-    // Right before it is sent: a process that slept meanwhile may have been given up by the others.
-    if sealed.response.seals() && !worker.config.tenure.holds() {
-        return Err(Fault::unknown_to_others());
-    }
-    let path = path_of(sealed.send_as);
-    respond.clock.asked();
-    let answer = ask(worker, &path, request.headers, frame, respond).await?;
-    drop(share);
-    let Some(received) = receive(worker, answer, respond).await? else {
-        return Ok(());
+    let mut call = Unary {
+        rpc,
+        has_token: TOKENS.iter().any(|name| request.headers.contains_key(*name)),
+        headers: upstream::for_changed_messages(request.headers),
+        frame,
+        is_unfenced: false,
     };
-    let job = sealed
-        .response
-        .open(received.message)
-        .map_err(|failure| Fault::refused_answer(&failure))?;
+    let mut epochs = 0;
+    let (received, job) = loop {
+        // What was sealed before is as if it had never been: nothing of it was written.
+        match call.attempt(worker, respond).await? {
+            Attempt::Answered(received, job) => break (received, job),
+            Attempt::Ended => return Ok(()),
+            Attempt::Again if epochs == MAX_EPOCHS => return Err(Fault::restless()),
+            Attempt::Again => epochs += 1,
+        }
+    };
+    drop(share);
     let message = open::run(worker, job, respond).await?;
     respond.clock.answer_ready();
     finish(received.head, message, received.trailers, respond).await
 }
 
-/// What etcd is to get for the client's message. Waits for a KMS only where one has to be asked for each write (v1).
-async fn seal(worker: &Worker, rpc: UnaryRpc, frame: &Frame, respond: &mut Responder) -> Result<UnaryRequest, Fault> {
+/// Metadata that a client says with who it is. Source: etcd's public `rpctypes.TokenFieldNameGRPC` and `…Swagger`.
+const TOKENS: [&str; 2] = ["token", "authorization"];
+
+/// A call on its way: what stays the same however often it is sealed and sent.
+struct Unary {
+    rpc: UnaryRpc,
+    /// Whether the client says who it is, rather than leave that to the proxy's certificate.
+    has_token: bool,
+    headers: HeaderMap,
+    frame: Frame,
+    /// What it may do it may not do under the fence.
+    is_unfenced: bool,
+}
+
+/// What came of sealing and sending it once.
+enum Attempt {
+    /// An answer, and what is to be opened of it.
+    Answered(Received, OpenJob),
+    /// An error of etcd's, which has been passed on.
+    Ended,
+    /// Nothing was written; it is to be sealed anew.
+    Again,
+}
+
+/// How an answer is to be read.
+enum Reading {
+    Plain(ResponsePlan),
+    Fenced(FencedResponse),
+}
+
+impl Unary {
+    /// Seals the request with what is in use by now, and sends it so that etcd takes it only as long as that may be written.
+    async fn attempt(&mut self, worker: &Worker, respond: &mut Responder) -> Result<Attempt, Fault> {
+        let (sealed, permit) = seal(worker, self.rpc, &self.frame, respond).await?;
+        if sealed.response.seals_twice() {
+            warn_once_of_double_sealing();
+        }
+        let sealed = match permit {
+            None => {
+                let reading = Reading::Plain(sealed.response);
+                return self
+                    .send(worker, sealed.send_as, self.frame.clone().with(sealed.message), reading, respond)
+                    .await;
+            }
+            Some(Permit::Unknown) => {
+                let permitted = async {
+                    let known = timeout(WAIT_FOR_PERMIT, worker.keyring.permitted()).await;
+                    known.map_err(|_| Fault::no_permit())
+                };
+                respond.unless_gone(Box::pin(permitted)).await?;
+                return Ok(Attempt::Again);
+            }
+            Some(Permit::Refused(why)) => return Err(Fault::may_not_write(&why)),
+            Some(Permit::Fenced { epoch, nests }) if !self.is_unfenced => {
+                let fence = Fence {
+                    epoch: &epoch,
+                    state: &worker.config.state_prefix,
+                    nests: nests && !self.has_token,
+                };
+                match sealed.fenced(fence) {
+                    Ok(fenced) => {
+                        let frame = Frame::of_parts(&fenced.head, fenced.message, &fenced.tail);
+                        let reading = Reading::Fenced(fenced.response);
+                        return self.send(worker, UnaryRpc::Txn, frame, reading, respond).await;
+                    }
+                    Err(Unfenced(sealed)) => *sealed,
+                }
+            }
+            Some(Permit::Fenced { .. } | Permit::Unfenced) => sealed,
+        };
+        self.is_unfenced = true;
+        Box::pin(self.send_unfenced(worker, sealed, respond)).await
+    }
+
+    /// Sends what etcd could not be made to refuse if it were late: soon, or not at all.
+    async fn send_unfenced(
+        &self,
+        worker: &Worker,
+        sealed: UnaryRequest,
+        respond: &mut Responder,
+    ) -> Result<Attempt, Fault> {
+        let sealed_at = SealedAt::now();
+        let announced = async { Ok(worker.config.unfenced.announced().await) };
+        if !respond.unless_gone(announced).await? {
+            return Ok(Attempt::Again);
+        }
+        if !worker.config.tenure.holds() {
+            return Err(Fault::unknown_to_others());
+        }
+        let (path, frame) = (path_of(sealed.send_as), self.frame.clone().with(sealed.message));
+        self.check_length(worker, &frame)?;
+        respond.clock.asked();
+        // Right before it is sent: a process that slept meanwhile may have been given up by the others.
+        let may_send = || sealed_at.is_fresh() && worker.config.tenure.holds();
+        match ask(worker, &path, &self.headers, frame, may_send, respond).await? {
+            None => Ok(Attempt::Again),
+            Some(answer) => match receive(worker, answer, respond).await? {
+                Answered::Error(head, trailers) => passed_on(head, trailers, respond).map(|()| Attempt::Ended),
+                Answered::Message(received) => opened(received, Reading::Plain(sealed.response), worker),
+            },
+        }
+    }
+
+    async fn send(
+        &mut self,
+        worker: &Worker,
+        rpc: UnaryRpc,
+        frame: Frame,
+        reading: Reading,
+        respond: &mut Responder,
+    ) -> Result<Attempt, Fault> {
+        self.check_length(worker, &frame)?;
+        respond.clock.asked();
+        let path = path_of(rpc);
+        let Some(answer) = ask(worker, &path, &self.headers, frame, || true, respond).await? else {
+            return Ok(Attempt::Again);
+        };
+        match receive(worker, answer, respond).await? {
+            // The client's user may not read the epoch. Nothing was written; whether it may write what it asks for is for etcd to
+            // say again.
+            Answered::Error(head, trailers)
+                if self.has_token
+                    && matches!(reading, Reading::Fenced(_))
+                    && is_denied(trailers.as_ref().unwrap_or(head.headers())) =>
+            {
+                self.is_unfenced = true;
+                Ok(Attempt::Again)
+            }
+            Answered::Error(head, trailers) => passed_on(head, trailers, respond).map(|()| Attempt::Ended),
+            Answered::Message(received) => opened(received, reading, worker),
+        }
+    }
+
+    /// Sealing may have made it longer than etcd takes.
+    fn check_length(&self, worker: &Worker, frame: &Frame) -> Result<(), Fault> {
+        let (length, limit) = (frame.message().len(), worker.max_request());
+        if length > limit {
+            return Err(Fault::request(&FrameError::TooLarge { length, limit }));
+        }
+        Ok(())
+    }
+}
+
+fn is_denied(trailers: &HeaderMap) -> bool {
+    trailers.get("grpc-status").is_some_and(|status| status == "7")
+}
+
+/// Passes an error of etcd's on.
+fn passed_on(head: http::Response<()>, trailers: Option<HeaderMap>, respond: &mut Responder) -> Result<(), Fault> {
+    respond.headers(head, trailers.is_none())?;
+    trailers.map_or(Ok(()), |trailers| respond.trailers(trailers))
+}
+
+/// What is to be opened of an answer; or that etcd has refused the request, because it was sealed in another epoch.
+fn opened(mut received: Received, reading: Reading, worker: &Worker) -> Result<Attempt, Fault> {
+    let message = std::mem::take(&mut received.message);
+    let job = match reading {
+        Reading::Plain(response) => response.open(message).map(Some),
+        Reading::Fenced(response) => {
+            let epoch = response.epoch().clone();
+            let job = response.open(message, &worker.config.state_prefix);
+            if matches!(job, Ok(None)) {
+                worker.meters.fenced.increment(1);
+                worker.keyring.is_over(&epoch);
+            }
+            job
+        }
+    };
+    match job.map_err(|failure| Fault::refused_answer(&failure))? {
+        Some(job) => Ok(Attempt::Answered(received, job)),
+        None => Ok(Attempt::Again),
+    }
+}
+
+/// What etcd is to get for the client's message, with the permit of the keyring that sealed it where it stores a value under a
+/// rule. Waits for a KMS only where one has to be asked for each write (v1).
+async fn seal(
+    worker: &Worker,
+    rpc: UnaryRpc,
+    frame: &Frame,
+    respond: &mut Responder,
+) -> Result<(UnaryRequest, Option<Permit>), Fault> {
     let mut deks = Deks::default();
+    let permitted = |sealed: UnaryRequest, writing: &Writing| {
+        let permit = sealed.response.seals().then(|| writing.permit.clone());
+        (sealed, permit)
+    };
     // One keyring seals the whole request. It is kept only where there is something to wait for: its count of holders is
     // shared by all cores.
-    let in_use = worker.keyring.load();
-    let mut attempt = unary_request(rpc, frame.message(), &worker.context(&in_use, &deks));
-    let keyring = match &attempt {
+    let in_use = worker.keyring.writing();
+    let mut attempt = unary_request(rpc, frame.message(), &worker.context(&in_use.keyring, &deks));
+    let writing = match &attempt {
         Err(refusal) if refusal.is_pending() => Arc::clone(&in_use),
-        _ => return attempt.map_err(|refusal| Fault::refused(&refusal)),
+        _ => {
+            let sealed = attempt.map_err(|refusal| Fault::refused(&refusal))?;
+            return Ok(permitted(sealed, &in_use));
+        }
     };
     drop(in_use);
     loop {
         match attempt {
             Err(refusal) if refusal.is_pending() => {}
-            done => return done.map_err(|refusal| Fault::refused(&refusal)),
+            done => {
+                let sealed = done.map_err(|refusal| Fault::refused(&refusal))?;
+                return Ok(permitted(sealed, &writing));
+            }
         }
         // On the heap: it is large and rarely needed, and every call would have room for it.
         let fetch = Box::pin(async {
@@ -85,7 +282,7 @@ async fn seal(worker: &Worker, rpc: UnaryRpc, frame: &Frame, respond: &mut Respo
             Ok(())
         });
         respond.unless_gone(fetch).await?;
-        attempt = unary_request(rpc, frame.message(), &worker.context(&keyring, &deks));
+        attempt = unary_request(rpc, frame.message(), &worker.context(&writing.keyring, &deks));
     }
 }
 
@@ -102,10 +299,14 @@ pub(super) async fn lease_time_to_live(
         return Err(Fault::Gone);
     };
     respond.clock.asked();
-    let answer = ask(worker, &path, request.headers, frame, respond).await?;
+    let headers = upstream::for_changed_messages(request.headers);
+    let Some(answer) = ask(worker, &path, &headers, frame, || true, respond).await? else {
+        return Err(Fault::Gone);
+    };
     drop(share);
-    let Some(received) = receive(worker, answer, respond).await? else {
-        return Ok(());
+    let received = match receive(worker, answer, respond).await? {
+        Answered::Error(head, trailers) => return passed_on(head, trailers, respond),
+        Answered::Message(received) => received,
     };
     let message = lease_time_to_live_response(received.message, &worker.config.state_prefix)
         .map_err(|failure| Fault::refused_answer(&failure))?;
@@ -165,16 +366,18 @@ pub(super) async fn only_message(
 async fn ask(
     worker: &Worker,
     path: &PathAndQuery,
-    headers: HeaderMap,
+    headers: &HeaderMap,
     frame: Frame,
+    may_send: impl Fn() -> bool,
     respond: &mut Responder,
-) -> Result<Answer, Fault> {
+) -> Result<Option<Answer>, Fault> {
     // Pinned here: handed on by value it would be in the call's state once for each function that it is handed to.
     let call = pin!(upstream::unary(
         &worker.calls,
         path,
-        upstream::for_changed_messages(headers),
+        headers,
         frame.into_bytes(),
+        may_send,
     ));
     respond.unless_gone(call).await
 }
@@ -188,8 +391,15 @@ struct Received {
     _share: Option<Share>,
 }
 
-/// Reads a whole answer. `None` if it was an error without a message, which has been passed on.
-async fn receive(worker: &Worker, answer: Answer, respond: &mut Responder) -> Result<Option<Received>, Fault> {
+/// What came back.
+enum Answered {
+    /// An error without a message, with the trailers where its headers do not end it.
+    Error(http::Response<()>, Option<HeaderMap>),
+    Message(Received),
+}
+
+/// Reads a whole answer.
+async fn receive(worker: &Worker, answer: Answer, respond: &mut Responder) -> Result<Answered, Fault> {
     let Answer {
         response,
         connection,
@@ -200,8 +410,7 @@ async fn receive(worker: &Worker, answer: Answer, respond: &mut Responder) -> Re
     if body.is_end_stream() {
         respond.clock.answered();
         upstream::heed_status(&worker.calls, &connection, head.headers());
-        respond.headers(head, true)?;
-        return Ok(None);
+        return Ok(Answered::Error(head, None));
     }
     let mut frames = Frames::of_answer(body, head.headers(), respond.budget());
     let reading = pin!(whole(&mut frames));
@@ -209,11 +418,9 @@ async fn receive(worker: &Worker, answer: Answer, respond: &mut Responder) -> Re
     respond.clock.answered();
     upstream::heed_status(&worker.calls, &connection, &trailers);
     let Some(frame) = message else {
-        respond.headers(head, false)?;
-        respond.trailers(trailers)?;
-        return Ok(None);
+        return Ok(Answered::Error(head, Some(trailers)));
     };
-    Ok(Some(Received {
+    Ok(Answered::Message(Received {
         head,
         message: frame.into_message(),
         trailers,

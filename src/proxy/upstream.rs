@@ -27,8 +27,15 @@ pub(super) struct Answer {
     pub(super) _open: OpenCall,
 }
 
-/// Sends a call with its only message and waits for the answer's headers.
-pub(super) async fn unary(pool: &Pool, path: &PathAndQuery, headers: HeaderMap, frame: Bytes) -> Result<Answer, Fault> {
+/// Sends a call with its only message and waits for the answer's headers. `None` if it took so long to find a connection that
+/// the message may not be sent any more, as `may_send` says; nothing was sent then.
+pub(super) async fn unary(
+    pool: &Pool,
+    path: &PathAndQuery,
+    headers: &HeaderMap,
+    frame: Bytes,
+    may_send: impl Fn() -> bool,
+) -> Result<Option<Answer>, Fault> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
         let (
@@ -38,16 +45,19 @@ pub(super) async fn unary(pool: &Pool, path: &PathAndQuery, headers: HeaderMap, 
                 mut request,
                 open,
             },
-        ) = open(pool, path, &headers).await?;
+        ) = match open(pool, path, headers).await? {
+            _ if !may_send() => return Ok(None),
+            opened => opened,
+        };
         // A failure to send shows again, with its reason, on the response.
         let _ = request.send_data(frame.clone(), true);
         match response.await {
             Ok(response) => {
-                return Ok(Answer {
+                return Ok(Some(Answer {
                     response,
                     connection,
                     _open: open,
-                });
+                }));
             }
             Err(error) => {
                 pool.discard_after(&connection, &error);

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::Stage;
 use super::meters::Meters;
+use super::unfenced::Unfenced;
 use crate::audit::Audit;
 use crate::etcd::Pool;
 use crate::keyring::{Keyring, KeyringHandle};
@@ -34,8 +35,10 @@ pub(super) const MAX_RESPONSE: usize = i32::MAX as usize;
 pub struct Config {
     /// Keys that only the proxy itself may touch.
     pub state_prefix: StatePrefix,
-    /// Whether values under a rule may be written now.
+    /// Whether others know what this process has loaded.
     pub tenure: Arc<Tenure>,
+    /// Writes without a fence, and whether others know of them.
+    pub unfenced: Arc<Unfenced>,
     /// What a reader gets for a sealed value that no key opens.
     pub on_undecryptable: OnUndecryptable,
     /// etcd's limit on a request, bytes.

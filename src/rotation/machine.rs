@@ -86,9 +86,11 @@ pub struct Ask {
 pub(super) struct Session {
     /// Which command it has begun, or joined: [`Record::begun`].
     pub(super) begun: Option<u64>,
-    /// For so long all who are there have agreed on this configuration that nothing that was sealed before is on its way to
-    /// etcd any more.
+    /// Late writes of everybody who is there are refused by etcd; or all have agreed on this configuration for so long that what
+    /// was sealed before should have arrived.
     pub(super) is_settled: bool,
+    /// The record's revision when it was first seen to say that the keys are going that it names now; not before they were noted.
+    pub(super) going_since: Option<i64>,
     /// How many sweeps it has made.
     pub(super) sweeps: u32,
     /// The last one.
@@ -121,7 +123,7 @@ pub(super) enum Step {
     Change(Change),
     /// Wait until every member has loaded it.
     Await,
-    /// Wait a little, for writes that are on their way since before everybody had loaded the configuration.
+    /// Wait a little, for writes without a fence that are on their way since before everybody had loaded the configuration.
     Settle,
     /// Write everything as it should be, and look whether it is.
     Sweep,
@@ -224,8 +226,10 @@ impl Context<'_> {
             record.begun = record.generation + 1;
             record.how = self.ask.how;
             record.removed.clear();
-            // What is listed is wanted again, whatever became of it before.
-            record.dropped.retain(|key| !self.facts.config.has_key(key));
+            // What is listed is wanted again, whatever became of it before; unless somebody may be removing it at this moment.
+            if !record.removing {
+                record.dropped.retain(|key| !self.facts.config.has_key(key));
+            }
             change(record);
         }))
     }

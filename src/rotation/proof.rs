@@ -24,6 +24,9 @@ pub enum NoProof {
     /// Somebody could still have written with another configuration when it was taken.
     #[error("a member has loaded its configuration only since the sweep began to look")]
     MemberChanged,
+    /// What was sealed before it was noted that keys are going could still have arrived when it was taken.
+    #[error("the sweep began to look before it was noted which keys are going")]
+    Before,
     /// Not all members have loaded the configuration.
     #[error("not every member has loaded the configuration")]
     MemberDiffers,
@@ -73,6 +76,19 @@ impl Proof {
             Finding::Stale => Err(NoProof::Stale),
             Finding::Undecryptable => Err(NoProof::Undecryptable(report.counts.undecryptable)),
         }
+    }
+
+    /// The same, of the time after the revision `noted`, at which etcd said which keys are going: what was sealed before the
+    /// sweep replaced the epoch is refused, and what is sealed behind that is not sealed with one of these.
+    ///
+    /// # Errors
+    /// Nothing, and why.
+    pub fn after(report: &Report, facts: &Facts, noted: Option<i64>) -> Result<Self, NoProof> {
+        let is_after = |noted| report.revisions.epoch.is_some_and(|epoch| epoch > noted);
+        if !noted.is_some_and(is_after) {
+            return Err(NoProof::Before);
+        }
+        Self::of(report, facts)
     }
 
     /// The configuration that `facts` have, without `keys` wherever one of `beside` is listed too.

@@ -63,9 +63,12 @@ pub struct Record {
     /// Keys of earlier rotations that were left to read; they go with the next ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<KeyId>,
-    /// The proof is there, and the old keys are going.
+    /// The keys that this command removes are going: nobody may write with them any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dropping: bool,
+    /// The proof is there, and the configuration is being replaced by one without them: nobody takes it back any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removing: bool,
     /// Keys that this command has removed, or is about to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<KeyId>,
@@ -107,6 +110,7 @@ impl Default for Record {
             retiring: Vec::new(),
             kept: Vec::new(),
             dropping: false,
+            removing: false,
             removed: Vec::new(),
             dropped: Vec::new(),
             proved: None,
@@ -125,7 +129,7 @@ impl Record {
 
     /// Notes that `keys` are going.
     pub(super) fn drop_keys(&mut self, keys: &[KeyId]) {
-        self.dropping = true;
+        (self.dropping, self.removing) = (true, false);
         self.removed = keys.to_vec();
         self.dropped.retain(|key| !keys.contains(key));
         self.dropped.extend_from_slice(keys);

@@ -9,8 +9,8 @@ use super::renew::{Fault, Renewed, Step, renew};
 use super::scope::Scope;
 use super::tally::{Outcome, Record};
 use super::{Error, Observer};
-use crate::election::Fence;
-use crate::etcd::{Attempts, CallError, KeyValue, Patience, Replaced, Store, Trouble};
+use crate::election::Term;
+use crate::etcd::{Attempts, CallError, Guard, KeyValue, Patience, Replaced, Store, Trouble};
 
 /// Lost races after which a key is left to those who write it. The proof tells how they left it.
 const MAX_RACES: u32 = 16;
@@ -21,10 +21,12 @@ const MAX_WITHOUT_LEASE: u32 = 8;
 pub(super) struct Tools<'a, S> {
     pub(super) store: &'a S,
     pub(super) scope: &'a Scope,
+    /// Where the scope's epoch lies.
+    pub(super) epoch_key: &'a [u8],
     pub(super) pace: &'a Pace,
     pub(super) reads: &'a Patience,
     pub(super) writes: &'a Patience,
-    pub(super) fence: &'a Fence,
+    pub(super) term: &'a Term,
     pub(super) observer: &'a dyn Observer,
 }
 
@@ -89,9 +91,11 @@ impl<S: Store> Tools<'_, S> {
         // Whether an earlier attempt may have happened.
         let mut is_unsure = false;
         loop {
-            self.fence.passed().await;
+            self.term.passed().await;
             let sent = Instant::now();
-            let found = match self.store.replace(&kv.key, kv.mod_revision, value, kv.lease).await {
+            let fence = Guard::epoch(self.epoch_key, &self.scope.epoch);
+            let replaced = self.store.replace(&kv.key, kv.mod_revision, value, kv.lease, fence);
+            let found = match replaced.await {
                 Ok(answer) => {
                     self.pace.answered(sent.elapsed());
                     self.writes.worked();
@@ -101,6 +105,7 @@ impl<S: Store> Tools<'_, S> {
                             return Ok(Written::Done(Outcome::Rewritten(revision)));
                         }
                         Replaced::Lost(found) => found,
+                        Replaced::Fenced => return Err(Error::Fenced),
                     }
                 }
                 Err(error) => match error.trouble() {

@@ -47,6 +47,10 @@ pub(super) struct Checkpoint {
     pub(super) rewrite_from: i64,
     /// See `rewrite_from`.
     pub(super) prove_from: i64,
+    /// At which revision the epoch was replaced for the proof: what was sealed before etcd refuses from there on. 0 where it has
+    /// not been.
+    #[serde(default)]
+    pub(super) epoch: i64,
     /// The revision of the proof's latest page.
     pub(super) prove_to: i64,
     /// How often compaction overtook a scan.
@@ -70,11 +74,21 @@ impl Checkpoint {
             spent_ms: 0,
             rewrite_from: 0,
             prove_from: 0,
+            epoch: 0,
             prove_to: 0,
             overtaken: 0,
             before: Tally::default(),
             after: Tally::default(),
         }
+    }
+
+    /// Everything has been rewritten, and the epoch was replaced at the revision `epoch`.
+    pub(super) fn begin_proof(&mut self, epoch: i64) {
+        self.stage = Stage::Prove;
+        self.epoch = epoch;
+        self.position = String::new();
+        (self.prove_from, self.prove_to) = (0, 0);
+        self.after = Tally::default();
     }
 
     pub(super) fn key_position(&self) -> Option<Vec<u8>> {
@@ -168,7 +182,7 @@ impl<'a, S: Store> Keeper<'a, S> {
         let record = encode(checkpoint)?;
         let mut attempts = Attempts::default();
         loop {
-            self.owner.fence().passed().await;
+            self.owner.term().passed().await;
             let guards = [self.owner.guard(), Guard::mod_revision(&self.key, self.revision.get())];
             match self.store.put_if(&guards, &self.key, &record, 0).await {
                 Ok(Some(revision)) => {

@@ -30,6 +30,11 @@ pub enum Error {
         /// How that came to be known.
         why: String,
     },
+    /// The epoch that it may write in is over: the configuration may be another one by now.
+    #[error(
+        "another process has replaced the epoch in etcd meanwhile, so what this sweep seals is not taken any more. What is done          is kept: start it again to go on"
+    )]
+    Fenced,
     /// It was told to stop.
     #[error("stopped. What is done is kept: start it again to go on")]
     Stopped,
@@ -51,7 +56,7 @@ impl Error {
     /// Whether starting the sweep again would take it up where it was left.
     pub fn is_resumable(&self) -> bool {
         match self {
-            Self::GaveUp { .. } | Self::LostOwnership { .. } | Self::Stopped => true,
+            Self::GaveUp { .. } | Self::LostOwnership { .. } | Self::Fenced | Self::Stopped => true,
             Self::Call(_) | Self::Held(_) | Self::Checkpoint { .. } | Self::Seal { .. } => false,
         }
     }

@@ -109,6 +109,10 @@ pub struct Revisions {
     /// The last write made this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_write: Option<i64>,
+    /// The epoch was replaced at this one, before the proof: what was sealed earlier etcd refuses from here on. Absent in a dry
+    /// run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
     /// The proof's (or the inventory's) first page was read at this one.
     pub proof_from: i64,
     /// And its last page at this one. It is the same unless compaction overtook it, or it was interrupted.
@@ -131,6 +135,7 @@ impl Report {
             rewrite_from: None,
             first_write: None,
             last_write: None,
+            epoch: None,
             proof_from: record.prove_from,
             proof_to: record.prove_from,
             overtaken: record.overtaken,
@@ -161,6 +166,7 @@ impl Report {
             rewrite_from: Some(record.rewrite_from),
             first_write: written(record.before.first_write),
             last_write: written(record.before.last_write),
+            epoch: Some(record.epoch),
             proof_from: record.prove_from,
             proof_to: record.prove_to,
             overtaken: record.overtaken,
@@ -206,6 +212,7 @@ impl Report {
                 rewrite_from: None,
                 first_write: None,
                 last_write: None,
+                epoch: None,
                 proof_from: 0,
                 proof_to: 0,
                 overtaken: 0,

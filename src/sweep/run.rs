@@ -14,8 +14,9 @@ use super::pass::Pass;
 use super::report::Report;
 use super::scan::Scan;
 use super::scope::Scope;
-use crate::election::{Fence, Owner};
-use crate::etcd::{Patience, Store};
+use crate::election::{Term, Owner};
+use crate::etcd::{Patience, Store, epoch};
+use crate::types::Epoch;
 
 /// What the operator asked for.
 #[derive(Clone, Copy, Debug)]
@@ -114,8 +115,8 @@ impl<S: Store> Job<'_, S> {
     /// Counts what there is.
     async fn look(self) -> Result<Report, Error> {
         let mut record = Checkpoint::begun(self.scope);
-        let fence = Fence::open();
-        self.pass(&fence, None, false, &mut record, Instant::now()).await?;
+        let term = Term::open();
+        self.pass(&term, None, false, &mut record, Instant::now()).await?;
         Ok(Report::inventory(&record, self.scope))
     }
 
@@ -129,13 +130,16 @@ impl<S: Store> Job<'_, S> {
             .checked_sub(Duration::from_millis(record.spent_ms))
             .unwrap_or(began);
         if record.stage == checkpoint::Stage::Rewrite {
-            self.pass(owner.fence(), Some(&keeper), true, &mut record, began)
+            self.pass(owner.term(), Some(&keeper), true, &mut record, began)
                 .await?;
-            record.stage = checkpoint::Stage::Prove;
-            record.position = String::new();
+            record.begin_proof(self.replace_epoch(owner).await?);
+            keeper.save(&record).await?;
+        } else if record.epoch == 0 {
+            // Begun by a version that replaced no epoch: what was sealed before may have arrived behind it.
+            record.begin_proof(self.replace_epoch(owner).await?);
             keeper.save(&record).await?;
         }
-        self.pass(owner.fence(), Some(&keeper), false, &mut record, began)
+        self.pass(owner.term(), Some(&keeper), false, &mut record, began)
             .await?;
         record.stage = checkpoint::Stage::Done;
         keeper.save(&record).await?;
@@ -143,21 +147,37 @@ impl<S: Store> Job<'_, S> {
         Ok(Report::sweep(&record, self.scope, is_compacted))
     }
 
+    /// Has etcd refuse, from now on, whatever was sealed before and is on its way: what the proof finds is final then. At which
+    /// revision.
+    async fn replace_epoch(&self, owner: &Owner) -> Result<i64, Error> {
+        owner.term().passed().await;
+        let guards = [owner.guard()];
+        let replace = || epoch::replace(self.store, &self.scope.state, &guards);
+        match self.writes.call(replace).await? {
+            Some(epoch) => Ok(epoch.revision()),
+            None => Err(Error::LostOwnership {
+                why: "somebody else became the owner".to_owned(),
+            }),
+        }
+    }
+
     async fn pass(
         &self,
-        fence: &Fence,
+        term: &Term,
         keeper: Option<&Keeper<'_, S>>,
         writes: bool,
         record: &mut Checkpoint,
         began: Instant,
     ) -> Result<(), Error> {
+        let epoch_key = Epoch::key(&self.scope.state);
         let tools = Tools {
             store: self.store,
             scope: self.scope,
+            epoch_key: &epoch_key,
             pace: &self.pace,
             reads: &self.reads,
             writes: &self.writes,
-            fence,
+            term,
             observer: &*self.observer,
         };
         let total = self.total().await?;

@@ -7,7 +7,7 @@ use crate::config::ResourceSelector;
 use crate::inventory;
 use crate::keyring::{Keyring, Rule, Sealer};
 use crate::keyspace::{Place, Scope as Reach, Span};
-use crate::types::{Fingerprint, StatePrefix};
+use crate::types::{Epoch, Fingerprint, StatePrefix};
 use crate::value::{Chain, ProviderKind};
 
 /// The values that are looked at, and the rules for them.
@@ -15,6 +15,8 @@ use crate::value::{Chain, ProviderKind};
 pub struct Scope {
     /// The rules.
     pub keyring: Arc<Keyring>,
+    /// The epoch that they may be written in. Of no account where nothing is written.
+    pub epoch: Epoch,
     /// The proxy's own keys, which are never touched.
     pub state: StatePrefix,
     /// Only these resources; empty for all that the rules cover.

@@ -23,10 +23,10 @@ use super::{Error, Finding, Limits, Options, Scope, sweep};
 use crate::config::KmsApiVersion;
 use crate::election::Owner;
 use crate::etcd::Store;
-use crate::keyring::Keyring;
+use crate::keyring::{KeyringHandle, Permit, Writing};
 use crate::kms::Plugin;
 use crate::members::{Loaded, MemberId, Roster};
-use crate::types::{Backoff, StatePrefix, with_causes};
+use crate::types::{Backoff, Epoch, StatePrefix, with_causes};
 
 pub use meters::FAMILIES;
 pub use status::{Activity, WorkerStatus};
@@ -48,6 +48,24 @@ const LONGEST_REPEAT: Duration = Duration::from_secs(3_600);
 const MAX_WAIT: Duration = Duration::from_secs(600);
 /// How long what is under way may take to end once the process is to stop.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Where a worker finds what it may write with.
+pub trait InUse {
+    /// The keyring in use, and its permit.
+    fn writing(&self) -> Arc<Writing>;
+    /// `epoch` is over: a permit for it is worth nothing.
+    fn is_over(&self, epoch: &Epoch);
+}
+
+impl InUse for Arc<KeyringHandle> {
+    fn writing(&self) -> Arc<Writing> {
+        Arc::clone(&KeyringHandle::writing(self))
+    }
+
+    fn is_over(&self, epoch: &Epoch) {
+        KeyringHandle::is_over(self, epoch);
+    }
+}
 
 /// What a worker is made of.
 pub struct Worker<K> {
@@ -88,15 +106,15 @@ struct Repeat {
     delays: Backoff,
 }
 
-impl<K: Fn() -> Arc<Keyring>> Worker<K> {
+impl<K: InUse> Worker<K> {
     /// Works until it is told to stop.
     pub async fn run<S: Store>(mut self, store: &S) {
         let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         let mut repeat = None;
         while !self.stops() {
-            let keyring = (self.keyring)();
-            let loaded = Loaded::of(&keyring);
-            let turn = self.turn(store, keyring, &loaded, &mut repeat).await;
+            let writing = self.keyring.writing();
+            let loaded = Loaded::of(&writing.keyring);
+            let turn = self.turn(store, &writing, &loaded, &mut repeat).await;
             if !matches!(turn, Turn::Failed(_)) {
                 retry.reset();
             }
@@ -120,7 +138,7 @@ impl<K: Fn() -> Arc<Keyring>> Worker<K> {
 
     /// Waits until `until`, or until something else than `loaded` is in use, or it is to stop.
     async fn pause(&mut self, until: Instant, loaded: &Loaded) {
-        while Instant::now() < until && !self.stops() && Loaded::of(&(self.keyring)()) == *loaded {
+        while Instant::now() < until && !self.stops() && Loaded::of(&self.keyring.writing().keyring) == *loaded {
             tokio::select! {
                 // KMS plugins tell nobody that their key ID has changed.
                 () = sleep_until(until.min(Instant::now() + POLL)) => {}
@@ -133,12 +151,20 @@ impl<K: Fn() -> Arc<Keyring>> Worker<K> {
     async fn turn<S: Store>(
         &mut self,
         store: &S,
-        keyring: Arc<Keyring>,
+        writing: &Writing,
         loaded: &Loaded,
         repeat: &mut Option<Repeat>,
     ) -> Turn {
+        let (epoch, obstacle) = match &writing.permit {
+            Permit::Fenced { epoch, .. } => (epoch.clone(), None),
+            // The last answer as to what is there to be done is looked at all the same.
+            Permit::Unknown => (Epoch::FIRST, Some("whether this process may write is not known yet".to_owned())),
+            Permit::Refused(why) => (Epoch::FIRST, Some(why.to_string())),
+            Permit::Unfenced => (Epoch::FIRST, Some("this store takes no fence".to_owned())),
+        };
         let scope = Scope {
-            keyring,
+            keyring: Arc::clone(&writing.keyring),
+            epoch,
             state: self.state.clone(),
             resources: Vec::new(),
             prefixes: Vec::new(),
@@ -149,7 +175,13 @@ impl<K: Fn() -> Arc<Keyring>> Worker<K> {
             return Turn::Settled;
         }
         match self.obstacle(store, &scope, loaded, repeat).await {
-            Ok(None) => self.sweep(store, &scope, loaded).await,
+            Ok(None) => match obstacle {
+                None => self.sweep(store, &scope, loaded).await,
+                Some(why) => {
+                    self.status.set(Activity::Waiting(why));
+                    Turn::Wait
+                }
+            },
             Ok(Some(turn)) => turn,
             Err(error) => Turn::Failed(with_causes(&error)),
         }
@@ -245,6 +277,10 @@ impl<K: Fn() -> Arc<Keyring>> Worker<K> {
                 Turn::Again
             }
             Err(Error::Stopped) => Turn::Again,
+            Err(Error::Fenced) => {
+                self.keyring.is_over(&scope.epoch);
+                Turn::Wait
+            }
             Err(Error::Held(holder)) => {
                 self.status.set(Activity::Elsewhere(holder.to_string()));
                 Turn::Wait
@@ -265,7 +301,7 @@ impl<K: Fn() -> Arc<Keyring>> Worker<K> {
             if self.stops() {
                 return "the process ends".to_owned();
             }
-            if Loaded::of(&(self.keyring)()) != *loaded {
+            if Loaded::of(&self.keyring.writing().keyring) != *loaded {
                 return "another configuration, or another key ID of a KMS plugin, is in use".to_owned();
             }
             let asked = Instant::now();

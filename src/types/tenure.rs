@@ -1,17 +1,20 @@
-//! Until when this process may write for clients: as long as others know, from its record in etcd, what it writes with.
+//! Until when others know, from its record in etcd, what this process has loaded. What rests on it is not whether late writes
+//! are lost, for which there is the fence, but what else depends on being known: writes without a fence, and what is made of
+//! a value that does not open.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use super::BootInstant;
 
 /// For ever, in [`Tenure::until`].
 const FOR_EVER: u64 = u64::MAX;
 
-/// Set by whoever keeps the record, asked before each write. By a clock that nobody sets, and that goes on while the process
-/// is stopped.
+/// Set by whoever keeps the record. By a clock that nobody sets, and that goes on while the process or the machine is
+/// stopped.
 #[derive(Debug)]
 pub struct Tenure {
-    since: Instant,
-    /// Milliseconds from `since`.
+    /// Milliseconds since the boot.
     until: AtomicU64,
 }
 
@@ -28,14 +31,13 @@ impl Tenure {
 
     fn of(until: u64) -> Self {
         Self {
-            since: Instant::now(),
             until: AtomicU64::new(until),
         }
     }
 
     /// Goes on until `left` from `now` have passed.
-    pub fn extend(&self, now: Instant, left: Duration) {
-        let until = now.saturating_duration_since(self.since) + left;
+    pub fn extend(&self, now: BootInstant, left: Duration) {
+        let until = now.after(left).since_boot();
         // A time that no process lives to see is as good as any later one.
         let until = u64::try_from(until.as_millis()).unwrap_or(FOR_EVER);
         self.until.store(until, Ordering::Release);
@@ -50,26 +52,34 @@ impl Tenure {
     pub fn holds(&self) -> bool {
         match self.until.load(Ordering::Acquire) {
             FOR_EVER => true,
-            until => self.since.elapsed() < Duration::from_millis(until),
+            until => BootInstant::now().since_boot() < Duration::from_millis(until),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::advance;
+
     use super::*;
 
-    #[test]
-    fn it_holds_from_its_extension_to_its_end_and_not_beyond() {
+    #[tokio::test(start_paused = true)]
+    async fn it_holds_from_its_extension_to_its_end_and_not_beyond() {
         assert!(Tenure::for_ever().holds());
         let tenure = Tenure::none();
         assert!(!tenure.holds());
-        tenure.extend(Instant::now(), Duration::from_secs(3600));
+        let begun = BootInstant::now();
+        tenure.extend(begun, Duration::from_secs(3600));
         assert!(tenure.holds());
         tenure.end();
         assert!(!tenure.holds());
+        tenure.extend(begun, Duration::from_secs(10));
+        advance(Duration::from_secs(9)).await;
+        assert!(tenure.holds());
+        advance(Duration::from_secs(1)).await;
+        assert!(!tenure.holds());
         // Asked for so long ago that it is over.
-        tenure.extend(tenure.since, Duration::ZERO);
+        tenure.extend(begun, Duration::ZERO);
         assert!(!tenure.holds());
     }
 }

@@ -90,6 +90,8 @@ pub mod put_request {
 
 /// `etcdserverpb.PutResponse` in rpc.proto.
 pub mod put_response {
+    /// `ResponseHeader header`
+    pub const HEADER: u32 = 1;
     /// `KeyValue prev_kv`
     pub const PREV_KV: u32 = 2;
 }
@@ -122,8 +124,18 @@ pub mod compare {
     pub const TARGET: u32 = 2;
     /// `bytes key`
     pub const KEY: u32 = 3;
+    /// `int64 create_revision`
+    pub const CREATE_REVISION: u32 = 5;
+    /// `int64 mod_revision`
+    pub const MOD_REVISION: u32 = 6;
+    /// `bytes value`
+    pub const VALUE: u32 = 7;
     /// `bytes range_end`
     pub const RANGE_END: u32 = 64;
+    /// `CompareTarget.CREATE`
+    pub const TARGET_CREATE: i32 = 1;
+    /// `CompareTarget.MOD`
+    pub const TARGET_MOD: i32 = 2;
     /// `CompareTarget.VALUE`
     pub const TARGET_VALUE: i32 = 3;
 }

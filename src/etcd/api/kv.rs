@@ -9,6 +9,7 @@ use super::{CallError, Client, read};
 use crate::wire::etcd::{
     compare, key_value, op, put_request, range_request, range_response, txn_request, txn_response,
 };
+use crate::types::Epoch;
 use crate::wire::{Body, Fields, WireError, put_bytes, put_varint};
 
 /// etcd itself gives a request up after 7 s at the latest with its default election timeout.
@@ -40,12 +41,6 @@ const PUT_LEASE: u32 = 3;
 const DELETE_KEY: u32 = 1;
 /// `int64 KeyValue.lease`
 const KV_LEASE: u32 = 6;
-/// `CompareTarget.CREATE` and `MOD`
-const TARGET_CREATE: u64 = 1;
-const TARGET_MOD: u64 = 2;
-/// `int64 Compare.create_revision` and `mod_revision`
-const COMPARE_CREATE: u32 = 5;
-const COMPARE_MOD: u32 = 6;
 /// `int64 CompactionRequest.revision` and `bool physical`
 const COMPACT_REVISION: u32 = 1;
 const COMPACT_PHYSICAL: u32 = 2;
@@ -102,46 +97,54 @@ pub enum Replaced {
     Done(i64),
     /// The key had been written or deleted since, and this is what is there; `None` for nothing.
     Lost(Option<KeyValue>),
+    /// Nothing was written, and nothing has happened to the key: the epoch is another one by now.
+    Fenced,
 }
 
 /// A condition on one key for a write of our own records.
 #[derive(Clone, Copy, Debug)]
 pub struct Guard<'a> {
     key: &'a [u8],
-    target: u64,
-    field: u32,
-    revision: i64,
+    condition: Condition<'a>,
+}
+
+/// What a key has to be.
+#[derive(Clone, Copy, Debug)]
+enum Condition<'a> {
+    /// Last written at this revision; 0: absent.
+    Mod(i64),
+    /// Created at this revision; 0: absent.
+    Create(i64),
+    /// Present, with this value.
+    Value(&'a [u8]),
 }
 
 impl<'a> Guard<'a> {
     /// The key was last written at `revision`; 0: it does not exist.
     pub fn mod_revision(key: &'a [u8], revision: i64) -> Self {
-        Self {
-            key,
-            target: TARGET_MOD,
-            field: COMPARE_MOD,
-            revision,
-        }
+        let condition = Condition::Mod(revision);
+        Self { key, condition }
     }
 
     /// The key came to be at `revision`.
     pub fn create_revision(key: &'a [u8], revision: i64) -> Self {
-        Self {
-            key,
-            target: TARGET_CREATE,
-            field: COMPARE_CREATE,
-            revision,
-        }
+        let condition = Condition::Create(revision);
+        Self { key, condition }
     }
 
-    /// Whether it holds for a key with these revisions (0, 0 where it does not exist), as etcd decides it.
-    pub fn holds(&self, create_revision: i64, mod_revision: i64) -> bool {
-        let actual = if self.target == TARGET_MOD {
-            mod_revision
-        } else {
-            create_revision
-        };
-        actual == self.revision
+    /// The epoch, whose key this is, is still `epoch`.
+    pub fn epoch(key: &'a [u8], epoch: &'a Epoch) -> Self {
+        let condition = epoch.nonce().map_or(Condition::Create(0), Condition::Value);
+        Self { key, condition }
+    }
+
+    /// Whether it holds for what lies under its key, as etcd decides it.
+    pub fn holds(&self, found: Option<&KeyValue>) -> bool {
+        match self.condition {
+            Condition::Mod(revision) => found.map_or(0, |kv| kv.mod_revision) == revision,
+            Condition::Create(revision) => found.map_or(0, |kv| kv.create_revision) == revision,
+            Condition::Value(value) => found.is_some_and(|kv| kv.value == value),
+        }
     }
 
     /// The key that it is about.
@@ -152,9 +155,20 @@ impl<'a> Guard<'a> {
     fn encode(&self, out: &mut Vec<u8>) {
         let mut message = Vec::with_capacity(self.key.len() + 24);
         // EQUAL is 0, which is left out.
-        put_varint(&mut message, compare::TARGET, self.target);
+        let target = match self.condition {
+            Condition::Create(_) => compare::TARGET_CREATE,
+            Condition::Mod(_) => compare::TARGET_MOD,
+            Condition::Value(_) => compare::TARGET_VALUE,
+        };
+        put_varint(&mut message, compare::TARGET, u64::from(target.cast_unsigned()));
         put_bytes(&mut message, compare::KEY, self.key);
-        put_varint(&mut message, self.field, self.revision.cast_unsigned());
+        match self.condition {
+            Condition::Create(revision) => {
+                put_varint(&mut message, compare::CREATE_REVISION, revision.cast_unsigned());
+            }
+            Condition::Mod(revision) => put_varint(&mut message, compare::MOD_REVISION, revision.cast_unsigned()),
+            Condition::Value(value) => put_bytes(&mut message, compare::VALUE, value),
+        }
         put_bytes(out, txn_request::COMPARE, &message);
     }
 }
@@ -215,26 +229,29 @@ impl Client {
         }
     }
 
-    /// Puts `value` under `key`, with `lease`, if the key was last written at `mod_revision`; otherwise says what is there.
+    /// Puts `value` under `key`, with `lease`, if the key was last written at `mod_revision` and `fence` holds; otherwise says
+    /// what is there.
     ///
-    /// The transaction is kube-apiserver's own update: one compare, one put, one range.
+    /// The transaction is kube-apiserver's own update, one compare, one put, one range, and one more compare.
     pub async fn replace(
         &self,
         key: &[u8],
         mod_revision: i64,
         value: &[u8],
         lease: i64,
+        fence: Guard<'_>,
     ) -> Result<Replaced, CallError> {
         let frame = framed(|out| {
             out.reserve(value.len() + 3 * key.len() + 64);
             Guard::mod_revision(key, mod_revision).encode(out);
+            fence.encode(out);
             put_op(out, txn_request::SUCCESS, op::PUT, &put(key, value, lease));
             let mut range = Vec::with_capacity(key.len() + 8);
             put_bytes(&mut range, range_request::KEY, key);
             put_op(out, txn_request::FAILURE, op::RANGE, &range);
         });
         let message = self.unary(TXN, frame).await?;
-        replaced(&message).map_err(|error| CallError::wire(TXN.name, error))
+        replaced(&message, mod_revision).map_err(|error| CallError::wire(TXN.name, error))
     }
 
     /// Puts one record of our own, with `lease`, if every guard holds: at which revision, or `None` if one did not.
@@ -269,6 +286,27 @@ impl Client {
             Ok(is_done.then_some(revision))
         };
         read().map_err(|error| CallError::wire(TXN.name, error))
+    }
+
+    /// Whether the store takes a transaction with the compare that late writes are kept out with. Writes nothing.
+    ///
+    /// # Errors
+    /// It could not be asked. What it answers to the transaction itself is an answer.
+    pub async fn takes_fence(&self, key: &[u8], epoch: &Epoch) -> Result<bool, CallError> {
+        let frame = framed(|out| {
+            Guard::epoch(key, epoch).encode(out);
+            let mut range = Vec::with_capacity(key.len() + 8);
+            put_bytes(&mut range, range_request::KEY, key);
+            put_op(out, txn_request::SUCCESS, op::RANGE, &range);
+            put_op(out, txn_request::FAILURE, op::RANGE, &range);
+        });
+        match self.unary(TXN, frame).await {
+            Ok(_) => Ok(true),
+            // It was understood, and would not even have needed room.
+            Err(error) if error.trouble() == super::Trouble::NoSpace => Ok(true),
+            Err(error) if error.trouble() == super::Trouble::Other => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Lets go of history before `revision`, and waits until it is gone from the backend where `physical` is set.
@@ -350,7 +388,7 @@ fn key_value(whole: &Bytes, body: &Body<'_>) -> Result<KeyValue, WireError> {
     Ok(kv)
 }
 
-fn replaced(message: &Bytes) -> Result<Replaced, WireError> {
+fn replaced(message: &Bytes, mod_revision: i64) -> Result<Replaced, WireError> {
     if read::number(message, txn_response::SUCCEEDED)? != 0 {
         return Ok(Replaced::Done(read::header_revision(message)?));
     }
@@ -372,7 +410,11 @@ fn replaced(message: &Bytes) -> Result<Replaced, WireError> {
             }
         }
     }
-    Ok(Replaced::Lost(current))
+    // Where the first of the two compares holds, the other one does not.
+    Ok(match current {
+        Some(kv) if kv.mod_revision == mod_revision => Replaced::Fenced,
+        current => Replaced::Lost(current),
+    })
 }
 
 #[cfg(test)]
@@ -424,12 +466,14 @@ mod tests {
         let mut message = Vec::new();
         put_bytes(&mut message, txn_response::HEADER, &header(9));
         put_op(&mut message, txn_response::RESPONSES, op::RANGE, &range);
-        let Ok(Replaced::Lost(Some(kv))) = replaced(&message.into()) else {
+        let message = Bytes::from(message);
+        let Ok(Replaced::Lost(Some(kv))) = replaced(&message, 6) else {
             panic!("a lost race")
         };
         assert_eq!((&kv.key[..], &kv.value[..]), (&b"a"[..], &b"1"[..]));
+        assert_eq!(replaced(&message, 7), Ok(Replaced::Fenced));
         let mut gone = Vec::new();
         put_op(&mut gone, txn_response::RESPONSES, op::RANGE, &[]);
-        assert_eq!(replaced(&gone.into()), Ok(Replaced::Lost(None)));
+        assert_eq!(replaced(&gone.into(), 7), Ok(Replaced::Lost(None)));
     }
 }

@@ -104,9 +104,7 @@ impl Model {
     fn holds(&self, guards: &[Guard<'_>]) -> bool {
         let keys = self.keys.borrow();
         guards.iter().all(|guard| {
-            let found = keys.get(guard.key());
-            let revisions = found.map_or((0, 0), |kv| (kv.create_revision, kv.mod_revision));
-            guard.holds(revisions.0, revisions.1)
+            guard.holds(keys.get(guard.key()))
         })
     }
 }
@@ -181,7 +179,7 @@ impl Store for &Model {
         not_here()
     }
 
-    async fn replace(&self, _: &[u8], _: i64, _: &[u8], _: i64) -> Result<Replaced, CallError> {
+    async fn replace(&self, _: &[u8], _: i64, _: &[u8], _: i64, _: Guard<'_>) -> Result<Replaced, CallError> {
         not_here()
     }
 

@@ -67,6 +67,8 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         };
         match outcome {
             Err(Error::Sweep(sweep::Error::Held(holder))) => Ok(Err(holder)),
+            // Somebody else has begun to prove something: with the facts as they are by now, again.
+            Err(Error::Sweep(sweep::Error::Fenced)) => Ok(Ok(None)),
             outcome => outcome.map(|report| Ok(Some(report))),
         }
     }

@@ -6,12 +6,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Outcome;
+use crate::config::KeyId;
+use crate::etcd::REQUEST_TIMEOUT;
+use crate::proxy::SEALED_FOR;
 use crate::rotation::facts::Facts;
 use crate::rotation::machine::{Ask, Session};
 use crate::types::Fingerprint;
 
-/// How long a write may be on its way to etcd after it was sealed: etcd itself gives a request up after 7 s.
-const SETTLE: Duration = Duration::from_secs(10);
+/// How long a write without a fence is taken to be on its way to etcd after it was sealed. A bound by time: it holds only where
+/// no clock, kernel or network stands still, which is why there is a fence.
+const SETTLE: Duration = SEALED_FOR.saturating_add(REQUEST_TIMEOUT);
 
 /// One command's way.
 pub(super) struct Run<'a> {
@@ -23,6 +27,8 @@ pub(super) struct Run<'a> {
     pub(super) has_started: bool,
     pub(super) waiting: RefCell<Option<Waiting>>,
     agreed: Option<Agreed>,
+    /// Keys that the record says are going, and its revision when that was first seen.
+    going: Option<(Vec<KeyId>, i64)>,
 }
 
 /// What everybody who is there has loaded, as of which change of their records, and since when that is known.
@@ -49,12 +55,20 @@ impl<'a> Run<'a> {
             has_started: false,
             waiting: RefCell::new(None),
             agreed: None,
+            going: None,
         }
     }
 
-    /// Notes for how long everybody has agreed. Where nobody is, nobody has anything on its way: a process is gone from the
-    /// records only when it has ended its calls, or after a lease that is longer than any of them.
-    pub(super) fn look(&mut self, facts: &Facts) {
+    /// Notes what the record of `revision` says of keys that are going, and for how long everybody has agreed: that is of account
+    /// where somebody writes without a fence. Where nobody is, nobody has anything on its way: a process is gone from the records
+    /// only when it has ended its calls, or after a lease that is longer than any of them.
+    pub(super) fn look(&mut self, facts: &Facts, revision: i64) {
+        let record = &facts.record;
+        let is_known = |(keys, _): &(Vec<KeyId>, i64)| record.dropping && *keys == record.removed;
+        if !self.going.as_ref().is_some_and(is_known) {
+            self.going = record.dropping.then(|| (record.removed.clone(), revision));
+        }
+        self.session.going_since = self.going.as_ref().map(|(_, since)| *since);
         let (on, as_of) = (facts.config.fingerprint, facts.roster.changed());
         if facts.dissent().is_some() {
             self.agreed = None;
@@ -68,6 +82,6 @@ impl<'a> Run<'a> {
         }
         let agreed = self.agreed.as_ref();
         self.session.is_settled =
-            facts.roster.is_empty() || agreed.is_some_and(|agreed| agreed.since.elapsed() >= SETTLE);
+            facts.roster.is_fenced() || agreed.is_some_and(|agreed| agreed.since.elapsed() >= SETTLE);
     }
 }

@@ -32,7 +32,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             return Err(Error::Stopped);
         }
         let (facts, revision) = self.facts().await?;
-        run.look(&facts);
+        run.look(&facts, revision);
         if facts.record.underway == Some(run.ask.command) {
             // Begun by another process, or here by a write whose answer got lost.
             run.session.begun.get_or_insert(facts.record.begun);
@@ -65,7 +65,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             }
             Step::Await => self.await_members(run, &facts).await?,
             Step::Settle => {
-                let text = "everybody has loaded it; waiting for writes that were under way before";
+                let text = "everybody has loaded it; waiting for writes that were under way before, as not every member's are fenced";
                 self.wait(run, "writes", text, || Error::Unsettled).await?;
             }
             Step::AwaitKms(dissent) => self.await_kms(run, &facts, dissent).await?,

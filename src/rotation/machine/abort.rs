@@ -13,7 +13,8 @@ impl Context<'_> {
         if record.fresh.is_empty() {
             return Err(Refusal::NothingToAbort(record.stage).into());
         }
-        match self.gone() {
+        let going = record.removed.first().filter(|_| record.removing).cloned();
+        match going.or_else(|| self.gone()) {
             Some(gone) => Err(Refusal::Dropped(gone).into()),
             None => Ok(self.begin(|record| (record.dropping, record.proved) = (false, None))),
         }

@@ -291,30 +291,40 @@ impl Context<'_> {
             Ok(_) | Err(NoProof::Undecryptable(_) | NoProof::Nothing) => Ok(Ok(())),
             Err(NoProof::MemberDiffers) if self.ask.how.force => Ok(Ok(())),
             Err(NoProof::KmsDiffers(dissent)) => Ok(Err(Step::AwaitKms(dissent))),
-            Err(NoProof::OtherWork | NoProof::MemberChanged | NoProof::MemberDiffers) => Ok(Err(Step::Sweep)),
+            Err(NoProof::OtherWork | NoProof::MemberChanged | NoProof::MemberDiffers | NoProof::Before) => Ok(Err(Step::Sweep)),
             Err(NoProof::Stale) if self.session.sweeps < STALE_SWEEPS => Ok(Err(Step::Sweep)),
             Err(why @ NoProof::Stale) => Err(Stop::NotProved(why)),
         }
     }
 
     /// The steps until `keys` are gone from beside `others`.
+    ///
+    /// In this order: it is noted that they are going; the epoch is replaced, which the sweep does before it proves; nothing that
+    /// is stored needs them, by a proof of the time after that. So a process that may write after the proof has read an epoch
+    /// that began behind the note, and looks at the note after it has read the epoch: it does not write with them.
     pub(super) fn removed(self, keys: Vec<KeyId>, others: &[KeyId]) -> Result<Step, Stop> {
+        let record = self.record();
+        let is_noted = |key: &KeyId| record.dropped.contains(key) && record.removed.contains(key);
+        if !record.dropping || !keys.iter().all(is_noted) {
+            return Ok(Step::Note(self.note(|record| record.drop_keys(&keys))));
+        }
         if !self.session.is_settled {
             return Ok(Step::Settle);
         }
         let Some(report) = &self.session.report else {
             return Ok(Step::Sweep);
         };
-        let proof = match Proof::of(report, self.facts) {
+        let proof = match Proof::after(report, self.facts, self.session.going_since) {
             Ok(proof) => proof,
             Err(NoProof::KmsDiffers(dissent)) => return Ok(Step::AwaitKms(dissent)),
-            Err(NoProof::OtherWork | NoProof::MemberChanged | NoProof::MemberDiffers) => return Ok(Step::Sweep),
+            Err(NoProof::OtherWork | NoProof::MemberChanged | NoProof::MemberDiffers | NoProof::Before) => {
+                return Ok(Step::Sweep);
+            }
             Err(NoProof::Stale) if self.session.sweeps < STALE_SWEEPS => return Ok(Step::Sweep),
             Err(why @ (NoProof::Stale | NoProof::Nothing | NoProof::Undecryptable(_))) => {
                 return Err(Stop::NotProved(why));
             }
         };
-        let record = self.record();
         let earlier = record.proved.as_ref().filter(|proved| {
             // What was true then, needed no write since, and nobody new was there, has been true all the while.
             let is_same = proved.configuration == report.configuration && report.counts.rewritten == 0;
@@ -325,14 +335,15 @@ impl Context<'_> {
             configuration: report.configuration.clone(),
             revision,
         });
-        if !record.dropping || record.proved != proved {
-            return Ok(Step::Note(self.note(|record| {
-                record.drop_keys(&keys);
-                record.proved = proved;
-            })));
+        if record.proved != proved {
+            return Ok(Step::Note(self.note(|record| record.proved = proved)));
         }
         if !self.facts.is_history_gone {
             return Ok(Step::AwaitHistory(revision));
+        }
+        // From here on nobody takes it back: whoever would, sees this, or has written the record since this process read it.
+        if !record.removing {
+            return Ok(Step::Note(self.note(|record| record.removing = true)));
         }
         Ok(Step::Remove {
             proof,
@@ -367,14 +378,14 @@ fn leave_behind(record: &mut Record, retiring: &[KeyId]) {
         }
     }
     record.kept.retain(|key| !retiring.contains(key));
-    record.dropping = false;
+    (record.dropping, record.removing) = (false, false);
 }
 
 /// Nothing is rotating any more.
 pub(super) fn settle(record: &mut Record) {
     record.fresh.clear();
     record.retiring.clear();
-    record.dropping = false;
+    (record.dropping, record.removing) = (false, false);
 }
 
 fn missing_key(keys: &[KeyId], is_missing: impl FnMut(&&KeyId) -> bool) -> Stop {

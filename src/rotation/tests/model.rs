@@ -207,6 +207,7 @@ proptest! {
             let now = config.writing_keys();
             assert!(writing.iter().all(|key| !now.contains(key)));
             assert!(now.iter().all(|key| key_type.is_none_or(|wanted| key.provider == wanted)));
+            world.arrive_all();
             world.check();
         });
     }
@@ -235,9 +236,36 @@ proptest! {
                 Err(Error::Refused(refusal)) => assert!(gone || !is_begun, "{refusal}"),
                 Err(error) => panic!("{error}"),
             }
+            world.arrive_all();
             world.check();
         });
     }
+}
+
+/// Two rotations in a row beneath three members that write, and then whatever is still on its way.
+fn rotate_twice(seed: u64, has_fence: bool) {
+    block_on(async {
+        let world = World::new(seed, &documents().remove(0), 3);
+        world.has_fence.set(has_fence);
+        for _ in 0..2 {
+            run(&world, &ask(Command::RotateKeys), Duration::from_secs(600))
+                .await
+                .expect("a rotation");
+        }
+        world.arrive_all();
+    });
+}
+
+/// What shows that the model finds what is lost: without the fence, late writes bring back keys that are gone.
+#[test]
+fn without_the_fence_something_becomes_unreadable() {
+    let silent = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let lost = (0..20).filter(|seed| std::panic::catch_unwind(|| rotate_twice(*seed, false)).is_err());
+    let lost = lost.count();
+    std::panic::set_hook(silent);
+    assert!(lost > 0, "twenty seeds, and nothing is lost without a fence");
+    (0..20).for_each(|seed| rotate_twice(seed, true));
 }
 
 #[test]

@@ -61,6 +61,7 @@ fn member(name: &str, fingerprint: &str, writes: &str) -> Member {
             reads: vec![key],
         }],
         roots: Vec::new(),
+        fenced: true,
         refused: None,
     }
 }

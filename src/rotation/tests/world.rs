@@ -10,12 +10,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::config::{EncryptionConfiguration, KeyId, Options, parse};
 use crate::etcd::{CallError, KeyValue};
@@ -24,9 +22,9 @@ use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::kms::Plugins;
 use crate::members::Member;
 use crate::rotation::Record;
-use crate::rotation::fence::judged;
+use crate::rotation::barred::judged;
 use crate::rotation::record::parse as parse_record;
-use crate::types::{StatePrefix, StorageKey};
+use crate::types::{Epoch, StatePrefix, StorageKey};
 use crate::value::Deks;
 
 pub(super) use place::{Deaf, Place};
@@ -55,17 +53,19 @@ pub(super) struct World {
     state: StatePrefix,
     /// Writes that are sealed and on their way.
     under_way: RefCell<Vec<Write>>,
+    /// Whether the store refuses those that were sealed in another epoch.
+    pub(super) has_fence: Cell<bool>,
     /// The bytes of each key that ever was, by name.
     named: RefCell<BTreeMap<KeyId, Vec<u8>>>,
 }
 
-/// A member's write.
+/// A member's write, on its way for as long as it takes: no clock says when it arrives.
 struct Write {
     whose: String,
     object: u32,
     stored: Vec<u8>,
-    /// When it arrives.
-    at: Instant,
+    /// In which it was sealed.
+    epoch: Epoch,
 }
 
 /// A configuration, compiled.
@@ -83,20 +83,23 @@ pub(super) struct Process {
     is_said: bool,
     /// Does not load anything new, and says why.
     pub(super) is_stubborn: bool,
-    /// What it was before it last served, and whether it may write.
-    past: Past,
+    /// It was there all the while. If not, it came back with a file that is not the one there is, and may be unable to read.
+    is_here: bool,
+    /// How far it is with finding out whether it may write.
+    permit: Permit,
 }
 
-/// Whether a process was there all the while.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Past {
-    /// It was.
-    Here,
-    /// It came back with a file that is not the one there is, and may be unable to read. It has not yet asked whether it may
-    /// write, or may not.
-    Away,
-    /// The same, and it may write.
-    Admitted,
+/// How far a process is with finding out whether it may write.
+#[derive(Clone, PartialEq, Eq)]
+enum Permit {
+    /// It has yet to begin.
+    Unknown,
+    /// It has read the epoch.
+    Read(Epoch),
+    /// And has looked at the file since.
+    Looked(Epoch),
+    /// It writes in this epoch.
+    Granted(Epoch),
 }
 
 impl Loaded {
@@ -154,6 +157,7 @@ impl World {
             death: Notify::new(),
             state: StatePrefix::new(STATE).unwrap(),
             under_way: RefCell::default(),
+            has_fence: Cell::new(true),
             named: RefCell::default(),
         };
         for index in 0..OBJECTS {
@@ -199,7 +203,8 @@ impl World {
             loaded: self.file.borrow().clone(),
             is_said: true,
             is_stubborn: false,
-            past: Past::Here,
+            is_here: true,
+            permit: Permit::Unknown,
         };
         self.say(&process);
         self.members.borrow_mut().push(process);
@@ -216,46 +221,91 @@ impl World {
             loaded: loaded.clone(),
             is_said: true,
             is_stubborn: true,
-            past: Past::Away,
+            is_here: false,
+            permit: Permit::Unknown,
         };
         self.say(&process);
         self.members.borrow_mut().push(process);
     }
 
-    /// The process asks whether it may write, as at each sign of life.
-    fn ask(&self, process: &mut Process) {
-        if process.past == Past::Here {
-            return;
-        }
+    /// The epoch as the store has it.
+    fn epoch(&self) -> Epoch {
         let keys = self.keys.borrow();
-        let record = keys.get(format!("{STATE}rotation").as_bytes());
-        let record = record.map_or_else(|| Ok(Record::default()), |kv| parse_record(&kv.value));
-        let is_barred = judged(record, &process.loaded.keyring).is_some();
-        process.past = if is_barred { Past::Away } else { Past::Admitted };
+        let found = keys.get(&Epoch::key(&self.state));
+        found.map_or(Epoch::FIRST, |kv| Epoch::found(&kv.value, kv.mod_revision).expect("an epoch"))
     }
 
-    /// A process dies, and its lease ends.
+    /// The process takes one step more to find out whether it may write.
+    fn ask(&self, process: &mut Process) {
+        process.permit = match &process.permit {
+            Permit::Unknown => Permit::Read(self.epoch()),
+            Permit::Read(epoch) => {
+                let epoch = epoch.clone();
+                // It takes what is there, unless it refuses that, or has only an old copy.
+                if !process.is_stubborn {
+                    self.load(process);
+                }
+                Permit::Looked(epoch)
+            }
+            Permit::Looked(epoch) => {
+                let keys = self.keys.borrow();
+                let record = keys.get(format!("{STATE}rotation").as_bytes());
+                let record = record.map_or_else(|| Ok(Record::default()), |kv| parse_record(&kv.value));
+                match judged(record, &process.loaded.keyring) {
+                    None => Permit::Granted(epoch.clone()),
+                    Some(_) => Permit::Unknown,
+                }
+            }
+            Permit::Granted(epoch) => Permit::Granted(epoch.clone()),
+        };
+    }
+
+    /// The process takes the file into use, if that is another one; what it knew of permits was of the old one.
+    fn load(&self, process: &mut Process) {
+        let file = self.file.borrow().clone();
+        if process.loaded.config.fingerprint != file.config.fingerprint {
+            process.loaded = file;
+            process.is_said = false;
+            process.is_here = true;
+            process.permit = Permit::Unknown;
+        }
+    }
+
+    /// A process dies, and its lease ends. What it has sent is on its way all the same.
     pub(super) fn end(&self, index: usize) {
         let process = self.members.borrow_mut().remove(index);
-        self.arrive(|write| write.whose == process.name);
         self.keys.borrow_mut().remove(&record_key(&process.name));
     }
 
-    /// Writes that were under way get to the store.
-    fn arrive(&self, is_due: impl Fn(&Write) -> bool) {
-        let due: Vec<_> = self
-            .under_way
-            .borrow_mut()
-            .extract_if(.., |write| is_due(write))
-            .collect();
-        for write in due {
-            self.put(&object(write.object), &write.stored);
+    /// A write that was under way gets to the store.
+    fn arrive(&self) {
+        let count = u32::try_from(self.under_way.borrow().len()).unwrap();
+        if count == 0 {
+            return;
+        }
+        let write = self.under_way.borrow_mut().swap_remove(self.random(count) as usize);
+        if self.has_fence.get() && write.epoch != self.epoch() {
+            let mut members = self.members.borrow_mut();
+            let writer = members.iter_mut().find(|process| process.name == write.whose);
+            if let Some(writer) = writer.filter(|writer| writer.permit == Permit::Granted(write.epoch)) {
+                writer.permit = Permit::Unknown;
+            }
+            return;
+        }
+        self.put(&object(write.object), &write.stored);
+    }
+
+    /// All that was under way gets to the store, however long ago it was sealed.
+    pub(super) fn arrive_all(&self) {
+        while !self.under_way.borrow().is_empty() {
+            self.arrive();
+            self.check();
         }
     }
 
     fn say(&self, process: &Process) {
         let refused = process.is_stubborn.then_some("it does not want to");
-        let member = Member::new(&process.name, &[], "then", &process.loaded.keyring, refused);
+        let member = Member::new(&process.name, &[], "then", &process.loaded.keyring, refused).with_fence(true);
         self.put(&record_key(&process.name), &serde_json::to_vec(&member).unwrap());
     }
 
@@ -268,33 +318,32 @@ impl World {
             Some(self.rng.borrow_mut().random_range(0..members.len()))
         };
         if let Some(process) = chosen.and_then(|index| members.get_mut(index)) {
-            let file = self.file.borrow().clone();
             match self.random(4) {
-                0 if !process.is_stubborn && process.loaded.config.fingerprint != file.config.fingerprint => {
-                    process.loaded = file;
-                    process.is_said = false;
-                    process.past = Past::Here;
-                }
+                0 if !process.is_stubborn => self.load(process),
                 1 if !process.is_said => {
                     process.is_said = true;
                     self.say(process);
-                    self.ask(process);
                 }
-                1 => self.ask(process),
-                2 if process.past != Past::Away => {
-                    let index = self.random(OBJECTS);
-                    self.under_way.borrow_mut().push(Write {
-                        whose: process.name.clone(),
-                        object: index,
-                        stored: process.loaded.sealed(&object(index)),
-                        at: Instant::now() + Duration::from_millis(u64::from(self.random(7_000))),
-                    });
-                }
-                _ => {}
+                1 | 2 => match process.permit.clone() {
+                    Permit::Granted(epoch) => {
+                        let index = self.random(OBJECTS);
+                        self.under_way.borrow_mut().push(Write {
+                            whose: process.name.clone(),
+                            object: index,
+                            stored: process.loaded.sealed(&object(index)),
+                            epoch,
+                        });
+                    }
+                    _ => self.ask(process),
+                },
+                _ => self.ask(process),
             }
         }
         drop(members);
-        self.arrive(|write| write.at <= Instant::now());
+        // Some are on their way for as long as a whole rotation.
+        if self.random(6) == 0 {
+            self.arrive();
+        }
         if self.compacts.get() && self.random(5) == 0 {
             self.compacted.set(self.revision.get());
         }
@@ -315,7 +364,7 @@ impl World {
                 .escape_ascii()
                 .to_string();
             assert!(file.opens(&key, stored), "the file reads everything: {seen}");
-            for process in members.iter().filter(|process| process.past == Past::Here) {
+            for process in members.iter().filter(|process| process.is_here) {
                 assert!(
                     process.loaded.opens(&key, stored),
                     "{} reads everything: {seen}",

@@ -228,9 +228,7 @@ impl State {
     /// Whether every guard holds now.
     fn holds(&self, guards: &[Guard<'_>]) -> bool {
         guards.iter().all(|guard| {
-            let found = self.now.get(guard.key());
-            let revisions = found.map_or((0, 0), |kv| (kv.create_revision, kv.mod_revision));
-            guard.holds(revisions.0, revisions.1)
+            guard.holds(self.now.get(guard.key()))
         })
     }
 
@@ -337,11 +335,19 @@ impl Store for &Model {
         self.after(answer).await
     }
 
-    async fn replace(&self, key: &[u8], mod_revision: i64, value: &[u8], lease: i64) -> Result<Replaced, CallError> {
+    async fn replace(
+        &self,
+        key: &[u8],
+        mod_revision: i64,
+        value: &[u8],
+        lease: i64,
+        fence: Guard<'_>,
+    ) -> Result<Replaced, CallError> {
         self.before().await?;
         let answer = {
             let mut state = self.state.borrow_mut();
             match state.now.get(key).cloned() {
+                Some(kv) if kv.mod_revision == mod_revision && !state.holds(&[fence]) => Replaced::Fenced,
                 Some(kv) if kv.mod_revision == mod_revision => {
                     assert!(self.may_rewrite.get(), "somebody could not read this yet");
                     assert_eq!(kv.lease, lease, "the lease is kept");

@@ -10,19 +10,37 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::model::Model;
 use super::world::{KEY_NEW, KEY_OLD, aescbc, identity, scope, sealed_by};
-use crate::etcd::Store as _;
-use crate::keyring::Keyring;
+use crate::etcd::{Store as _, epoch};
+use crate::keyring::{Keyring, Permit, Writing};
 use crate::members::{Member, MemberId, Presence, Witness};
-use crate::sweep::{Activity, Finding, Limits, Scope, Worker, WorkerStatus};
-use crate::types::StatePrefix;
+use crate::sweep::{Activity, Finding, InUse, Limits, Scope, Worker, WorkerStatus};
+use crate::types::{BootInstant, Epoch, StatePrefix};
 
 const KEYS: u32 = 300;
+
+impl InUse for &Process {
+    fn writing(&self) -> Arc<Writing> {
+        let epoch = self.epoch.borrow().clone();
+        Arc::new(Writing {
+            keyring: Arc::clone(&self.keyring.borrow()),
+            permit: epoch.map_or(Permit::Unknown, |epoch| Permit::Fenced { epoch, nests: false }),
+        })
+    }
+
+    fn is_over(&self, epoch: &Epoch) {
+        if self.epoch.borrow().as_ref() == Some(epoch) {
+            self.epoch.replace(None);
+        }
+    }
+}
 
 /// A process that serves: its record, and its worker.
 struct Process {
     name: String,
     id: MemberId,
     keyring: RefCell<Arc<Keyring>>,
+    /// In which it may write; the tests' sweeps replace it.
+    epoch: RefCell<Option<Epoch>>,
     replaced: watch::Sender<()>,
     stop: watch::Sender<bool>,
     limits: Limits,
@@ -35,6 +53,7 @@ impl Process {
             name: name.to_owned(),
             id: MemberId::new(),
             keyring: RefCell::new(Arc::clone(&scope.keyring)),
+            epoch: RefCell::new(None),
             replaced: watch::Sender::new(()),
             stop: watch::Sender::new(false),
             limits: Limits::default(),
@@ -58,7 +77,7 @@ impl Process {
             leave: self.stop.subscribe(),
         };
         let worker = Worker {
-            keyring: || Arc::clone(&self.keyring.borrow()),
+            keyring: self,
             id: self.id,
             state: state.clone(),
             limits: self.limits,
@@ -66,7 +85,20 @@ impl Process {
             replaced: self.replaced.subscribe(),
             stop: self.stop.subscribe(),
         };
-        tokio::join!(presence.keep(&model, &state), worker.run(&model));
+        let permits = async {
+            loop {
+                if self.epoch.borrow().is_none()
+                    && let Ok(epoch) = epoch::read(&model, &state).await
+                {
+                    self.epoch.replace(Some(epoch));
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            _ = async { tokio::join!(presence.keep(&model, &state), worker.run(&model)) } => {}
+            () = permits => {}
+        }
     }
 
     async fn until(&self, wanted: impl Fn(&Activity) -> bool) {
@@ -90,7 +122,7 @@ struct Nobody;
 impl<S> Witness<S> for Nobody {
     async fn renew(&self) {}
 
-    async fn stands(&self, _: &S, _: Instant, _: Duration) -> Result<(), crate::etcd::CallError> {
+    async fn stands(&self, _: &S, _: BootInstant, _: Duration) -> Result<(), crate::etcd::CallError> {
         Ok(())
     }
 

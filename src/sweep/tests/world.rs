@@ -8,7 +8,7 @@ use crate::keyring::Keyring;
 use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::kms::Plugins;
 use crate::sweep::Scope;
-use crate::types::{StatePrefix, StorageKey};
+use crate::types::{Epoch, StatePrefix, StorageKey};
 use crate::value::Deks;
 
 pub(in crate::sweep) const KEY_OLD: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU=";
@@ -37,6 +37,7 @@ pub(in crate::sweep) fn scope(providers: &[&str]) -> Scope {
     let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
     Scope {
         keyring: Arc::new(Keyring::compile(&config, keyspace, &Plugins::none()).unwrap()),
+        epoch: Epoch::FIRST,
         state: StatePrefix::new(StatePrefix::DEFAULT).unwrap(),
         resources: Vec::new(),
         prefixes: Vec::new(),

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::{Loaded, World};
 use crate::config::{Draft, EncryptionConfiguration};
-use crate::etcd::CallError;
+use crate::etcd::{CallError, epoch};
 use crate::keyring::Keyring;
 use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::kms::Plugins;
-use crate::rotation::{Audience, Error, Site, Source};
+use crate::rotation::{Audience, Error, Site, Source, barred};
 use crate::sweep::{self, Limits, Observer, Options as SweepOptions, Progress, Report, Scope};
 use crate::types::StatePrefix;
 
@@ -52,8 +52,14 @@ impl<'a> Site for Place<'a> {
         stop: tokio::sync::watch::Receiver<bool>,
     ) -> Result<Report, Error> {
         let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
+        let epoch = epoch::read(&self.0, &self.0.state).await?;
+        let keyring = Arc::new(Keyring::compile(config, keyspace, &Plugins::none()).unwrap());
+        if barred(&self.0, &self.0.state, &keyring).await?.is_some() {
+            return Err(Error::Changed);
+        }
         let scope = Scope {
-            keyring: Arc::new(Keyring::compile(config, keyspace, &Plugins::none()).unwrap()),
+            keyring,
+            epoch,
             state: self.0.state.clone(),
             resources: Vec::new(),
             prefixes: Vec::new(),

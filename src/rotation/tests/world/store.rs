@@ -38,10 +38,18 @@ impl Store for &World {
         self.after((self.revision.get(), found)).await
     }
 
-    async fn replace(&self, key: &[u8], mod_revision: i64, value: &[u8], _: i64) -> Result<Replaced, CallError> {
+    async fn replace(
+        &self,
+        key: &[u8],
+        mod_revision: i64,
+        value: &[u8],
+        _: i64,
+        fence: Guard<'_>,
+    ) -> Result<Replaced, CallError> {
         self.before().await?;
         let found = self.keys.borrow().get(key).cloned();
         let answer = match found {
+            Some(kv) if kv.mod_revision == mod_revision && !self.holds(&[fence]) => Replaced::Fenced,
             Some(kv) if kv.mod_revision == mod_revision => Replaced::Done(self.put(key, value)),
             found => Replaced::Lost(found),
         };
@@ -97,9 +105,7 @@ impl World {
     fn holds(&self, guards: &[Guard<'_>]) -> bool {
         let keys = self.keys.borrow();
         guards.iter().all(|guard| {
-            let found = keys.get(guard.key());
-            let revisions = found.map_or((0, 0), |kv| (kv.create_revision, kv.mod_revision));
-            guard.holds(revisions.0, revisions.1)
+            guard.holds(keys.get(guard.key()))
         })
     }
 }

@@ -5,29 +5,29 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::etcd::lease::usable;
+use crate::types::BootInstant;
 
 /// How long this process may write.
 #[derive(Debug, Default)]
-pub struct Fence {
+pub struct Term {
     /// `None`: for ever.
-    until: Cell<Option<Instant>>,
+    until: Cell<Option<BootInstant>>,
     extended: Notify,
 }
 
-impl Fence {
+impl Term {
     /// For what writes nothing.
     pub fn open() -> Self {
         Self::default()
     }
 
     /// Of a lease that was asked for at `sent`, and lives for `ttl`.
-    pub(super) fn of(sent: Instant, ttl: Duration) -> Self {
-        let fence = Self::default();
-        fence.extend(sent, ttl);
-        fence
+    pub(super) fn of(sent: BootInstant, ttl: Duration) -> Self {
+        let term = Self::default();
+        term.extend(sent, ttl);
+        term
     }
 
     /// Waits while the lease could have ended, by this process's own clock: until etcd has said that it lives. Where it
@@ -43,12 +43,12 @@ impl Fence {
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.until.get().is_none_or(|until| Instant::now() < until)
+        self.until.get().is_none_or(|until| BootInstant::now() < until)
     }
 
     /// The lease lives for `ttl` from some moment after `sent`.
-    pub(super) fn extend(&self, sent: Instant, ttl: Duration) {
-        self.until.set(Some(sent + usable(ttl)));
+    pub(super) fn extend(&self, sent: BootInstant, ttl: Duration) {
+        self.until.set(Some(sent.after(usable(ttl))));
         self.extended.notify_waiters();
     }
 }
@@ -62,13 +62,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_closes_before_the_lease_could_end_and_opens_when_that_lives_on() {
         let ttl = Duration::from_secs(15);
-        let fence = Fence::of(Instant::now(), ttl);
+        let term = Term::of(BootInstant::now(), ttl);
         advance(Duration::from_millis(12_999)).await;
-        fence.passed().await;
+        term.passed().await;
         advance(Duration::from_millis(1)).await;
-        timeout(Duration::from_secs(3_600), fence.passed()).await.unwrap_err();
-        let extended = async { fence.extend(Instant::now(), ttl) };
-        tokio::join!(fence.passed(), extended);
-        Fence::open().passed().await;
+        timeout(Duration::from_secs(3_600), term.passed()).await.unwrap_err();
+        let extended = async { term.extend(BootInstant::now(), ttl) };
+        tokio::join!(term.passed(), extended);
+        Term::open().passed().await;
     }
 }

@@ -1,0 +1,198 @@
+//! Gives the keyring in use its permit to write, and finds it out anew when the epoch in etcd has been replaced, when another
+//! keyring is in use, or when it was refused.
+//!
+//! The order is the argument. First the epoch is read; then the configuration is looked at, and what is there is taken into
+//! use; then it is asked whether a rotation has noted a key of it as dropped. Who drops a key notes that first and replaces
+//! the epoch afterwards. So either this process sees the note, or its epoch is one that etcd no longer takes.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+use super::follower::Follower;
+use crate::etcd::{CallError, Client, Trouble, epoch};
+use crate::files::Nudge;
+use crate::keyring::{KeyringHandle, Permit};
+use crate::rotation::barred;
+use crate::types::{Backoff, Epoch, StatePrefix};
+
+/// Between two attempts while etcd is in trouble, and what it doubles to.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+
+/// Between two questions whether what was refused may be now.
+const REFUSED: Duration = Duration::from_secs(5);
+
+/// How the configuration is looked at anew.
+#[derive(Clone)]
+pub(super) enum Renewal {
+    /// By looking at its file.
+    File(Nudge),
+    /// By looking into etcd.
+    Managed(Rc<Follower>),
+}
+
+impl Renewal {
+    /// Looks, and has what is found taken into use before it returns; false if it could not be looked.
+    pub(super) async fn look(&self) -> bool {
+        match self {
+            Self::File(nudge) => {
+                nudge.looked().await;
+                true
+            }
+            Self::Managed(follower) => follower.renew().await,
+        }
+    }
+
+    /// Why the keyring in use must not be written with: it is not the one in etcd.
+    pub(super) fn lost(&self) -> Option<Arc<str>> {
+        match self {
+            Self::File(_) => None,
+            Self::Managed(follower) => follower.lost(),
+        }
+    }
+}
+
+/// What it takes.
+pub(super) struct Permits {
+    keyring: Arc<KeyringHandle>,
+    state: StatePrefix,
+    renewal: Renewal,
+    /// Whether the store takes the fence, once that is known.
+    takes_fence: OnceCell<bool>,
+}
+
+impl Permits {
+    /// For the keyring in use, whose configuration is looked at by `renewal`.
+    pub(super) fn new(keyring: Arc<KeyringHandle>, state: StatePrefix, renewal: Renewal) -> Self {
+        Self {
+            keyring,
+            state,
+            renewal,
+            takes_fence: OnceCell::new(),
+        }
+    }
+
+    /// Works for as long as it is polled.
+    pub(super) async fn run(self, client: &Client) {
+        let mut permits = self.keyring.permits();
+        let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+        let mut told = Told::default();
+        loop {
+            permits.borrow_and_update();
+            let known = self.keyring.writing().permit.clone();
+            if known == Permit::Unknown {
+                match self.find_out(client).await {
+                    Ok(permit) => {
+                        retry.reset();
+                        told.of(&permit);
+                    }
+                    Err(why) => {
+                        told.trouble(&why);
+                        tokio::time::sleep(retry.step()).await;
+                    }
+                }
+                continue;
+            }
+            let refused = matches!(known, Permit::Refused(_));
+            if timeout(REFUSED, permits.changed()).await.is_err()
+                && refused
+                && let Ok(permit) = self.find_out(client).await
+            {
+                told.of(&permit);
+            }
+        }
+    }
+
+    /// Finds out what the keyring in use may write, and notes it.
+    async fn find_out(&self, client: &Client) -> Result<Permit, String> {
+        let call = |error: CallError| error.to_string();
+        let epoch = match epoch::read(client, &self.state).await {
+            Ok(epoch) => epoch,
+            Err(error) if error.trouble() == Trouble::PermissionDenied => return Ok(self.note(refused_by_etcd(&self.state, &error))),
+            Err(error) => return Err(call(error)),
+        };
+        if !self.renewal.look().await {
+            return Err("the keyring in etcd could not be looked at".to_owned());
+        }
+        let keyring = self.keyring.snapshot();
+        let barred = barred(client, &self.state, &keyring).await.map_err(call)?;
+        let why = self
+            .renewal
+            .lost()
+            .or_else(|| barred.map(|why| Arc::from(why.to_string())));
+        let permit = match why {
+            Some(why) => Permit::Refused(why),
+            None if self.takes_fence(client, &epoch).await.map_err(call)? => Permit::Fenced {
+                nests: client.is_authentication_off().await,
+                epoch,
+            },
+            None => Permit::Unfenced,
+        };
+        self.keyring.permit(&keyring, permit.clone());
+        Ok(permit)
+    }
+
+    async fn takes_fence(&self, client: &Client, epoch: &Epoch) -> Result<bool, CallError> {
+        let ask = async || client.takes_fence(&Epoch::key(&self.state), epoch).await;
+        self.takes_fence.get_or_try_init(ask).await.copied()
+    }
+
+    fn note(&self, permit: Permit) -> Permit {
+        self.keyring.permit(&self.keyring.snapshot(), permit.clone());
+        permit
+    }
+}
+
+fn refused_by_etcd(state: &StatePrefix, error: &CallError) -> Permit {
+    let state = state.as_bytes().escape_ascii();
+    Permit::Refused(Arc::from(format!(
+        "etcd does not let this proxy's user read {state}: {error}. Grant it readwrite on the prefix {state}"
+    )))
+}
+
+/// What has been said in the log.
+#[derive(Default)]
+struct Told {
+    refused: Option<Arc<str>>,
+    is_unfenced: bool,
+    has_trouble: bool,
+}
+
+impl Told {
+    fn of(&mut self, permit: &Permit) {
+        self.has_trouble = false;
+        match permit {
+            Permit::Refused(why) => {
+                if self.refused.as_ref() != Some(why) {
+                    self.refused = Some(Arc::clone(why));
+                    tracing::error!(why = &**why, "writes of values under a rule are refused");
+                }
+            }
+            Permit::Fenced { epoch, .. } => {
+                tracing::debug!(?epoch, "values under a rule are written in this epoch");
+                if self.refused.take().is_some() {
+                    tracing::info!("values under a rule are written again");
+                }
+            }
+            Permit::Unfenced => {
+                if !std::mem::replace(&mut self.is_unfenced, true) {
+                    tracing::warn!(
+                        "this store does not take a transaction with the compare that keeps late writes out; they are bound by \
+                         time instead, and rotations wait for them"
+                    );
+                }
+            }
+            Permit::Unknown => {}
+        }
+    }
+
+    fn trouble(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.has_trouble, true) {
+            tracing::warn!(why, "writes of values under a rule wait: it cannot be found out whether they may be");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The epoch as it lies in etcd: read by who is about to write, replaced by who is about to prove something. What is written
+//! under an epoch, and what may be concluded of it, is for rooms above.
+
+use super::{CallError, Guard, Store};
+use crate::types::{Epoch, StatePrefix};
+
+/// Bytes of a nonce before it is made text.
+const NONCE: usize = 16;
+
+/// The epoch as it is now: the read is linearizable, so no earlier one holds any more.
+///
+/// # Errors
+/// [`CallError::Malformed`] if the key holds something that is no epoch; what etcd said, else.
+pub async fn read<S: Store>(store: &S, state: &StatePrefix) -> Result<Epoch, CallError> {
+    let (_, found) = store.get(&Epoch::key(state)).await?;
+    match found {
+        None => Ok(Epoch::FIRST),
+        Some(kv) => Epoch::found(&kv.value, kv.mod_revision).ok_or_else(|| CallError::Malformed {
+            rpc: "KV/Range",
+            why: format!(
+                "{} holds {} bytes, which is no epoch: delete the key",
+                Epoch::key(state).escape_ascii(),
+                kv.value.len()
+            ),
+        }),
+    }
+}
+
+/// Replaces the epoch by one that never was, if every guard holds: whatever is on its way to etcd and was sealed before this,
+/// etcd refuses from now on. `None` if a guard did not hold.
+///
+/// May be repeated: to replace it once more does no harm.
+///
+/// # Errors
+/// What etcd said. The epoch may have been replaced all the same.
+pub async fn replace<S: Store>(
+    store: &S,
+    state: &StatePrefix,
+    guards: &[Guard<'_>],
+) -> Result<Option<Epoch>, CallError> {
+    let nonce = hex(rand::random::<[u8; NONCE]>());
+    let revision = store.put_if(guards, &Epoch::key(state), nonce.as_bytes(), 0).await?;
+    Ok(revision.and_then(|revision| Epoch::found(nonce.as_bytes(), revision)))
+}
+
+/// Text, for whoever looks at the key with etcdctl.
+fn hex(bytes: [u8; NONCE]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(2 * NONCE), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
