@@ -6,11 +6,11 @@
 //! have ended, and a guarded write of one whose lease has ended all the same is refused by etcd.
 
 mod error;
-mod term;
 mod holder;
 mod owner;
+mod term;
 
 pub use error::Error;
-pub use term::Term;
 pub use holder::Holder;
 pub use owner::Owner;
+pub use term::Term;

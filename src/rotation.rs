@@ -11,10 +11,10 @@
 //! Invariant: what a step needs to be done again after a crash is in etcd before it is done. Key bytes are only in the
 //! configuration itself.
 
+mod barred;
 mod driver;
 mod error;
 mod facts;
-mod barred;
 mod file;
 mod machine;
 mod managed;
@@ -35,10 +35,10 @@ use zeroize::Zeroizing;
 
 use crate::config::{self, Draft, EncryptionConfiguration, Options};
 
+pub use barred::{Barred, barred};
 pub use driver::{Audience, Driver, Limits, Outcome, Site};
 pub use error::Error;
 pub use facts::Facts;
-pub use barred::{Barred, barred};
 pub use file::ConfigFile;
 pub use machine::{Ask, Command, How};
 pub use managed::{MANAGED, ManagedConfig};

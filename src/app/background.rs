@@ -59,7 +59,7 @@ impl Background {
         let Wanted::On { name, sweep, rotation } = &settings.background else {
             let (leave, mut leaves) = watch::channel(false);
             let thread = on_etcd::spawn("background", members, async move |on_etcd| {
-                let permits = Permits::new(in_use, state, Renewal::File(nudge));
+                let permits = Permits::new(in_use, state, Renewal::File(nudge), false);
                 tokio::select! {
                     () = permits.run(&on_etcd.client) => {}
                     // It ends where nobody is left to say so, too.
@@ -81,7 +81,13 @@ impl Background {
         let stop = ends_with(stage);
         let known = KnownRoots::default();
         let says_unfenced = Arc::new(AtomicBool::new(false));
-        let describe = describe(name.clone(), urls, parts, Arc::clone(&known), Arc::clone(&says_unfenced));
+        let describe = describe(
+            name.clone(),
+            urls,
+            parts,
+            Arc::clone(&known),
+            Arc::clone(&says_unfenced),
+        );
         let standing = Standing::new(parts, &settings.common.state_prefix, is_there, says_unfenced);
         let tenure = Arc::clone(&parts.proxy.tenure);
         let (changed, told_to_leave) = (keyring.replacements(), leave.subscribe());
@@ -115,7 +121,7 @@ impl Background {
                 }
             };
             let renewal = follower.clone().map_or(Renewal::File(nudge), Renewal::Managed);
-            let permits = Permits::new(in_use, state, renewal.clone());
+            let permits = Permits::new(in_use, state, renewal.clone(), true);
             let presence = Presence {
                 id,
                 describe,

@@ -61,17 +61,21 @@ pub(super) struct Permits {
     keyring: Arc<KeyringHandle>,
     state: StatePrefix,
     renewal: Renewal,
+    /// Whether it is found out before the first write that waits for it.
+    is_eager: bool,
     /// Whether the store takes the fence, once that is known.
     takes_fence: OnceCell<bool>,
 }
 
 impl Permits {
-    /// For the keyring in use, whose configuration is looked at by `renewal`.
-    pub(super) fn new(keyring: Arc<KeyringHandle>, state: StatePrefix, renewal: Renewal) -> Self {
+    /// For the keyring in use, whose configuration is looked at by `renewal`. Unless it `is_eager` it asks etcd nothing until
+    /// somebody wants to write.
+    pub(super) fn new(keyring: Arc<KeyringHandle>, state: StatePrefix, renewal: Renewal, is_eager: bool) -> Self {
         Self {
             keyring,
             state,
             renewal,
+            is_eager,
             takes_fence: OnceCell::new(),
         }
     }
@@ -81,6 +85,10 @@ impl Permits {
         let mut permits = self.keyring.permits();
         let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         let mut told = Told::default();
+        if !self.is_eager {
+            // The handle is this one's own.
+            let _ = self.keyring.wanted().wait_for(|wanted| *wanted).await;
+        }
         loop {
             permits.borrow_and_update();
             let known = self.keyring.writing().permit.clone();
@@ -112,7 +120,9 @@ impl Permits {
         let call = |error: CallError| error.to_string();
         let epoch = match epoch::read(client, &self.state).await {
             Ok(epoch) => epoch,
-            Err(error) if error.trouble() == Trouble::PermissionDenied => return Ok(self.note(refused_by_etcd(&self.state, &error))),
+            Err(error) if error.trouble() == Trouble::PermissionDenied => {
+                return Ok(self.note(refused_by_etcd(&self.state, &error)));
+            }
             Err(error) => return Err(call(error)),
         };
         if !self.renewal.look().await {
@@ -192,7 +202,10 @@ impl Told {
 
     fn trouble(&mut self, why: &str) {
         if !std::mem::replace(&mut self.has_trouble, true) {
-            tracing::warn!(why, "writes of values under a rule wait: it cannot be found out whether they may be");
+            tracing::warn!(
+                why,
+                "writes of values under a rule wait: it cannot be found out whether they may be"
+            );
         }
     }
 }

@@ -83,7 +83,11 @@ pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<R
         // Before the configuration is read, and that before it is asked whether a key of it was dropped: who drops one notes that
         // first and replaces the epoch then, so that one of the two is seen.
         let is_dry_run = settings.options.dry_run;
-        let epoch = if is_dry_run { Epoch::FIRST } else { epoch::read(client, state).await.map_err(called)? };
+        let epoch = if is_dry_run {
+            Epoch::FIRST
+        } else {
+            epoch::read(client, state).await.map_err(called)?
+        };
         let keyring = Arc::new(load_keyring(&settings.common, &hands).await?);
         if !is_dry_run && let Some(why) = barred(client, state, &keyring).await.map_err(called)? {
             return Err(SweepError::Barred(why));

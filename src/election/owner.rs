@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Error, Term, Holder};
+use super::{Error, Holder, Term};
 use crate::etcd::lease::{BEAT, TTL, give_back};
 use crate::etcd::{CallError, Guard, KeyValue, Patience, Store, Trouble, WaitError};
 use crate::types::BootInstant;

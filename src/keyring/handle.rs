@@ -22,6 +22,8 @@ pub struct KeyringHandle {
     replaced: watch::Sender<()>,
     /// Told when a permit has become unknown, or is known.
     permits: watch::Sender<()>,
+    /// Whether somebody waits for one.
+    wanted: watch::Sender<bool>,
 }
 
 impl KeyringHandle {
@@ -39,6 +41,7 @@ impl KeyringHandle {
             replacing: Mutex::new(()),
             replaced: watch::Sender::new(()),
             permits: watch::Sender::new(()),
+            wanted: watch::Sender::new(false),
         }
     }
 
@@ -107,10 +110,16 @@ impl KeyringHandle {
         self.permits.subscribe()
     }
 
+    /// Sees true once somebody waits for a permit that is not known.
+    pub fn wanted(&self) -> watch::Receiver<bool> {
+        self.wanted.subscribe()
+    }
+
     /// Waits until a permit is known, or refused.
     pub async fn permitted(&self) {
         let mut permits = self.permits.subscribe();
         while self.writing.load().permit == Permit::Unknown {
+            self.wanted.send_if_modified(|wanted| !std::mem::replace(wanted, true));
             // The sender is this handle's own.
             let _ = permits.changed().await;
         }

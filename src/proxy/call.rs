@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn the_state_of_a_call_stays_small() {
         // Each call's is allocated and moved as a whole. It was 7,568 bytes when it had room for a watch, and 4,300 when what
-        // is handed from function to function lay in it once for each.
-        assert!(size(serve) <= 2200, "{}", size(serve));
+        // is handed from function to function lay in it once for each. Some 200 are for what is at hand to seal it anew.
+        assert!(size(serve) <= 2450, "{}", size(serve));
     }
 }

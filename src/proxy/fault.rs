@@ -157,7 +157,8 @@ impl Fault {
     /// be looked at.
     pub(super) fn no_permit() -> Self {
         meters::refused("no_permit");
-        let text = "etcd-encryption-proxy: it could not be found out in time whether values may be written; the log says why";
+        let text =
+            "etcd-encryption-proxy: it could not be found out in time whether values may be written; the log says why";
         Self::status(Code::Unavailable, text)
     }
 

@@ -23,7 +23,7 @@ use super::upstream::{self, Answer};
 use super::worker::Worker;
 use crate::keyring::{Permit, Writing};
 use crate::rewrite::{
-    Fence, FencedResponse, OpenJob, ResponsePlan, Unfenced, UnaryRequest, UnaryRpc, lease_time_to_live_response,
+    Fence, FencedResponse, OpenJob, ResponsePlan, UnaryRequest, UnaryRpc, Unfenced, lease_time_to_live_response,
     unary_request,
 };
 use crate::value::Deks;
@@ -49,10 +49,12 @@ pub(super) async fn serve(
     let mut call = Unary {
         rpc,
         has_token: TOKENS.iter().any(|name| request.headers.contains_key(*name)),
-        headers: upstream::for_changed_messages(request.headers),
+        request,
         frame,
         is_unfenced: false,
     };
+    let headers = &mut call.request.headers;
+    *headers = upstream::for_changed_messages(std::mem::take(headers));
     let mut epochs = 0;
     let (received, job) = loop {
         // What was sealed before is as if it had never been: nothing of it was written.
@@ -77,7 +79,8 @@ struct Unary {
     rpc: UnaryRpc,
     /// Whether the client says who it is, rather than leave that to the proxy's certificate.
     has_token: bool,
-    headers: HeaderMap,
+    /// Its headers are those that etcd is to get.
+    request: Box<Parts>,
     frame: Frame,
     /// What it may do it may not do under the fence.
     is_unfenced: bool,
@@ -93,6 +96,14 @@ enum Attempt {
     Again,
 }
 
+/// What is to be done with a request that is sealed.
+enum Outgoing {
+    Send(UnaryRpc, Frame, Reading),
+    Unfenced(Box<UnaryRequest>),
+    /// Until it is known whether it may be written.
+    Wait,
+}
+
 /// How an answer is to be read.
 enum Reading {
     Plain(ResponsePlan),
@@ -103,44 +114,52 @@ impl Unary {
     /// Seals the request with what is in use by now, and sends it so that etcd takes it only as long as that may be written.
     async fn attempt(&mut self, worker: &Worker, respond: &mut Responder) -> Result<Attempt, Fault> {
         let (sealed, permit) = seal(worker, self.rpc, &self.frame, respond).await?;
-        if sealed.response.seals_twice() {
-            warn_once_of_double_sealing();
-        }
-        let sealed = match permit {
-            None => {
-                let reading = Reading::Plain(sealed.response);
-                return self
-                    .send(worker, sealed.send_as, self.frame.clone().with(sealed.message), reading, respond)
-                    .await;
+        match self.outgoing(worker, sealed, permit)? {
+            Outgoing::Send(rpc, frame, reading) => self.send(worker, rpc, frame, reading, respond).await,
+            // Rare, and so on the heap: every call would have room for them.
+            Outgoing::Unfenced(sealed) => {
+                self.is_unfenced = true;
+                Box::pin(self.send_unfenced(worker, *sealed, respond)).await
             }
-            Some(Permit::Unknown) => {
+            Outgoing::Wait => {
                 let permitted = async {
                     let known = timeout(WAIT_FOR_PERMIT, worker.keyring.permitted()).await;
                     known.map_err(|_| Fault::no_permit())
                 };
                 respond.unless_gone(Box::pin(permitted)).await?;
-                return Ok(Attempt::Again);
+                Ok(Attempt::Again)
             }
+        }
+    }
+
+    /// What is sent of a request that was sealed by a keyring with this permit; `None` where nothing under a rule is written.
+    fn outgoing(&self, worker: &Worker, sealed: UnaryRequest, permit: Option<Permit>) -> Result<Outgoing, Fault> {
+        if sealed.response.seals_twice() {
+            warn_once_of_double_sealing();
+        }
+        let (epoch, nests) = match permit {
+            None => {
+                let frame = self.frame.clone().with(sealed.message);
+                return Ok(Outgoing::Send(sealed.send_as, frame, Reading::Plain(sealed.response)));
+            }
+            Some(Permit::Unknown) => return Ok(Outgoing::Wait),
             Some(Permit::Refused(why)) => return Err(Fault::may_not_write(&why)),
-            Some(Permit::Fenced { epoch, nests }) if !self.is_unfenced => {
-                let fence = Fence {
-                    epoch: &epoch,
-                    state: &worker.config.state_prefix,
-                    nests: nests && !self.has_token,
-                };
-                match sealed.fenced(fence) {
-                    Ok(fenced) => {
-                        let frame = Frame::of_parts(&fenced.head, fenced.message, &fenced.tail);
-                        let reading = Reading::Fenced(fenced.response);
-                        return self.send(worker, UnaryRpc::Txn, frame, reading, respond).await;
-                    }
-                    Err(Unfenced(sealed)) => *sealed,
-                }
-            }
-            Some(Permit::Fenced { .. } | Permit::Unfenced) => sealed,
+            Some(Permit::Unfenced) => return Ok(Outgoing::Unfenced(Box::new(sealed))),
+            Some(Permit::Fenced { .. }) if self.is_unfenced => return Ok(Outgoing::Unfenced(Box::new(sealed))),
+            Some(Permit::Fenced { epoch, nests }) => (epoch, nests),
         };
-        self.is_unfenced = true;
-        Box::pin(self.send_unfenced(worker, sealed, respond)).await
+        let fence = Fence {
+            epoch: &epoch,
+            state: &worker.config.state_prefix,
+            nests: nests && !self.has_token,
+        };
+        Ok(match sealed.fenced(fence) {
+            Ok(fenced) => {
+                let frame = Frame::of_parts(&fenced.head, fenced.message, &fenced.tail);
+                Outgoing::Send(UnaryRpc::Txn, frame, Reading::Fenced(fenced.response))
+            }
+            Err(Unfenced(sealed)) => Outgoing::Unfenced(sealed),
+        })
     }
 
     /// Sends what etcd could not be made to refuse if it were late: soon, or not at all.
@@ -163,7 +182,7 @@ impl Unary {
         respond.clock.asked();
         // Right before it is sent: a process that slept meanwhile may have been given up by the others.
         let may_send = || sealed_at.is_fresh() && worker.config.tenure.holds();
-        match ask(worker, &path, &self.headers, frame, may_send, respond).await? {
+        match ask(worker, &path, &self.request.headers, frame, may_send, respond).await? {
             None => Ok(Attempt::Again),
             Some(answer) => match receive(worker, answer, respond).await? {
                 Answered::Error(head, trailers) => passed_on(head, trailers, respond).map(|()| Attempt::Ended),
@@ -183,7 +202,7 @@ impl Unary {
         self.check_length(worker, &frame)?;
         respond.clock.asked();
         let path = path_of(rpc);
-        let Some(answer) = ask(worker, &path, &self.headers, frame, || true, respond).await? else {
+        let Some(answer) = ask(worker, &path, &self.request.headers, frame, || true, respond).await? else {
             return Ok(Attempt::Again);
         };
         match receive(worker, answer, respond).await? {

@@ -42,7 +42,8 @@ impl Unfenced {
 
     /// This process's record in etcd says that it does.
     pub fn is_announced(&self) {
-        self.announced.send_if_modified(|announced| !std::mem::replace(announced, true));
+        self.announced
+            .send_if_modified(|announced| !std::mem::replace(announced, true));
     }
 
     /// Waits until others know that this process writes without a fence; at once, where that is so. False where it has to be

@@ -3,6 +3,7 @@
 mod adversarial;
 mod drive;
 mod etcd;
+mod fence;
 mod generate;
 mod kms;
 mod names;

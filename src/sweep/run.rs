@@ -14,7 +14,7 @@ use super::pass::Pass;
 use super::report::Report;
 use super::scan::Scan;
 use super::scope::Scope;
-use crate::election::{Term, Owner};
+use crate::election::{Owner, Term};
 use crate::etcd::{Patience, Store, epoch};
 use crate::types::Epoch;
 
@@ -130,8 +130,7 @@ impl<S: Store> Job<'_, S> {
             .checked_sub(Duration::from_millis(record.spent_ms))
             .unwrap_or(began);
         if record.stage == checkpoint::Stage::Rewrite {
-            self.pass(owner.term(), Some(&keeper), true, &mut record, began)
-                .await?;
+            self.pass(owner.term(), Some(&keeper), true, &mut record, began).await?;
             record.begin_proof(self.replace_epoch(owner).await?);
             keeper.save(&record).await?;
         } else if record.epoch == 0 {

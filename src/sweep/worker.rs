@@ -158,7 +158,10 @@ impl<K: InUse> Worker<K> {
         let (epoch, obstacle) = match &writing.permit {
             Permit::Fenced { epoch, .. } => (epoch.clone(), None),
             // The last answer as to what is there to be done is looked at all the same.
-            Permit::Unknown => (Epoch::FIRST, Some("whether this process may write is not known yet".to_owned())),
+            Permit::Unknown => (
+                Epoch::FIRST,
+                Some("whether this process may write is not known yet".to_owned()),
+            ),
             Permit::Refused(why) => (Epoch::FIRST, Some(why.to_string())),
             Permit::Unfenced => (Epoch::FIRST, Some("this store takes no fence".to_owned())),
         };

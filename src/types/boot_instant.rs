@@ -67,7 +67,11 @@ mod tests {
     fn the_system_has_the_clock() {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let uptime = std::fs::read_to_string("/proc/uptime").expect("the uptime");
-        let uptime: f64 = uptime.split(' ').next().and_then(|text| text.parse().ok()).expect("seconds");
+        let uptime: f64 = uptime
+            .split(' ')
+            .next()
+            .and_then(|text| text.parse().ok())
+            .expect("seconds");
         #[expect(clippy::cast_precision_loss, reason = "seconds")]
         let seconds = time.tv_sec as f64;
         assert!((uptime - seconds).abs() < 60.0, "{uptime} {seconds}");

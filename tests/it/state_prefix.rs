@@ -50,7 +50,7 @@ async fn the_proxys_own_keys_are_out_of_reach() {
             .lease_grant(LeaseGrantRequest { ttl: 3600, id: LEASE })
             .await
             .unwrap();
-        let record = format!("{STATE}rotation");
+        let record = format!("{STATE}roster");
         direct
             .kv()
             .put(PutRequest {
@@ -96,8 +96,8 @@ const RANGES: [(&str, &str); 8] = [
     ("\0", "\0"),
     ("/", "0"),
     ("/etcd-encryption-proxy/", "/etcd-encryption-proxy0"),
-    ("/etcd-encryption-proxy/rotation", ""),
-    ("/etcd-encryption-proxy/rotation", "/etcd-encryption-proxy/s"),
+    ("/etcd-encryption-proxy/roster", ""),
+    ("/etcd-encryption-proxy/roster", "/etcd-encryption-proxy/s"),
     ("/etcd-encryption-proxy/s", "\0"),
     ("/a", "/etcd-encryption-proxy/s"),
     ("/etcd-encryption-proxy", "/etcd-encryption-proxy/\0"),

@@ -39,7 +39,10 @@ impl Client {
 
     /// For etcd before 3.5: it says so before it looks at the name.
     async fn nobody_can_authenticate(&self) -> bool {
-        let asked = self.unary(AUTHENTICATE, framed(|out| put_bytes(out, NAME, b"etcd-encryption-proxy")));
+        let asked = self.unary(
+            AUTHENTICATE,
+            framed(|out| put_bytes(out, NAME, b"etcd-encryption-proxy")),
+        );
         matches!(asked.await, Err(CallError::Status { text, .. }) if text == NOT_ENABLED)
     }
 }

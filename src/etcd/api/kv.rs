@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::call::{Rpc, framed};
 use super::{CallError, Client, read};
+use crate::types::Epoch;
 use crate::wire::etcd::{
     compare, key_value, op, put_request, range_request, range_response, txn_request, txn_response,
 };
-use crate::types::Epoch;
 use crate::wire::{Body, Fields, WireError, put_bytes, put_varint};
 
 /// etcd itself gives a request up after 7 s at the latest with its default election timeout.

@@ -103,9 +103,7 @@ impl Model {
 
     fn holds(&self, guards: &[Guard<'_>]) -> bool {
         let keys = self.keys.borrow();
-        guards.iter().all(|guard| {
-            guard.holds(keys.get(guard.key()))
-        })
+        guards.iter().all(|guard| guard.holds(keys.get(guard.key())))
     }
 }
 

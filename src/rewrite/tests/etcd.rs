@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::pb::{
-    DeleteRangeRequest, DeleteRangeResponse, KeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse, Request,
-    Response, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+    Compare, DeleteRangeRequest, DeleteRangeResponse, KeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    Request, Response, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
 use crate::types::KeyRange;
 
-/// What a store holds. A transaction succeeds if it has no guard.
+/// What a store holds.
 #[derive(Clone, Default)]
 pub(super) struct Etcd(pub(super) BTreeMap<Vec<u8>, KeyValue>);
 
@@ -86,8 +86,19 @@ impl Etcd {
         }
     }
 
+    /// Whether a guard for equality holds.
+    fn holds(&self, guard: &Compare) -> bool {
+        let found = self.0.get(&guard.key);
+        match guard.target {
+            1 => found.is_none(),
+            2 => found.map_or(0, |kv| kv.mod_revision) == guard.mod_revision,
+            3 => found.is_some_and(|kv| kv.value == guard.value),
+            _ => false,
+        }
+    }
+
     pub(super) fn txn(&mut self, request: &TxnRequest) -> TxnResponse {
-        let succeeded = request.compare.is_empty();
+        let succeeded = request.compare.iter().all(|guard| self.holds(guard));
         let ops = if succeeded { &request.success } else { &request.failure };
         let responses = ops
             .iter()

@@ -291,7 +291,9 @@ impl Context<'_> {
             Ok(_) | Err(NoProof::Undecryptable(_) | NoProof::Nothing) => Ok(Ok(())),
             Err(NoProof::MemberDiffers) if self.ask.how.force => Ok(Ok(())),
             Err(NoProof::KmsDiffers(dissent)) => Ok(Err(Step::AwaitKms(dissent))),
-            Err(NoProof::OtherWork | NoProof::MemberChanged | NoProof::MemberDiffers | NoProof::Before) => Ok(Err(Step::Sweep)),
+            Err(NoProof::OtherWork | NoProof::MemberChanged | NoProof::MemberDiffers | NoProof::Before) => {
+                Ok(Err(Step::Sweep))
+            }
             Err(NoProof::Stale) if self.session.sweeps < STALE_SWEEPS => Ok(Err(Step::Sweep)),
             Err(why @ NoProof::Stale) => Err(Stop::NotProved(why)),
         }

@@ -232,7 +232,9 @@ impl World {
     fn epoch(&self) -> Epoch {
         let keys = self.keys.borrow();
         let found = keys.get(&Epoch::key(&self.state));
-        found.map_or(Epoch::FIRST, |kv| Epoch::found(&kv.value, kv.mod_revision).expect("an epoch"))
+        found.map_or(Epoch::FIRST, |kv| {
+            Epoch::found(&kv.value, kv.mod_revision).expect("an epoch")
+        })
     }
 
     /// The process takes one step more to find out whether it may write.

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::model::Model;
 use super::world::{KEY_NEW, KEY_OLD, aescbc, aesgcm, identity, opened, scope, sealed_by};
+use crate::etcd::epoch;
 use crate::sweep::{Error, Finding, Limits, Observer, Options, Progress, Report, Scope, sweep};
 
 struct Silent;
@@ -45,6 +46,21 @@ pub(super) async fn run(model: &Model, scope: &Scope, is_adaptive: bool) -> Opti
         report = sweep(&model, scope, &options, Arc::new(Silent), stopped) => Some(report),
         () = model.death.notified() => None,
     }
+}
+
+/// The same, by a process that reads the epoch before it begins.
+async fn run_anew(model: &Model, scope: &Scope, is_adaptive: bool) -> Option<Result<Report, Error>> {
+    let mut scope = scope.clone();
+    scope.epoch = loop {
+        tokio::select! {
+            epoch = epoch::read(&model, &scope.state) => match epoch {
+                Ok(epoch) => break epoch,
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            },
+            () = model.death.notified() => return None,
+        }
+    };
+    run(model, &scope, is_adaptive).await
 }
 
 /// What everybody but the sweeps has done: plaintext and lease of every key that should be there.
@@ -136,7 +152,7 @@ async fn history(seed: u64, is_adaptive: bool, deaths: u32) {
     let sweeps = async {
         for _ in 0..deaths {
             model.dies_after.set(1 + model.random(120));
-            if let Some(Err(error)) = run(&model, &target, is_adaptive).await {
+            if let Some(Err(error)) = run_anew(&model, &target, is_adaptive).await {
                 let is_in_order = matches!(error, Error::Held(_)) || error.is_resumable();
                 assert!(is_in_order, "{error:?}");
             }
@@ -145,7 +161,10 @@ async fn history(seed: u64, is_adaptive: bool, deaths: u32) {
         }
         model.dies_after.set(0);
         // In pairs.
-        let (one, other) = tokio::join!(run(&model, &target, is_adaptive), run(&model, &target, is_adaptive));
+        let (one, other) = tokio::join!(
+            run_anew(&model, &target, is_adaptive),
+            run_anew(&model, &target, is_adaptive)
+        );
         for error in [one, other].into_iter().flatten().filter_map(Result::err) {
             let is_in_order = matches!(error, Error::Held(_)) || error.is_resumable();
             assert!(is_in_order, "{error:?}");
@@ -159,12 +178,12 @@ async fn history(seed: u64, is_adaptive: bool, deaths: u32) {
     model.trouble.set(0);
     sleep(Duration::from_secs(20)).await;
     // The first may have taken up one that came past what was written since; the proof says so, and the next does it.
-    let mut report = run(&model, &target, is_adaptive)
+    let mut report = run_anew(&model, &target, is_adaptive)
         .await
         .expect("it lives")
         .expect("nothing is in its way");
     if report.finding != Finding::Clean {
-        report = run(&model, &target, is_adaptive)
+        report = run_anew(&model, &target, is_adaptive)
             .await
             .expect("it lives")
             .expect("nothing is in its way");

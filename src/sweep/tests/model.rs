@@ -227,9 +227,7 @@ impl State {
 
     /// Whether every guard holds now.
     fn holds(&self, guards: &[Guard<'_>]) -> bool {
-        guards.iter().all(|guard| {
-            guard.holds(self.now.get(guard.key()))
-        })
+        guards.iter().all(|guard| guard.holds(self.now.get(guard.key())))
     }
 
     /// The keys from `start` to `end` as they were at `revision`.

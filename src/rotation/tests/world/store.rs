@@ -104,8 +104,6 @@ impl World {
     /// Whether every guard holds now.
     fn holds(&self, guards: &[Guard<'_>]) -> bool {
         let keys = self.keys.borrow();
-        guards.iter().all(|guard| {
-            guard.holds(keys.get(guard.key()))
-        })
+        guards.iter().all(|guard| guard.holds(keys.get(guard.key())))
     }
 }

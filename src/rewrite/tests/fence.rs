@@ -1,0 +1,269 @@
+//! The fence: in its epoch a request comes to what it would come to without; in any other nothing is written, and that is known.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use prost::Message;
+
+use super::etcd::Etcd;
+use super::pb::{
+    Compare, DeleteRangeRequest, KeyValue, PutRequest, PutResponse, RangeRequest, Request, RequestOp, Response,
+    ResponseOp, TxnRequest, TxnResponse,
+};
+use super::world::{POD, SECRET, World, is_sealed};
+use crate::rewrite::{Fence, FencedResponse, OpenFailure, UnaryRequest, UnaryRpc, Unfenced};
+use crate::types::{Epoch, StatePrefix};
+
+const EPOCH_KEY: &[u8] = b"/etcd-encryption-proxy/epoch";
+
+fn state() -> StatePrefix {
+    StatePrefix::new(StatePrefix::DEFAULT).unwrap()
+}
+
+fn epoch(nonce: &[u8]) -> Epoch {
+    Epoch::found(nonce, 7).unwrap_or(Epoch::FIRST)
+}
+
+/// A store in which the epoch is `nonce`; empty for the first one.
+fn store(world: &World, nonce: &[u8]) -> Etcd {
+    let mut etcd = Etcd::default();
+    let mut put = |key: &[u8], value: Vec<u8>| {
+        let kv = KeyValue {
+            key: key.to_vec(),
+            value,
+            mod_revision: 5,
+            create_revision: 5,
+            ..KeyValue::default()
+        };
+        etcd.0.insert(key.to_vec(), kv);
+    };
+    put(SECRET, world.sealed(SECRET, b"before"));
+    put(POD, b"a pod".to_vec());
+    if !nonce.is_empty() {
+        put(EPOCH_KEY, nonce.to_vec());
+    }
+    etcd
+}
+
+/// Puts the request to `etcd` under the fence; what the client gets, or `None` where it is told that nothing was written.
+fn fenced<M: Message + Default>(
+    world: &World,
+    etcd: &mut Etcd,
+    request: UnaryRequest,
+    epoch: &Epoch,
+    nests: bool,
+) -> Option<M> {
+    let state = state();
+    let fence = Fence {
+        epoch,
+        state: &state,
+        nests,
+    };
+    let fenced = request.fenced(fence).expect("it can be fenced");
+    let message = [&fenced.head[..], &fenced.message.into_bytes(), &fenced.tail].concat();
+    let answer = etcd.txn(&TxnRequest::decode(&message[..]).expect("a transaction"));
+    let job = fenced
+        .response
+        .open(answer.encode_to_vec().into(), &state)
+        .expect("it matches");
+    let opened = job?.run(&world.ctx()).expect("it opens");
+    Some(M::decode(opened.message.into_bytes()).expect("an answer"))
+}
+
+fn put(key: &[u8], value: &[u8]) -> PutRequest {
+    PutRequest {
+        key: key.to_vec(),
+        value: value.to_vec(),
+        prev_kv: true,
+        ..PutRequest::default()
+    }
+}
+
+fn get(key: &[u8]) -> RequestOp {
+    Request::Range(RangeRequest {
+        key: key.to_vec(),
+        ..RangeRequest::default()
+    })
+    .into()
+}
+
+/// That `key` was last written at `revision`.
+fn guard(key: &[u8], revision: i64) -> Compare {
+    Compare {
+        target: 2,
+        key: key.to_vec(),
+        mod_revision: revision,
+        ..Compare::default()
+    }
+}
+
+#[test]
+fn a_put_is_carried_out_in_its_epoch_and_in_no_other() {
+    let world = World::new();
+    for nonce in [&b""[..], b"nonce"] {
+        let mut etcd = store(&world, nonce);
+        let request = world.send(UnaryRpc::Put, &put(SECRET, b"after")).unwrap();
+        let answer: PutResponse = fenced(&world, &mut etcd, request, &epoch(nonce), false).expect("carried out");
+        assert_eq!(answer.header, store(&world, b"").txn(&TxnRequest::default()).header);
+        assert_eq!(answer.prev_kv.expect("it was asked for").value, b"before");
+        assert!(is_sealed(&etcd.0[SECRET].value));
+        assert_eq!(world.opened(SECRET, &etcd.0[SECRET].value), b"after");
+        for other in [&b""[..], b"other"] {
+            if other == nonce {
+                continue;
+            }
+            let before = etcd.0.clone();
+            let request = world.send(UnaryRpc::Put, &put(SECRET, b"late")).unwrap();
+            assert_eq!(
+                fenced::<PutResponse>(&world, &mut etcd, request, &epoch(other), true),
+                None
+            );
+            assert!(etcd.0 == before, "nothing is written");
+        }
+    }
+}
+
+/// Transactions as clients have them: create, update, more of each branch, nested ones, branches that write.
+fn txns() -> Vec<(TxnRequest, bool)> {
+    let write = |value: &[u8]| RequestOp::from(Request::Put(put(SECRET, value)));
+    let delete = || {
+        RequestOp::from(Request::DeleteRange(DeleteRangeRequest {
+            key: POD.to_vec(),
+            ..DeleteRangeRequest::default()
+        }))
+    };
+    let txn = |compare: Vec<Compare>, success: Vec<RequestOp>, failure: Vec<RequestOp>| TxnRequest {
+        compare,
+        success,
+        failure,
+    };
+    let mut all = Vec::new();
+    for guards in [
+        vec![],
+        vec![guard(SECRET, 5)],
+        vec![guard(SECRET, 0)],
+        vec![guard(SECRET, 5), guard(POD, 4)],
+    ] {
+        all.push((txn(guards.clone(), vec![write(b"v")], vec![]), false));
+        all.push((
+            txn(guards.clone(), vec![write(b"v"), get(POD)], vec![get(SECRET)]),
+            false,
+        ));
+        all.push((
+            txn(
+                guards.clone(),
+                vec![write(b"v")],
+                vec![get(SECRET), get(POD), get(SECRET)],
+            ),
+            false,
+        ));
+        let reads = Request::Txn(txn(vec![], vec![get(SECRET)], vec![])).into();
+        let writes = Request::Txn(txn(vec![guard(POD, 5)], vec![write(b"w")], vec![get(POD)]));
+        all.push((txn(guards.clone(), vec![write(b"v")], vec![reads]), false));
+        all.push((txn(guards.clone(), vec![writes.clone().into()], vec![get(POD)]), false));
+        all.push((txn(guards.clone(), vec![write(b"v")], vec![write(b"else")]), true));
+        all.push((txn(guards.clone(), vec![get(POD)], vec![write(b"else")]), true));
+        all.push((txn(guards.clone(), vec![write(b"v")], vec![delete()]), true));
+        all.push((txn(guards, vec![write(b"v")], vec![get(POD), writes.into()]), true));
+    }
+    all
+}
+
+/// What is sealed differs each time; the rest must not.
+fn comparable(world: &World, etcd: &Etcd) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let open = |kv: &KeyValue| (kv.key.clone(), world.opened(&kv.key, &kv.value));
+    etcd.0.values().map(open).collect()
+}
+
+#[test]
+fn a_transaction_comes_to_the_same_in_its_epoch_and_to_nothing_in_another() {
+    let world = World::new();
+    for (txn, writes_on_failure) in txns() {
+        for nonce in [&b""[..], b"nonce"] {
+            let (mut with, mut without) = (store(&world, nonce), store(&world, nonce));
+            let request = || world.send(UnaryRpc::Txn, &txn).unwrap();
+            let sent = request();
+            let message = TxnRequest::decode(sent.message.into_bytes()).unwrap();
+            let answered = without.txn(&message);
+            let job = sent.response.open(answered.encode_to_vec().into()).unwrap();
+            let expected = TxnResponse::decode(job.run(&world.ctx()).unwrap().message.into_bytes()).unwrap();
+            let got: TxnResponse = fenced(&world, &mut with, request(), &epoch(nonce), true).expect("carried out");
+            assert_eq!(got, expected, "{txn:?}");
+            assert_eq!(comparable(&world, &with), comparable(&world, &without), "{txn:?}");
+
+            let mut late = store(&world, b"later");
+            let before = late.clone();
+            assert_eq!(
+                fenced::<TxnResponse>(&world, &mut late, request(), &epoch(nonce), true),
+                None,
+                "{txn:?}"
+            );
+            assert_eq!(late.0, before.0, "nothing is written: {txn:?}");
+        }
+        let (state, first) = (state(), Epoch::FIRST);
+        let flat_only = Fence {
+            epoch: &first,
+            state: &state,
+            nests: false,
+        };
+        let request = world.send(UnaryRpc::Txn, &txn).unwrap();
+        let is_refused = matches!(request.fenced(flat_only), Err(Unfenced(_)));
+        assert_eq!(is_refused, writes_on_failure, "{txn:?}");
+    }
+}
+
+fn response(rpc: UnaryRpc, message: &impl Message, nests: bool) -> FencedResponse {
+    let (world, state, epoch) = (World::new(), state(), epoch(b"nonce"));
+    let fence = Fence {
+        epoch: &epoch,
+        state: &state,
+        nests,
+    };
+    let request = world.send(rpc, message).unwrap();
+    request.fenced(fence).expect("it can be fenced").response
+}
+
+#[test]
+fn an_answer_that_does_not_tell_the_epoch_is_none() {
+    let update = txns().swap_remove(1).0;
+    let open = |answer: TxnResponse| {
+        let fenced = response(UnaryRpc::Txn, &update, false);
+        fenced
+            .open(answer.encode_to_vec().into(), &state())
+            .map(|job| job.is_some())
+    };
+    assert_eq!(open(TxnResponse::default()), Err(OpenFailure::Mismatch));
+    let of = |key: &[u8]| {
+        let kv = KeyValue {
+            key: key.to_vec(),
+            value: b"nonce".to_vec(),
+            ..KeyValue::default()
+        };
+        let found = super::pb::RangeResponse {
+            kvs: vec![kv],
+            ..super::pb::RangeResponse::default()
+        };
+        ResponseOp::from(Response::Range(found))
+    };
+    let answer = |responses: Vec<ResponseOp>| TxnResponse {
+        responses,
+        ..TxnResponse::default()
+    };
+    assert_eq!(open(answer(vec![of(SECRET), of(POD)])), Err(OpenFailure::Mismatch));
+    assert_eq!(open(answer(vec![of(SECRET), of(EPOCH_KEY)])), Ok(true));
+    // As if it had been asked for nothing else: the client's own response is missing.
+    assert_eq!(open(answer(vec![of(EPOCH_KEY)])), Err(OpenFailure::Mismatch));
+}
+
+proptest! {
+    #[test]
+    fn any_answer_is_refused_or_read(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+        let update = txns();
+        for (rpc, nests) in [(UnaryRpc::Put, false), (UnaryRpc::Txn, false), (UnaryRpc::Txn, true)] {
+            let fenced = match rpc {
+                UnaryRpc::Put => response(rpc, &put(SECRET, b"v"), nests),
+                _ => response(rpc, &update[if nests { 5 } else { 1 }].0, nests),
+            };
+            drop(fenced.open(Bytes::from(bytes.clone()), &state()));
+        }
+    }
+}
