@@ -60,32 +60,25 @@ struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// The command is noted; nothing else changes by that.
+    /// The command is noted, and the old key may write again at once: it is listed, and nobody removes it on what the record
+    /// said before.
     #[expect(clippy::option_option, reason = "refused, or nothing left to do")]
     fn begin_abort(&self) -> Option<Option<Step>> {
-        if matches!(self.config, Config::OldOnly | Config::NewOnly) {
-            // Nothing to take back, or nothing to go back to.
+        let is_nothing = matches!(self.config, Config::OldOnly | Config::NewOnly);
+        if is_nothing || self.record.removing {
             return None;
         }
-        let undrops = !self.setup.rules.undrop_follows_promotion;
         Some(self.note(|record| {
             record.command = Command::Abort;
-            record.proved = None;
-            if undrops {
-                record.dropped = None;
-            }
+            (record.dropped, record.proved) = (None, None);
         }))
     }
 
     fn next(&self) -> Option<Step> {
         match (self.record.command, self.config) {
-            (Command::Rotate, Config::OldOnly) => self.replace(Config::OldWrites),
+            (Command::Rotate, Config::OldOnly) | (Command::Abort, Config::NewWrites) => self.replace(Config::OldWrites),
             (Command::Rotate, Config::OldWrites) => self.replace(Config::NewWrites),
             (Command::Rotate, Config::NewWrites) => self.drop_key(Key::Old),
-            (Command::Abort, Config::NewWrites) => self.replace(Config::OldWrites),
-            (Command::Abort, Config::OldWrites) if self.record.dropped == Some(Key::Old) => {
-                self.note(|record| record.dropped = None)
-            }
             (Command::Abort, Config::OldWrites) => self.drop_key(Key::New),
             (_, Config::NewOnly) | (Command::Abort, Config::OldOnly) => None,
         }
@@ -102,10 +95,14 @@ impl Facts<'_> {
         let sweep = self.sweep.filter(|sweep| is_of_this(sweep) && is_of_record(sweep));
         let is_noted = self.record.dropped == Some(key);
         if !is_noted && (rules.drop_is_noted_first || sweep.is_some_and(|sweep| sweep.has_moved)) {
-            return self.note(|record| (record.dropped, record.proved) = (Some(key), None));
+            return self.note(|record| (record.dropped, record.proved, record.removing) = (Some(key), None, false));
         }
         if self.record.proved == Some(self.fingerprint) || !rules.removal_needs_proof {
-            return self.replace(Config::only(key.other()));
+            return if self.record.removing || !rules.removal_is_noted_first {
+                self.replace(Config::only(key.other()))
+            } else {
+                self.note(|record| record.removing = true)
+            };
         }
         let sweep = sweep.unwrap_or_else(|| self.begun(key));
         let is_proved = sweep.proved == self.setup.bounds.objects;

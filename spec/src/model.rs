@@ -185,6 +185,9 @@ impl Protocol {
                     } else {
                         present
                     };
+                    if last >= self.setup.bounds.notes {
+                        return None;
+                    }
                     state.revision = last + 1;
                     state.store.record = Record {
                         revision: state.revision,
@@ -404,6 +407,7 @@ impl Model for Protocol {
                     command: Command::Rotate,
                     dropped: None,
                     proved: None,
+                    removing: false,
                 },
                 keyring,
                 archive: [false; 2],

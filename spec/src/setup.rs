@@ -40,8 +40,8 @@ pub struct Rules {
     pub configuration_is_compared: bool,
     /// The record is replaced only if it is still the one that was looked at.
     pub record_is_compared: bool,
-    /// `abort` notes that the old key is no longer dropped only once the configuration writes with it again.
-    pub undrop_follows_promotion: bool,
+    /// That a key is being removed is noted before it is, and from then on `abort` is refused.
+    pub removal_is_noted_first: bool,
     /// The transaction that makes another key write puts a fresh epoch too. (In etcd only.)
     pub promotion_moves_epoch: bool,
     /// Each attempt to move the epoch has a nonce of its own, also when the answer to the one before was lost.
@@ -72,7 +72,7 @@ impl Rules {
         removal_needs_proof: true,
         configuration_is_compared: true,
         record_is_compared: true,
-        undrop_follows_promotion: true,
+        removal_is_noted_first: true,
         promotion_moves_epoch: true,
         attempts_have_own_nonce: true,
         epochs_are_unique: true,
@@ -97,6 +97,8 @@ pub struct Bounds {
     pub epochs: u8,
     /// How often the configuration can be replaced.
     pub configurations: u8,
+    /// How often the record can be replaced.
+    pub notes: u8,
     /// Whether a rotation may be taken back.
     pub aborts: bool,
     /// Whether the answer to a move of the epoch may be lost, and the move happen later.

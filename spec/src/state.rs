@@ -16,6 +16,7 @@ pub enum Key {
 
 impl Key {
     /// The other one.
+    #[must_use]
     pub const fn other(self) -> Self {
         match self {
             Self::Old => Self::New,
@@ -109,6 +110,8 @@ pub struct Record {
     pub dropped: Option<Key>,
     /// The configuration, by fingerprint, of which a sweep proved that nothing stored needs the dropped key.
     pub proved: Option<u8>,
+    /// The configuration is being replaced by one without the dropped key: nobody takes that back any more.
+    pub removing: bool,
 }
 
 /// What etcd holds: one linearizable store, and so everything that a snapshot brings back.

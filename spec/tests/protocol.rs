@@ -18,6 +18,7 @@ const SMALL: Bounds = Bounds {
     drivers: 1,
     epochs: 4,
     configurations: 5,
+    notes: 12,
     aborts: true,
     late_moves: false,
     restores: false,
@@ -290,9 +291,9 @@ mod broken {
     }
 
     #[test]
-    fn a_key_is_undropped_before_it_writes_again() {
+    fn a_removal_is_not_noted() {
         check(Place::File, TWO_DRIVERS, READABLE, |rules| {
-            rules.undrop_follows_promotion = false
+            rules.removal_is_noted_first = false
         });
     }
 
