@@ -43,6 +43,12 @@ bench: tools valgrind ## What a value and a message cost; the proxy beside no pr
 guard: valgrind ## Instructions on the hot path, held against benches/instructions/counts.json
 	cargo bench --locked --bench instructions
 
+.PHONY: spec
+spec: ## The protocol of rotation, every state of it; and a counterexample for each rule taken out of it
+	cargo fmt --check --manifest-path spec/Cargo.toml
+	cargo clippy --locked --manifest-path spec/Cargo.toml --target-dir target/spec --all-targets -- --deny warnings
+	cargo test --locked --manifest-path spec/Cargo.toml --target-dir target/spec -- --nocapture --test-threads=1
+
 .PHONY: valgrind
 valgrind:
 	@command -v valgrind >/dev/null || { as_root=$$([[ $$(id -u) == 0 ]] || echo sudo); \

@@ -70,10 +70,18 @@ fn imports_go_down_the_table() {
 #[test]
 fn files_say_what_they_are_for_and_stay_small() {
     let mut wrong = Vec::new();
-    let files = ["src", "tests", "benches", "fuzz/src", "fuzz/fuzz_targets"]
-        .into_iter()
-        .flat_map(sources)
-        .chain(["build.rs", "fuzz/build.rs"].map(|file| root().join(file)));
+    let files = [
+        "src",
+        "tests",
+        "benches",
+        "fuzz/src",
+        "fuzz/fuzz_targets",
+        "spec/src",
+        "spec/tests",
+    ]
+    .into_iter()
+    .flat_map(sources)
+    .chain(["build.rs", "fuzz/build.rs"].map(|file| root().join(file)));
     for file in files {
         let text = fs::read_to_string(&file).expect("a source file");
         let lines = text.lines().count();
