@@ -47,7 +47,7 @@ guard: valgrind ## Instructions on the hot path, held against benches/instructio
 spec: ## The protocol of rotation, every state of it; and a counterexample for each rule taken out of it
 	cargo fmt --check --manifest-path spec/Cargo.toml
 	cargo clippy --locked --manifest-path spec/Cargo.toml --target-dir target/spec --all-targets -- --deny warnings
-	cargo test --locked --manifest-path spec/Cargo.toml --target-dir target/spec -- --nocapture --test-threads=1
+	cargo test --locked --manifest-path spec/Cargo.toml --target-dir target/spec -- --nocapture --test-threads=2
 
 .PHONY: valgrind
 valgrind:

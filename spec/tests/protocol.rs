@@ -1,7 +1,7 @@
 //! The protocol holds in every state within the bounds, and stops to hold as soon as any rule is taken out of it.
 
 // Helpers of tests may fail the test, and print the figures; clippy's exceptions for tests do not reach functions beside them.
-#![allow(clippy::expect_used, clippy::print_stdout)]
+#![allow(clippy::panic, clippy::print_stdout)]
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -184,8 +184,8 @@ mod broken {
         };
         let until = HasDiscoveries::AnyOf(BTreeSet::from([property]));
         // One thread: the first counterexample that a breadth-first search finds is a shortest one.
-        let checker = Protocol { setup }.checker().threads(1).finish_when(until);
-        let checked = checker.spawn_bfs().join();
+        let search = Protocol { setup }.checker().threads(1).finish_when(until);
+        let checked = search.spawn_bfs().join();
         let path = checked.discovery(property);
         let path = path.unwrap_or_else(|| {
             panic!(
@@ -226,7 +226,7 @@ mod broken {
     #[test]
     fn the_configuration_is_not_looked_at() {
         check(Place::Etcd, SMALL, SERVED, |rules| {
-            rules.configuration_is_looked_at = false
+            rules.configuration_is_looked_at = false;
         });
     }
 
@@ -285,7 +285,7 @@ mod broken {
             ..RESTORED
         };
         check(Place::Etcd, bounds, READABLE, |rules| {
-            rules.configuration_is_compared = false
+            rules.configuration_is_compared = false;
         });
     }
 
@@ -301,7 +301,7 @@ mod broken {
     #[test]
     fn a_removal_is_not_noted() {
         check(Place::File, TWO_DRIVERS, READABLE, |rules| {
-            rules.removal_is_noted_first = false
+            rules.removal_is_noted_first = false;
         });
     }
 
@@ -311,7 +311,7 @@ mod broken {
             rules.promotion_moves_epoch = false;
         });
         check(Place::Etcd, RESTORED, READABLE, |rules| {
-            rules.promotion_moves_epoch = false
+            rules.promotion_moves_epoch = false;
         });
     }
 
@@ -322,7 +322,7 @@ mod broken {
             ..SMALL
         };
         check(Place::File, bounds, READABLE, |rules| {
-            rules.attempts_have_own_nonce = false
+            rules.attempts_have_own_nonce = false;
         });
     }
 
@@ -344,14 +344,14 @@ mod broken {
     #[test]
     fn removed_keys_are_not_kept() {
         check(Place::File, RESTORED, READABLE, |rules| {
-            rules.removed_keys_are_archived = false
+            rules.removed_keys_are_archived = false;
         });
     }
 
     #[test]
     fn what_is_put_back_is_not_all() {
         check(Place::Etcd, RESTORED, READABLE, |rules| {
-            rules.recovery_lists_all = false
+            rules.recovery_lists_all = false;
         });
     }
 
