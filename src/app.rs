@@ -20,6 +20,7 @@ mod snapshot;
 mod standing;
 mod strongbox;
 mod sweep;
+mod unopened;
 mod user;
 
 pub use error::Error;

@@ -9,5 +9,5 @@ mod record;
 mod roster;
 
 pub use presence::{MemberId, Presence, Witness};
-pub use record::{Key, Loaded, Member, RuleKeys};
+pub use record::{Key, Loaded, Member, RuleKeys, Unopened};
 pub use roster::{Dissent, Roster, short};

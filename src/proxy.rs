@@ -26,6 +26,7 @@ pub mod rpcs;
 mod runtimes;
 mod unary;
 mod unfenced;
+mod unopened;
 mod upstream;
 mod watch;
 mod worker;
@@ -34,6 +35,7 @@ pub use families::FAMILIES;
 pub use heartbeat::Heartbeats;
 pub use runtimes::{Runtimes, Shared};
 pub use unfenced::{SEALED_FOR, Unfenced};
+pub use unopened::{Encounters, Unopened};
 pub use worker::Config;
 
 /// How far the proxy is on its way out.

@@ -42,7 +42,7 @@ pub use facts::Facts;
 pub use file::ConfigFile;
 pub use machine::{Ask, Command, How};
 pub use managed::{MANAGED, ManagedConfig};
-pub use outline::{Pace, outline};
+pub use outline::{Pace, going, outline};
 pub use proof::{NoProof, Proof};
 pub use record::Record;
 pub use refusal::{Kind, Refusal};

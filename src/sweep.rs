@@ -3,8 +3,8 @@
 //!
 //! `decide`, `ranges`, `stretch`, `scan`, `ledger`, `tally` and `pace` are pure; `renew` opens and seals; `apply` writes one key;
 //! `pass` drives them over a whole store; the right to sweep and `checkpoint` make it one sweep at a time, that can be killed
-//! anywhere and taken up again; `worker` does it in the background of a process that serves. The store is a trait, so that
-//! a model in memory can stand in for etcd.
+//! anywhere and taken up again; `uncovered` looks at what no rule covers; `worker` sweeps in the background of a process that
+//! serves. The store is a trait, so that a model in memory can stand in for etcd.
 //!
 //! Invariant: a sweep never creates, revives or re-leases a key. Each write is one transaction for one key, compared on the
 //! revision that its plaintext was read at, with the lease that was read along with it. A lost race is read anew and
@@ -32,15 +32,17 @@ mod table;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod uncovered;
 mod worker;
 
 pub use decide::Verdict;
 pub use error::Error;
-pub use latest::{Latest, Work};
+pub use latest::{Latest, Work, proved_from};
 pub use pace::Limits;
 pub use quota::quota_warning;
 pub use report::{Finding, Report};
 pub use run::{Observer, Options, Progress, Stage, sweep};
 pub use scope::Scope;
 pub use tally::{Row, State, Tally};
+pub use uncovered::{Uncovered, Wanted, uncovered};
 pub use worker::{Activity, FAMILIES, InUse, Worker, WorkerStatus};

@@ -38,6 +38,6 @@ pub use envelope::{Fetch, FreshDek, KmsFailure, KmsV1Keys, KmsV2Keys};
 pub use error::{BuildError, OpenError, SealError};
 pub use kms_v1::DekV1;
 pub use kms_v2::{DekV2, SeedError, SeedWriter, key_id_of};
-pub use prefix::{SealedBy, is_sealed, sealed_by};
+pub use prefix::{SealedBy, header, is_sealed, sealed_by};
 pub use prefix_chain::Opened;
 pub use provider::{Provider, ProviderKind};

@@ -19,6 +19,7 @@ use super::caretaking::Caretaking;
 use super::follower::{Follower, Kept, KnownRoots};
 use super::permits::{Permits, Renewal};
 use super::standing::{Standing, Witness};
+use super::unopened::{Watch, told};
 use super::{Background as Wanted, Settings, on_etcd};
 use crate::files::Nudge;
 use crate::members::{Member, MemberId, Presence};
@@ -100,6 +101,11 @@ impl Background {
             replaced: keyring.replacements(),
             stop: stop.clone(),
         });
+        let watch = Watch {
+            unopened: Arc::clone(&parts.proxy.unopened),
+            keyring: Arc::clone(&keyring),
+            state: settings.common.state_prefix.clone(),
+        };
         let caretaking = Caretaking {
             common: settings.common.clone(),
             plugins: Arc::clone(&parts.plugins),
@@ -149,6 +155,7 @@ impl Background {
                 _ = async { tokio::join!(presence.keep(&client, &state_prefix), sweeping, caring) } => {}
                 () = following => {}
                 () = permits.run(&client) => {}
+                () = watch.run(&client) => {}
             }
         })?;
         Ok(Self {
@@ -191,6 +198,7 @@ fn describe(
 ) -> impl Fn() -> Member + Send + use<> {
     let (keyring, unfenced) = (Arc::clone(&parts.keyring), Arc::clone(&parts.proxy.unfenced));
     let status = Arc::clone(&parts.config_status);
+    let unopened = Arc::clone(&parts.proxy.unopened);
     let started = format_rfc3339_seconds(SystemTime::now()).to_string();
     move || {
         let refused = status.snapshot().failure.as_ref().map(|failure| failure.text.clone());
@@ -200,6 +208,7 @@ fn describe(
         Member::new(&name, &urls, &started, &keyring.snapshot(), refused.as_deref())
             .with_roots(roots)
             .with_fence(!is_unfenced)
+            .with_unopened(told(&unopened))
     }
 }
 

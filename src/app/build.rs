@@ -74,6 +74,7 @@ pub(super) fn build(
         }),
         unfenced: Arc::new(Unfenced::new(matches!(settings.background, Background::On { .. }))),
         on_undecryptable: settings.on_undecryptable,
+        unopened: Arc::default(),
         max_request_bytes: settings.max_request_bytes,
         max_concurrent_streams: settings.max_concurrent_streams,
         audit: audit.clone(),

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::Settings;
 use super::build::Parts;
+use super::unopened::sweep_text;
 use crate::admin::{Check, Outcome};
 use crate::config::KmsApiVersion;
 use crate::files::State;
@@ -35,7 +36,10 @@ pub(super) fn checks(
     checks.extend(certificates(parts));
     checks.extend(kms(settings, parts));
     // Never a failure: what is stored can be read, and clients are served, however the sweep fares.
-    checks.extend(sweep.map(|status| Check::new("sweep", move || Ok(Some(status.text())))));
+    checks.extend(sweep.map(|status| {
+        let unopened = Arc::clone(&parts.proxy.unopened);
+        Check::new("sweep", move || Ok(Some(sweep_text(&status, &unopened))))
+    }));
     let stage = stage.clone();
     checks.push(Check::new("shutdown", move || match *stage.borrow() {
         Stage::Running => Ok(None),

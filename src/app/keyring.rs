@@ -1,6 +1,7 @@
 //! Runs the verbs that are about the keyring in etcd itself: another root, backup and restore, import and export, the archive.
 //! Rotates no key and counts no value but before an import.
 
+mod needed;
 mod report;
 
 use std::io;
@@ -246,10 +247,13 @@ impl Job {
         is_dry_run: bool,
     ) -> Result<KeyringReport, KeyringError> {
         let archived = self.strongbox.archived().await?;
-        let in_use = self.strongbox.read().await?.map(|current| current.fingerprint);
+        let current = self.strongbox.read().await?;
+        let in_use = current.as_ref().map(|current| current.fingerprint);
         let strange = archived.iter().filter(|entry| entry.fingerprint.is_none()).count();
         let documents = chosen(&archived, wanted.as_deref(), in_use)?;
         if !is_dry_run && !documents.is_empty() {
+            let document = current.as_ref().map(|current| &current.document);
+            self.refuse_needed(&archived, document, &documents).await?;
             let shown: Vec<_> = documents.iter().map(ToString::to_string).collect();
             let mut question = shown.join("\n");
             question.push_str(

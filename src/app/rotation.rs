@@ -21,9 +21,9 @@ use crate::kms::Plugins;
 use crate::managed::{self, Time};
 use crate::rotation::{
     self, Ask, Audience, ConfigFile, Driver, KeyringView, ManagedConfig, Outcome, Pace, Site, Source, Status, barred,
-    outline,
+    going, outline,
 };
-use crate::sweep::{self, Latest, Observer, Report, Scope};
+use crate::sweep::{self, Latest, Observer, Report, Scope, Uncovered, Wanted};
 use crate::types::{Epoch, StatePrefix};
 
 /// Between two looks of who watches.
@@ -152,10 +152,19 @@ impl<A: Audience> Job<'_, A> {
             RotationWork::Run(ask) => RotationReport::Done(Box::new(driver.run(&ask).await?)),
             RotationWork::Plan(ask) => {
                 let (facts, _) = driver.facts().await?;
-                let counted = site.look(&facts.config, self.stop).await?;
+                let counted = site.look(&facts.config, self.stop.clone()).await?;
+                let wanted = Wanted {
+                    keys: going(&ask, &facts),
+                    others: false,
+                };
+                let uncovered = if wanted.keys.is_empty() {
+                    None
+                } else {
+                    Some(site.uncovered(&facts.config, wanted, self.stop).await?)
+                };
                 let latest = Latest::read(&site.client, &site.state).await;
                 let pace = Pace::of(&latest.map_err(rotation::Error::Call)?);
-                let plan = outline(&ask, &facts, Some(counted.counts.scanned), pace);
+                let plan = outline(&ask, &facts, Some(counted.counts.scanned), pace, uncovered.as_ref());
                 RotationReport::Plan(plan.map_err(rotation::Error::Refused)?)
             }
             RotationWork::Status { count } => RotationReport::Status(Box::new(status(&driver, count, keyring).await?)),
@@ -187,11 +196,21 @@ async fn status<C: Source, A: Audience>(
     } else {
         None
     };
+    let uncovered = if count {
+        let wanted = Wanted {
+            keys: facts.config.key_ids(),
+            others: true,
+        };
+        Some(site.uncovered(&facts.config, wanted, driver.stop.clone()).await?)
+    } else {
+        None
+    };
     let view = match keyring {
         Some(keyring) => Some(view(keyring).await?),
         None => None,
     };
-    Ok(Status::of(&facts, &latest, counted.as_ref(), view, Time::now()))
+    let status = Status::of(&facts, &latest, counted.as_ref(), view, Time::now());
+    Ok(status.with_uncovered(uncovered))
 }
 
 /// What is told of the keyring in etcd itself.
@@ -248,29 +267,31 @@ impl Etcd {
         self.sweep_with(config, &options, stop).await
     }
 
+    /// Everything under the rules of `config`.
+    fn scope(&self, config: &EncryptionConfiguration) -> Result<Scope, rotation::Error> {
+        let keyring = Keyring::compile(config, self.keyspace.clone(), &self.plugins);
+        Ok(Scope {
+            keyring: Arc::new(keyring.map_err(rotation::Error::Keyring)?),
+            epoch: Epoch::FIRST,
+            state: self.state.clone(),
+            resources: Vec::new(),
+            prefixes: Vec::new(),
+            // Whoever asks for it after `disable` wants just that.
+            lays_bare: true,
+        })
+    }
+
     async fn sweep_with(
         &self,
         config: &EncryptionConfiguration,
         options: &sweep::Options,
         stopped: watch::Receiver<bool>,
     ) -> Result<Report, rotation::Error> {
-        let keyring =
-            Keyring::compile(config, self.keyspace.clone(), &self.plugins).map_err(rotation::Error::Keyring)?;
-        examine(keyring.plugins()).await;
-        let epoch = if options.dry_run {
-            Epoch::FIRST
-        } else {
-            admitted(&self.client, &self.state, &keyring).await?
-        };
-        let scope = Scope {
-            keyring: Arc::new(keyring),
-            epoch,
-            state: self.state.clone(),
-            resources: Vec::new(),
-            prefixes: Vec::new(),
-            // Whoever asks for it after `disable` wants just that.
-            lays_bare: true,
-        };
+        let mut scope = self.scope(config)?;
+        examine(scope.keyring.plugins()).await;
+        if !options.dry_run {
+            scope.epoch = admitted(&self.client, &self.state, &scope.keyring).await?;
+        }
         let observer = Arc::clone(&self.observer);
         Ok(sweep::sweep(&self.client, &scope, options, observer, stopped).await?)
     }
@@ -307,6 +328,16 @@ impl Site for Etcd {
         stop: watch::Receiver<bool>,
     ) -> Result<Report, rotation::Error> {
         self.sweep_with(config, &self.options, stop).await
+    }
+
+    async fn uncovered(
+        &self,
+        config: &EncryptionConfiguration,
+        wanted: Wanted,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Uncovered, rotation::Error> {
+        let (scope, observer) = (self.scope(config)?, Arc::clone(&self.observer));
+        Ok(sweep::uncovered(&self.client, &scope, wanted, &self.options, observer, stop).await?)
     }
 
     async fn compact(&self, revision: i64) -> Result<(), CallError> {

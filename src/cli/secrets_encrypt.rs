@@ -331,7 +331,7 @@ fn code_of(error: &Error) -> Option<u8> {
         },
         Error::NotLoaded { .. } => MEMBERS,
         Error::Overtaken(_) => OVERTAKEN,
-        Error::NotProved { .. } => NOT_PROVED,
+        Error::NotProved { .. } | Error::Uncovered { .. } => NOT_PROVED,
         Error::Invalid { .. } | Error::WouldBeInvalid(_) | Error::Replace(_) | Error::NoFile(_) => CONFIGURATION,
         error if error.is_resumable() => UNFINISHED,
         _ => return None,

@@ -43,6 +43,20 @@ pub struct Member {
     /// Why it has not loaded a newer configuration that it found.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refused: Option<String>,
+    /// Encrypted values that its clients have met and that none of its keys opens, since a proof last answered for them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unopened: Option<Unopened>,
+}
+
+/// Values that do not open. Coarse, for each change is one of the record, and a proof has to be made anew where a record has
+/// changed since it began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unopened {
+    /// How many there are at least: a power of two.
+    pub at_least: u64,
+    /// When the first was met, RFC 3339, by the member's own clock. For people.
+    pub since: String,
 }
 
 /// What decides which values a process can read, and how it writes: equal for two that may serve one store.
@@ -114,7 +128,18 @@ impl Member {
             roots: Vec::new(),
             fenced: false,
             refused: refused.map(|text| text.chars().take(MAX_REASON).collect()),
+            unopened: None,
         }
+    }
+
+    /// The same, which has met so many values that do not open, since then.
+    #[must_use]
+    pub fn with_unopened(self, met: Option<(u64, String)>) -> Self {
+        let unopened = met.map(|(values, since)| Unopened {
+            at_least: values.checked_ilog2().map_or(0, |log| 1 << log),
+            since,
+        });
+        Self { unopened, ..self }
     }
 
     /// The same, with the roots that this process has.
@@ -203,7 +228,22 @@ pub(super) mod tests {
             roots: Vec::new(),
             fenced: false,
             refused: None,
+            unopened: None,
         }
+    }
+
+    /// Readers of earlier versions pass over what they do not know, and what they write lacks it.
+    #[test]
+    fn what_does_not_open_is_told_coarsely_and_may_be_absent() {
+        let text = String::from_utf8(member("a", "sha256:1").encode()).unwrap();
+        assert!(!text.contains("unopened"), "{text}");
+        assert_eq!(Member::decode(text.as_bytes()).unwrap().unopened, None);
+        let told = |values| {
+            let since = "2026-01-01T00:00:00Z".to_owned();
+            let member = member("a", "sha256:1").with_unopened(Some((values, since)));
+            Member::decode(&member.encode()).unwrap().unopened.unwrap().at_least
+        };
+        assert_eq!([1, 2, 3, 20, 4096].map(told), [1, 2, 2, 16, 4096]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub const FAMILIES: &[Family] = &[
     UNAVAILABLE,
     FENCED,
     UNDECRYPTABLE,
+    UNOPENED,
     WATCHES,
     CONNECTIONS,
     ACCEPTED,
@@ -68,6 +69,14 @@ pub(super) const UNDECRYPTABLE: Family = Family {
     name: "etcd_encryption_proxy_undecryptable_values_total",
     kind: Kind::Counter,
     help: "Stored values that no key of their rule opens, each time one is read, whatever the client got in their place.",
+    labels: &[],
+};
+
+pub(super) const UNOPENED: Family = Family {
+    name: "etcd_encryption_proxy_unopened_values",
+    kind: Kind::Gauge,
+    help: "Encrypted values that clients of this process have met and that none of its keys opens, at least so many, since a \
+           complete proof last showed that there are none.",
     labels: &[],
 };
 

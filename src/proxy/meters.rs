@@ -9,7 +9,7 @@ use metrics::{Counter, Gauge, Histogram};
 use super::clock::Latencies;
 use super::families::{
     ACCEPTED, ADDED_LATENCY, CONNECTIONS, FENCED, HANDSHAKE_FAILURES, IN_FLIGHT, RECEIVED, REFUSED, REQUESTS, SENT,
-    UNAVAILABLE, UNDECRYPTABLE, UPSTREAM_LATENCY, WATCHES,
+    UNAVAILABLE, UNDECRYPTABLE, UNOPENED, UPSTREAM_LATENCY, WATCHES,
 };
 use super::fault::{self, CODES};
 use super::rpcs::RPCS;
@@ -45,6 +45,8 @@ pub(super) type Line = Option<usize>;
 
 impl Meters {
     pub(super) fn new() -> Self {
+        // There from the start: an alert could not tell nothing met from nothing known.
+        drop(metrics::gauge!(UNOPENED.name));
         let known = RPCS.iter().map(|(service, method, _)| label(service, method));
         Self {
             rpcs: known.chain(["unknown"]).map(RpcMeter::new).collect(),

@@ -66,6 +66,12 @@ async fn go_on(
 fn step(worker: &Worker, job: OpenJob, keyring: &Keyring, deks: &Deks) -> Result<Progress, Fault> {
     job.step(&worker.context(keyring, deks), SLICE).map_err(|failure| {
         if let OpenFailure::Value { key, sealed_by, source } = &failure {
+            if !source.is_transient() {
+                worker.meters.undecryptable.increment(1);
+                if sealed_by.is_some() {
+                    worker.config.unopened.note(&[key.digest()]);
+                }
+            }
             audit(worker, key, sealed_by.as_deref(), source);
         }
         if !failure.is_transient() || worth_a_line() {
@@ -91,6 +97,7 @@ fn tell(worker: &Worker, undecryptable: &Undecryptable) {
         return;
     }
     worker.meters.undecryptable.increment(undecryptable.count() as u64);
+    worker.config.unopened.note(undecryptable.sealed());
     worker.meters.unavailable.increment(undecryptable.unavailable() as u64);
     for Unopened { key, sealed_by, error } in undecryptable.first() {
         if !error.is_transient() || worth_a_line() {

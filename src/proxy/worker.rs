@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::Stage;
 use super::meters::Meters;
 use super::unfenced::Unfenced;
+use super::unopened::Unopened;
 use crate::audit::Audit;
 use crate::etcd::Pool;
 use crate::keyring::{Keyring, KeyringHandle};
@@ -41,6 +42,8 @@ pub struct Config {
     pub unfenced: Arc<Unfenced>,
     /// What a reader gets for a sealed value that no key opens.
     pub on_undecryptable: OnUndecryptable,
+    /// Values that no key opens, as they were met.
+    pub unopened: Arc<Unopened>,
     /// etcd's limit on a request, bytes.
     pub max_request_bytes: usize,
     /// Streams that one client connection may have open at once.

@@ -2,6 +2,7 @@
 //! never a byte of a value.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hasher as _};
 
 use crate::{
     value::{self, OpenError, SealedBy},
@@ -14,6 +15,9 @@ const SHOWN_KEY_BYTES: usize = 256;
 /// How many undecryptable values are remembered by key; the others are counted.
 const REMEMBERED: usize = 16;
 
+/// And of how many that bear an encryption header it is known which they were.
+const TOLD_APART: usize = 1024;
+
 /// An etcd key made printable: ASCII as it is, other bytes as `\x..`, cut after 256 bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EscapedKey(Box<[u8]>);
@@ -23,6 +27,13 @@ impl EscapedKey {
     pub fn new(key: &[u8]) -> Self {
         // One byte more than is shown says that there are more.
         Self(key.get(..=SHOWN_KEY_BYTES).unwrap_or(key).into())
+    }
+
+    /// What tells it from most other keys.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&self.0);
+        hasher.finish()
     }
 
     /// As it is displayed, but without the quotes: for a place that has its own.
@@ -83,6 +94,8 @@ pub struct Undecryptable {
     count: usize,
     unavailable: usize,
     may_fail: bool,
+    /// Of the keys of those that bear an encryption header.
+    sealed: Vec<u64>,
     first: Vec<Unopened>,
 }
 
@@ -105,6 +118,9 @@ impl Undecryptable {
             &mut self.count
         };
         *counter += 1;
+        if !error.is_transient() && value::is_sealed(stored) && self.sealed.len() < TOLD_APART {
+            self.sealed.push(EscapedKey::new(key).digest());
+        }
         if self.first.len() < REMEMBERED {
             self.first.push(Unopened {
                 key: EscapedKey::new(key),
@@ -134,6 +150,11 @@ impl Undecryptable {
         self.unavailable
     }
 
+    /// Digests of the etcd keys of those that are encrypted and that no key opens, a thousand at most.
+    pub fn sealed(&self) -> &[u64] {
+        &self.sealed
+    }
+
     /// The first of them, at most 16.
     pub fn first(&self) -> &[Unopened] {
         &self.first
@@ -161,5 +182,11 @@ mod tests {
             met.add(b"k", b"k8s:enc:", OpenError::Undecryptable);
         }
         assert_eq!((met.count(), met.first().len()), (1000, 16));
+        met.add(b"other", b"plain", OpenError::Undecryptable);
+        assert_eq!((met.count(), met.sealed().len()), (1001, 1000));
+        for _ in 0..1000 {
+            met.add(b"k", b"k8s:enc:", OpenError::Undecryptable);
+        }
+        assert_eq!(met.sealed().len(), TOLD_APART);
     }
 }

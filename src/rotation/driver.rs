@@ -9,6 +9,7 @@ mod change;
 mod resweep;
 mod run;
 mod turn;
+mod uncovered;
 mod wait;
 
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::config::{EncryptionConfiguration, KeyId};
 use crate::election::{self, Holder, Owner};
 use crate::etcd::{CallError, Patience, Store, WaitError};
 use crate::members::Roster;
-use crate::sweep::{self, Latest, Report};
+use crate::sweep::{self, Latest, Report, Uncovered, Wanted};
 use crate::types::{StatePrefix, with_causes};
 use run::Run;
 
@@ -52,6 +53,14 @@ pub trait Site {
         config: &EncryptionConfiguration,
         stop: watch::Receiver<bool>,
     ) -> impl Future<Output = Result<Report, Error>>;
+    /// Looks at everything that etcd holds for values that bear the keys that are `wanted`, by the rules of `config`; until it
+    /// is to `stop`.
+    fn uncovered(
+        &self,
+        config: &EncryptionConfiguration,
+        wanted: Wanted,
+        stop: watch::Receiver<bool>,
+    ) -> impl Future<Output = Result<Uncovered, Error>>;
     /// Lets go of etcd's history before `revision`.
     fn compact(&self, revision: i64) -> impl Future<Output = Result<(), CallError>>;
 }

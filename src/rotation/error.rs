@@ -10,7 +10,7 @@ use super::proof::NoProof;
 use super::refusal::Refusal;
 use super::stage::Stage;
 use crate::members::Dissent;
-use crate::sweep::Report;
+use crate::sweep::{Report, Uncovered};
 use crate::{config, etcd, files, keyring, managed, sweep};
 
 /// Why a command ended before its end.
@@ -115,6 +115,14 @@ pub enum Error {
         /// All that it found.
         report: Option<Box<Report>>,
     },
+    /// Values need a key that is about to go, and no sweep brings them under another.
+    #[error("{found}: re-encryption does not reach these, so no key was removed. {way_on}. Then run this again")]
+    Uncovered {
+        /// How many of what, under which key.
+        found: String,
+        /// What to do about them.
+        way_on: String,
+    },
     /// The sweep ended before its proof.
     #[error(transparent)]
     Sweep(#[from] sweep::Error),
@@ -139,6 +147,14 @@ impl Error {
             | Self::Contended => true,
             Self::Sweep(error) => error.is_resumable(),
             _ => false,
+        }
+    }
+
+    /// Of what was found.
+    pub(super) fn uncovered(found: &Uncovered) -> Self {
+        Self::Uncovered {
+            found: found.to_string(),
+            way_on: found.way_on(),
         }
     }
 

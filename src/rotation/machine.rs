@@ -5,6 +5,7 @@
 mod abort;
 mod enable;
 mod rotation;
+mod uncovered;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ use super::record::Record;
 use super::refusal::Refusal;
 use crate::config::{KeyId, KeyType};
 use crate::members::Dissent;
-use crate::sweep::Report;
+use crate::sweep::{Report, Uncovered};
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -95,6 +96,8 @@ pub(super) struct Session {
     pub(super) sweeps: u32,
     /// The last one.
     pub(super) report: Option<Report>,
+    /// What no rule covers, as of the last look for it.
+    pub(super) uncovered: Option<Uncovered>,
 }
 
 /// A change of the configuration that takes nothing away.
@@ -127,6 +130,8 @@ pub(super) enum Step {
     Settle,
     /// Write everything as it should be, and look whether it is.
     Sweep,
+    /// Look at everything that etcd holds for values that need these keys and that no sweep brings under others.
+    Look(Vec<KeyId>),
     /// Wait until every member writes under the key that a KMS has now.
     AwaitKms(Dissent),
     /// Wait until etcd's history before this revision is compacted away: until then it holds values under the old keys.
@@ -153,6 +158,8 @@ pub(super) enum Stop {
     Overtaken(Option<Command>),
     /// Values are left that are not as they should be, or that do not open.
     NotProved(NoProof),
+    /// Values need a key that is about to go, and no sweep brings them under another.
+    Uncovered(Box<Uncovered>),
 }
 
 impl From<Refusal> for Stop {

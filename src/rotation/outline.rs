@@ -7,7 +7,7 @@ use super::machine::{Ask, Command, Session, Stop, next};
 use super::refusal::{Refusal, listed};
 use super::stage::Stage;
 use crate::config::KeyId;
-use crate::sweep::Latest;
+use crate::sweep::{Latest, Uncovered};
 
 /// How fast the last sweep was, its second look included.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,11 +42,36 @@ impl Pace {
     }
 }
 
-/// The lines of the plan: for so many values, at that pace.
+/// The keys that would be removed in the end.
+pub fn going(ask: &Ask, facts: &Facts) -> Vec<KeyId> {
+    let record = &facts.record;
+    match ask.command {
+        _ if ask.how.skip => Vec::new(),
+        Command::Abort => record.fresh.clone(),
+        Command::Reencrypt | Command::RotateKeys => {
+            let is_new = record.retiring.is_empty() && record.fresh.is_empty() && ask.command == Command::RotateKeys;
+            let old = if is_new {
+                facts.config.writing_keys()
+            } else {
+                record.retiring.clone()
+            };
+            old.into_iter().chain(record.kept.iter().cloned()).collect()
+        }
+        Command::Prepare | Command::Rotate | Command::Enable | Command::Disable => Vec::new(),
+    }
+}
+
+/// The lines of the plan: for so many values, at that pace, where so much is `uncovered`.
 ///
 /// # Errors
 /// It would be refused.
-pub fn outline(ask: &Ask, facts: &Facts, objects: Option<u64>, pace: Option<Pace>) -> Result<Vec<String>, Refusal> {
+pub fn outline(
+    ask: &Ask,
+    facts: &Facts,
+    objects: Option<u64>,
+    pace: Option<Pace>,
+    uncovered: Option<&Uncovered>,
+) -> Result<Vec<String>, Refusal> {
     if let Err(Stop::Refused(refusal)) = next(ask, facts, &Session::default()) {
         return Err(refusal);
     }
@@ -55,6 +80,7 @@ pub fn outline(ask: &Ask, facts: &Facts, objects: Option<u64>, pace: Option<Pace
         facts,
         objects,
         pace,
+        uncovered: uncovered.and_then(Uncovered::in_the_way),
     };
     let stage = facts.record.stage;
     let mut lines = Vec::new();
@@ -80,6 +106,7 @@ pub fn outline(ask: &Ask, facts: &Facts, objects: Option<u64>, pace: Option<Pace
             plan.wait(&mut lines);
             if !ask.how.skip {
                 plan.sweep(&mut lines);
+                plan.uncovered(&mut lines);
                 lines.push(format!("remove {}", listed(&facts.record.fresh)));
                 plan.wait(&mut lines);
             }
@@ -107,6 +134,7 @@ struct Plan<'a> {
     facts: &'a Facts,
     objects: Option<u64>,
     pace: Option<Pace>,
+    uncovered: Option<Uncovered>,
 }
 
 impl Plan<'_> {
@@ -129,6 +157,16 @@ impl Plan<'_> {
             (None, Some(_)) => String::new(),
         };
         lines.push(format!("re-encrypt {what}, and look a second time to prove it{time}"));
+    }
+
+    fn uncovered(&self, lines: &mut Vec<String>) {
+        lines.push("look at all that etcd holds for values that need an old key and that no rule covers".to_owned());
+        if let Some(found) = &self.uncovered {
+            lines.push(format!(
+                "end there with code 7, unless something is done about {found}. {}",
+                found.way_on()
+            ));
+        }
     }
 
     fn prepare(&self, lines: &mut Vec<String>) {
@@ -155,14 +193,9 @@ impl Plan<'_> {
 
     fn reencrypt(&self, lines: &mut Vec<String>) {
         self.sweep(lines);
-        let record = &self.facts.record;
-        let old = if record.retiring.is_empty() && record.fresh.is_empty() && self.ask.command == Command::RotateKeys {
-            self.facts.config.writing_keys()
-        } else {
-            record.retiring.clone()
-        };
-        let going: Vec<KeyId> = old.into_iter().chain(record.kept.iter().cloned()).collect();
-        if !self.ask.how.skip && !going.is_empty() {
+        let going = going(self.ask, self.facts);
+        if !going.is_empty() {
+            self.uncovered(lines);
             lines.push("wait until etcd's older history is compacted away".to_owned());
             lines.push(format!("remove {}", listed(&going)));
             self.wait(lines);

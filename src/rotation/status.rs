@@ -12,7 +12,7 @@ use super::stage::Stage;
 use crate::config::{KeyType, Provider, Writer};
 use crate::managed::Time;
 use crate::members::Member;
-use crate::sweep::{Latest, Report, Row, State};
+use crate::sweep::{Latest, Report, Row, State, Uncovered};
 
 pub use keyring::KeyringView;
 
@@ -52,6 +52,15 @@ pub struct Status {
     keys: Vec<KeyRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keyring: Option<KeyringView>,
+    /// What is encrypted and no rule covers; absent where that was not looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uncovered: Option<Uncovered>,
+    /// Members whose clients have met values that do not open.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unopened: Vec<UnopenedView>,
+    /// How many do not open by the count.
+    #[serde(skip)]
+    undecryptable: Option<u64>,
     /// When this was so.
     #[serde(skip)]
     now: Time,
@@ -80,6 +89,15 @@ struct MemberView {
     version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     refuses: Option<String>,
+}
+
+/// What a member says of values that do not open.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UnopenedView {
+    member: String,
+    at_least: u64,
+    since: String,
 }
 
 /// How many values are stored under which key.
@@ -176,8 +194,24 @@ impl Status {
             next: next(facts),
             keys,
             keyring,
+            uncovered: None,
+            unopened: facts.roster.members().filter_map(UnopenedView::of).collect(),
+            undecryptable: counted.map(|report| report.counts.undecryptable),
             now,
         }
+    }
+
+    /// The same, with what was found that no rule covers.
+    #[must_use]
+    pub fn with_uncovered(mut self, uncovered: Option<Uncovered>) -> Self {
+        if let Some(found) = uncovered.as_ref().and_then(Uncovered::in_the_way) {
+            self.blocked.push(format!(
+                "no key that these need is removed: {found}. {}",
+                found.way_on()
+            ));
+        }
+        self.uncovered = uncovered;
+        self
     }
 }
 
@@ -277,6 +311,17 @@ impl MemberView {
             version: String::new(),
             refuses: Some(format!("its record cannot be read: {why}")),
         }
+    }
+}
+
+impl UnopenedView {
+    fn of(member: &Member) -> Option<Self> {
+        let unopened = member.unopened.as_ref()?;
+        Some(Self {
+            member: member.name.escape_debug().to_string(),
+            at_least: unopened.at_least,
+            since: unopened.since.escape_debug().to_string(),
+        })
     }
 }
 

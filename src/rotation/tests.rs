@@ -4,4 +4,5 @@
 mod due;
 mod model;
 mod printed;
+mod uncovered;
 mod world;

@@ -1,6 +1,8 @@
 //! What etcd's own records tell of the last sweep, or of the one at work, to whoever does not sweep. Reads only.
 
 use super::checkpoint::{self, Checkpoint};
+use super::report::{Finding, finding};
+use super::scope::Scope;
 use super::tally::Row;
 use crate::election::{Holder, Owner};
 use crate::etcd::{CallError, Store};
@@ -50,6 +52,20 @@ impl Latest {
                 .map(|found| Work::of(&found)),
         })
     }
+}
+
+/// From which revision on everything under the rules of `scope` is as they write it, by the last proof; `None` if that is of
+/// anything else, or found anything else.
+///
+/// # Errors
+/// What etcd said.
+pub async fn proved_from<S: Store>(store: &S, scope: &Scope) -> Result<Option<i64>, CallError> {
+    let (_, found) = store.get(&scope.checkpoint_key()).await?;
+    let found = found.and_then(|kv| checkpoint::parse(&kv.value).ok());
+    Ok(found
+        .filter(|found| found.stage == checkpoint::Stage::Done && found.work == scope.fingerprint())
+        .filter(|found| finding(&found.after) == Finding::Clean)
+        .map(|found| found.prove_from))
 }
 
 impl Work {

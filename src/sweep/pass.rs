@@ -14,17 +14,18 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 
-use super::Error;
 use super::apply::Tools;
 use super::checkpoint::{Checkpoint, Keeper, Stage, hex};
 use super::decide::Verdict;
 use super::ledger::{Ledger, Ticket};
+use super::pace::Pace;
 use super::ranges::successor;
 use super::renew::{Renewed, Step};
 use super::run::Progress;
 use super::scan::Scan;
 use super::tally::{Outcome, Record};
-use crate::etcd::{Attempts, KeyValue, Store, Trouble};
+use super::{Error, Observer};
+use crate::etcd::{Attempts, KeyValue, Patience, Store, Trouble};
 
 /// What may have to be looked at again after a crash: keys that are under way or done and not yet behind the checkpoint.
 pub(super) const PAGE_KEYS: usize = 1_000;
@@ -195,7 +196,14 @@ impl<S: Store> Flow<'_, S> {
     fn read(&mut self) {
         let has_room = self.queue.len() < MAX_QUEUE && self.queue_bytes < MAX_QUEUE_BYTES;
         if self.page.is_none() && has_room && self.scan.ask().is_some() {
-            self.page = Some(Box::pin(next_page(self.pass.tools, self.scan.clone())));
+            let Tools {
+                store,
+                pace,
+                reads,
+                observer,
+                ..
+            } = *self.pass.tools;
+            self.page = Some(Box::pin(next_page(store, pace, reads, observer, self.scan.clone())));
         }
     }
 
@@ -318,14 +326,21 @@ fn note_revisions(record: &mut Checkpoint, writes: bool, scan: &Scan) {
 }
 
 /// A page, and the scan behind it.
-struct NextPage {
-    scan: Scan,
-    kvs: Vec<KeyValue>,
+pub(super) struct NextPage {
+    pub(super) scan: Scan,
+    pub(super) kvs: Vec<KeyValue>,
     /// Compaction overtook the revision that the scan was at.
     is_overtaken: bool,
 }
 
-async fn next_page<S: Store>(tools: &Tools<'_, S>, mut scan: Scan) -> Result<NextPage, Error> {
+/// Reads the page that `scan` asks for. None is left where it has no keys and its scan asks for nothing.
+pub(super) async fn next_page<S: Store>(
+    store: &S,
+    pace: &Pace,
+    reads: &Patience,
+    observer: &dyn Observer,
+    mut scan: Scan,
+) -> Result<NextPage, Error> {
     let mut attempts = Attempts::default();
     let mut is_overtaken = false;
     loop {
@@ -336,12 +351,12 @@ async fn next_page<S: Store>(tools: &Tools<'_, S>, mut scan: Scan) -> Result<Nex
                 is_overtaken,
             });
         };
-        sleep(tools.pace.pause()).await;
+        sleep(pace.pause()).await;
         let asked = Instant::now();
-        match tools.store.page(ask).await {
+        match store.page(ask).await {
             Ok(page) => {
-                tools.pace.read(asked.elapsed());
-                tools.reads.worked();
+                pace.read(asked.elapsed());
+                reads.worked();
                 let kvs = scan.take(page);
                 return Ok(NextPage {
                     scan,
@@ -354,13 +369,13 @@ async fn next_page<S: Store>(tools: &Tools<'_, S>, mut scan: Scan) -> Result<Nex
                     "revision {} has been compacted away under the scan, which goes on at the current one",
                     scan.revision()
                 );
-                tools.observer.notice(&text);
+                observer.notice(&text);
                 scan.overtaken();
                 is_overtaken = true;
             }
             Err(error) => {
-                tools.pace.troubled();
-                tools.reads.after(error, &mut attempts).await?;
+                pace.troubled();
+                reads.after(error, &mut attempts).await?;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Which stretches of etcd's keys are looked at: sets of half-open ranges, in order. Only arithmetic on keys.
 
 use crate::keyspace::Span;
+use crate::types::{KeyRange, Reach, StatePrefix};
 
 /// Ranges that are not empty, do not touch, and are in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,20 @@ impl Ranges {
             end: span.end().map(<[u8]>::to_vec),
         });
         Self::union(ranges.collect())
+    }
+
+    /// All keys that there can be but the proxy's own. etcd has no empty key: this begins with the first that it can have.
+    pub(super) fn all_but(state: &StatePrefix) -> Self {
+        const FIRST: &[u8] = &[0];
+        let range = |(start, end): (&[u8], &[u8])| Range {
+            start: start.to_vec(),
+            end: (end != [0]).then(|| end.to_vec()),
+        };
+        Self::union(match state.reach(KeyRange::From(FIRST)) {
+            Reach::Clear => vec![range((FIRST, &[0]))],
+            Reach::Inside => Vec::new(),
+            Reach::Around { before, behind } => [before, behind].into_iter().flatten().map(range).collect(),
+        })
     }
 
     fn union(mut ranges: Vec<Range>) -> Self {

@@ -3,5 +3,6 @@
 mod interleavings;
 mod model;
 mod resume;
+mod uncovered;
 mod worker;
 pub(super) mod world;

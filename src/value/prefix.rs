@@ -1,5 +1,6 @@
 //! How stored values begin: the only place that spells `k8s:enc:`. Never looks behind the prefix.
 
+use super::ProviderKind;
 use crate::types::KeyName;
 
 /// What every sealed value of every provider begins with, whatever wrote it.
@@ -22,6 +23,18 @@ pub(super) const KMS_V2: &str = "k8s:enc:kms:v2:";
 /// What stands between a provider's prefix and what its key `name` has sealed.
 pub(super) fn of_key(name: &KeyName) -> String {
     format!("{name}:")
+}
+
+/// What every value begins with that the key `name` of a provider of this kind has sealed. `None` where values name no key:
+/// identity's bear nothing, and a KMS's bear the plugin's name, whichever key that has.
+pub fn header(kind: ProviderKind, name: &KeyName) -> Option<Vec<u8>> {
+    let provider = match kind {
+        ProviderKind::AesCbc => AESCBC,
+        ProviderKind::AesGcm => AESGCM,
+        ProviderKind::Secretbox => SECRETBOX,
+        ProviderKind::Identity | ProviderKind::KmsV1 | ProviderKind::KmsV2 => return None,
+    };
+    Some([provider, &of_key(name)].concat().into_bytes())
 }
 
 /// Whether `stored` was sealed by some provider at all, be it one that no rule lists.
@@ -97,6 +110,19 @@ mod tests {
         }
         let long = [b"k8s:enc:aescbc:v1:", &[b'a'; 300][..], b":"].concat();
         assert_eq!(sealed_by(&long), None);
+    }
+
+    #[test]
+    fn a_header_is_what_values_of_that_key_alone_begin_with() {
+        let header = |kind, name: &str| header(kind, &KeyName::new(name));
+        assert_eq!(
+            header(ProviderKind::AesGcm, "a:b").as_deref(),
+            Some(&b"k8s:enc:aesgcm:v1:a:b:"[..])
+        );
+        assert_eq!(header(ProviderKind::Identity, ""), None);
+        assert_eq!(header(ProviderKind::KmsV2, "vault"), None);
+        let key1 = header(ProviderKind::AesCbc, "key1").unwrap();
+        assert!(!header(ProviderKind::AesCbc, "key10").unwrap().starts_with(&key1));
     }
 
     #[test]

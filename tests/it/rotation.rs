@@ -7,6 +7,7 @@ mod fire;
 mod managed;
 mod old_file;
 mod plugins;
+mod uncovered;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -147,6 +147,12 @@ pub enum KeyringError {
         /// How many.
         values: u64,
     },
+    /// The archive alone has a key that values need.
+    #[error(
+        "{0}: the archive alone still has a key that these name, so nothing was removed. List it behind the key that writes, under a \
+         rule for them, and run `reencrypt --force --skip`; or delete them. Then run this again"
+    )]
+    Needed(String),
     /// A file was not written.
     #[error(transparent)]
     Write(#[from] files::NewFileError),

@@ -74,7 +74,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
     }
 
     /// Until this process is to stop (true), or another command took over (false).
-    async fn interrupted(&self, run: &Run<'_>) -> bool {
+    pub(super) async fn interrupted(&self, run: &Run<'_>) -> bool {
         loop {
             if self.pause().await.is_err() {
                 return true;

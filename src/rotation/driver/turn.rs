@@ -41,6 +41,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             Stop::Refused(refusal) => Error::Refused(refusal),
             Stop::Overtaken(by) => Error::Overtaken(by),
             Stop::NotProved(why) => Error::not_proved(why, run.session.report.clone()),
+            Stop::Uncovered(found) => Error::uncovered(&found),
         })?;
         let needs_right = match &step {
             Step::Note(_) => run.session.begun.is_some(),
@@ -70,6 +71,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             }
             Step::AwaitKms(dissent) => self.await_kms(run, &facts, dissent).await?,
             Step::Sweep => self.sweep(run, &facts).await?,
+            Step::Look(keys) => self.look(run, &facts, keys).await?,
             Step::AwaitHistory(needed) => self.await_history(run, needed).await?,
             Step::Remove { proof, keys, beside } => {
                 // The record says that nobody has taken the rotation back since the facts were looked at.

@@ -9,7 +9,7 @@ use crate::rotation::stage::Stage;
 
 /// Sweeps of one command that may find stale values at their end. One that takes up where another was left does not go back
 /// to what was written there meanwhile; the next one does.
-const STALE_SWEEPS: u32 = 3;
+pub(super) const STALE_SWEEPS: u32 = 3;
 
 impl Context<'_> {
     pub(super) fn rotation(self) -> Result<Step, Stop> {
@@ -327,6 +327,9 @@ impl Context<'_> {
                 return Err(Stop::NotProved(why));
             }
         };
+        if let Some(step) = self.uncovered(report, &keys)? {
+            return Ok(step);
+        }
         let earlier = record.proved.as_ref().filter(|proved| {
             // What was true then, needed no write since, and nobody new was there, has been true all the while.
             let is_same = proved.configuration == report.configuration && report.counts.rewritten == 0;

@@ -27,6 +27,9 @@ impl fmt::Display for Status {
         self.ages(f)?;
         self.members(f)?;
         self.objects(f)?;
+        if let Some(uncovered) = &self.uncovered {
+            uncovered.table(f)?;
+        }
         if let Some(keyring) = &self.keyring {
             write!(f, "\n{keyring}")?;
         }
@@ -44,7 +47,8 @@ impl fmt::Display for Status {
         for why in &self.blocked {
             writeln!(f, "Blocked: {why}")?;
         }
-        writeln!(f, "Next: {}", self.next)
+        writeln!(f, "Next: {}", self.next)?;
+        self.unopened(f)
     }
 }
 
@@ -91,6 +95,36 @@ impl Status {
             ]
         }));
         table(&rows, f)
+    }
+
+    /// What says otherwise than the last proof comes last, so that it is read.
+    fn unopened(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.unopened.is_empty() {
+            return Ok(());
+        }
+        writeln!(f)?;
+        for member in &self.unopened {
+            writeln!(
+                f,
+                "Unreadable: {} has met encrypted values that none of its keys opens, {} at least, since {}",
+                member.member, member.at_least, member.since
+            )?;
+        }
+        match self.undecryptable {
+            None => writeln!(
+                f,
+                "`status --count` counts what does not open, `sweep --dry-run` names each with the key that it needs"
+            ),
+            Some(0) => writeln!(
+                f,
+                "By this count every value under a rule opens: `reencrypt --force --skip` proves it, and this goes"
+            ),
+            Some(values) => writeln!(
+                f,
+                "By this count {values} under the rules do not open. `sweep --dry-run` names each with the key that it needs; put \
+                 that back behind the key that writes, and run `reencrypt --force --skip`"
+            ),
+        }
     }
 
     fn objects(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -17,12 +17,12 @@ use crate::types::StatePrefix;
 const SECRET: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU=";
 const OTHER: &str = "emFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6OTg3NjU=";
 
-fn document(rules: &str) -> String {
+pub(super) fn document(rules: &str) -> String {
     format!("apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n{rules}")
 }
 
 /// Chains as operators have them.
-fn documents() -> Vec<String> {
+pub(super) fn documents() -> Vec<String> {
     let cbc = |name: &str| format!("aescbc: {{keys: [{{name: {name}, secret: {SECRET}}}]}}");
     let rule = |resources: &str, providers: &[&str]| {
         let providers: Vec<_> = providers.iter().map(|provider| format!("{{{provider}}}")).collect();
@@ -45,7 +45,7 @@ fn documents() -> Vec<String> {
     ]
 }
 
-fn ask(command: Command) -> Ask {
+pub(super) fn ask(command: Command) -> Ask {
     Ask {
         command,
         how: How::default(),
@@ -56,7 +56,7 @@ fn ask(command: Command) -> Ask {
     }
 }
 
-async fn run(world: &World, ask: &Ask, timeout: Duration) -> Result<Outcome, Error> {
+pub(super) async fn run(world: &World, ask: &Ask, timeout: Duration) -> Result<Outcome, Error> {
     let (_stop, stop) = watch::channel(false);
     let driver = Driver {
         site: &Place(world),
@@ -69,7 +69,7 @@ async fn run(world: &World, ask: &Ask, timeout: Duration) -> Result<Outcome, Err
 }
 
 /// Runs it until it ends or dies.
-async fn run_or_die(world: &World, ask: &Ask) {
+pub(super) async fn run_or_die(world: &World, ask: &Ask) {
     let timeout = Duration::from_secs(20);
     tokio::select! {
         outcome = run(world, ask, timeout) => drop(outcome),
@@ -78,7 +78,7 @@ async fn run_or_die(world: &World, ask: &Ask) {
     world.revive();
 }
 
-async fn record(world: &World) -> Record {
+pub(super) async fn record(world: &World) -> Record {
     let state = StatePrefix::new(STATE).unwrap();
     Record::load(&world, &state).await.unwrap().unwrap().0
 }
@@ -173,7 +173,7 @@ fn cases() -> u32 {
     wanted.and_then(|text| text.parse().ok()).unwrap_or(100)
 }
 
-fn block_on(future: impl Future<Output = ()>) {
+pub(super) fn block_on(future: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)

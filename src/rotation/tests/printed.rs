@@ -63,6 +63,7 @@ fn member(name: &str, fingerprint: &str, writes: &str) -> Member {
         roots: Vec::new(),
         fenced: true,
         refused: None,
+        unopened: None,
     }
 }
 
@@ -322,16 +323,24 @@ fn a_plan_tells_every_step() {
             .key_type
             .map_or_else(String::new, |of| format!(" --key-type {of}"));
         writeln!(text, "{}{key_type}", ask.command.as_str()).unwrap();
-        for line in outline(&ask, facts, Some(1234), Pace::of(&swept(""))).unwrap() {
+        for line in outline(&ask, facts, Some(1234), Pace::of(&swept("")), None).unwrap() {
             writeln!(text, "  {line}").unwrap();
         }
     }
     let mut unfinished = swept("");
     unfinished.work.as_mut().unwrap().is_done = false;
     writeln!(text, "reencrypt, where no sweep has come to its end").unwrap();
-    for line in outline(&ask(Command::Reencrypt), &rotated, Some(1234), Pace::of(&unfinished)).unwrap() {
+    for line in outline(
+        &ask(Command::Reencrypt),
+        &rotated,
+        Some(1234),
+        Pace::of(&unfinished),
+        None,
+    )
+    .unwrap()
+    {
         writeln!(text, "  {line}").unwrap();
     }
     insta::assert_snapshot!("plans", text);
-    assert!(outline(&ask(Command::Rotate), &start, None, None).is_err());
+    assert!(outline(&ask(Command::Rotate), &start, None, None, None).is_err());
 }

@@ -398,6 +398,24 @@ impl World {
         self.put(key, &other.sealed(key));
     }
 
+    /// Stores something under `key`, which no rule has to cover, sealed with what the file's first rule writes with now.
+    pub(super) fn stray(&self, key: &[u8]) {
+        let mut stored = Vec::new();
+        {
+            let file = self.file.borrow();
+            let chain = file.keyring.rules()[0].chain();
+            chain
+                .to_storage(StorageKey(key), b"a value", &Deks::default(), &mut stored)
+                .unwrap();
+        }
+        self.put(key, &stored);
+    }
+
+    /// Takes it away again.
+    pub(super) fn remove(&self, key: &[u8]) {
+        self.keys.borrow_mut().remove(key);
+    }
+
     /// Whoever is stubborn gives in, and what has been loaded is said.
     pub(super) fn give_in(&self) {
         for process in self.members.borrow_mut().iter_mut() {

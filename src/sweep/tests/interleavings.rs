@@ -15,7 +15,7 @@ use super::world::{KEY_NEW, KEY_OLD, aescbc, aesgcm, identity, opened, scope, se
 use crate::etcd::epoch;
 use crate::sweep::{Error, Finding, Limits, Observer, Options, Progress, Report, Scope, sweep};
 
-struct Silent;
+pub(super) struct Silent;
 
 impl Observer for Silent {
     fn notice(&self, _text: &str) {}

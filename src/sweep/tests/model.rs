@@ -36,6 +36,8 @@ pub(super) struct Model {
     pub(super) may_rewrite: Cell<bool>,
     /// Whether the members' records cannot be read.
     pub(super) hides_members: Cell<bool>,
+    /// What alone the caller may read, where not everything.
+    pub(super) only: RefCell<Option<Vec<u8>>>,
     /// Successful writes of sweeps.
     pub(super) rewrites: Cell<u32>,
     /// Keys that pages have given.
@@ -72,6 +74,7 @@ impl Model {
             readers: scope(readers),
             may_rewrite: Cell::new(true),
             hides_members: Cell::new(false),
+            only: RefCell::new(None),
             rewrites: Cell::new(0),
             read: Cell::new(0),
         }
@@ -174,6 +177,11 @@ impl Model {
         Ok(answer)
     }
 
+    fn permit(&self, start: &[u8]) -> Result<(), CallError> {
+        let is_permitted = self.only.borrow().as_ref().is_none_or(|only| start.starts_with(only));
+        if is_permitted { Ok(()) } else { Err(denied()) }
+    }
+
     async fn die(&self) {
         self.dies_after.set(0);
         self.death.notify_one();
@@ -188,6 +196,14 @@ impl Model {
         } else {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+fn denied() -> CallError {
+    CallError::Status {
+        rpc: "model",
+        code: 7,
+        text: "etcdserver: permission denied".to_owned(),
     }
 }
 
@@ -269,12 +285,9 @@ impl Store for &Model {
     async fn page(&self, ask: PageAsk<'_>) -> Result<Page, CallError> {
         self.before().await?;
         if self.hides_members.get() && ask.start.windows(9).any(|part| part == b"/members/") {
-            return Err(CallError::Status {
-                rpc: "model",
-                code: 7,
-                text: "etcdserver: permission denied".to_owned(),
-            });
+            return Err(denied());
         }
+        self.permit(ask.start)?;
         // As one that was cut for its bytes.
         let most = 1 + self.random(7) as usize;
         let page = {
@@ -316,6 +329,7 @@ impl Store for &Model {
 
     async fn count(&self, start: &[u8], end: Option<&[u8]>) -> Result<(i64, u64), CallError> {
         self.before().await?;
+        self.permit(start)?;
         let answer = {
             let state = self.state.borrow();
             let is_in = |key: &&Vec<u8>| key.as_slice() >= start && end.is_none_or(|end| key.as_slice() < end);

@@ -11,8 +11,8 @@ use crate::keyring::Keyring;
 use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::kms::Plugins;
 use crate::rotation::{Audience, Error, Site, Source, barred};
-use crate::sweep::{self, Limits, Observer, Options as SweepOptions, Progress, Report, Scope};
-use crate::types::StatePrefix;
+use crate::sweep::{self, Limits, Observer, Options as SweepOptions, Progress, Report, Scope, Uncovered, Wanted};
+use crate::types::{Epoch, StatePrefix};
 
 /// Hears nothing.
 pub(in crate::rotation::tests) struct Deaf;
@@ -30,6 +30,32 @@ impl Audience for Deaf {
 
 /// The store as a site: with the real sweep.
 pub(in crate::rotation::tests) struct Place<'a>(pub(in crate::rotation::tests) &'a World);
+
+const OPTIONS: SweepOptions = SweepOptions {
+    limits: Limits {
+        is_adaptive: false,
+        concurrency: 2,
+        keys_per_second: None,
+        bytes_per_second: None,
+    },
+    max_wait: Duration::from_secs(60),
+    restart: false,
+    dry_run: false,
+};
+
+impl Place<'_> {
+    fn scope(&self, config: &EncryptionConfiguration) -> Scope {
+        let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
+        Scope {
+            keyring: Arc::new(Keyring::compile(config, keyspace, &Plugins::none()).unwrap()),
+            epoch: Epoch::FIRST,
+            state: self.0.state.clone(),
+            resources: Vec::new(),
+            prefixes: Vec::new(),
+            lays_bare: true,
+        }
+    }
+}
 
 impl<'a> Site for Place<'a> {
     type Store = &'a World;
@@ -51,31 +77,22 @@ impl<'a> Site for Place<'a> {
         config: &EncryptionConfiguration,
         stop: tokio::sync::watch::Receiver<bool>,
     ) -> Result<Report, Error> {
-        let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
-        let epoch = epoch::read(&self.0, &self.0.state).await?;
-        let keyring = Arc::new(Keyring::compile(config, keyspace, &Plugins::none()).unwrap());
-        if barred(&self.0, &self.0.state, &keyring).await?.is_some() {
+        let mut scope = self.scope(config);
+        scope.epoch = epoch::read(&self.0, &self.0.state).await?;
+        if barred(&self.0, &self.0.state, &scope.keyring).await?.is_some() {
             return Err(Error::Changed);
         }
-        let scope = Scope {
-            keyring,
-            epoch,
-            state: self.0.state.clone(),
-            resources: Vec::new(),
-            prefixes: Vec::new(),
-            lays_bare: true,
-        };
-        let options = SweepOptions {
-            limits: Limits {
-                is_adaptive: false,
-                concurrency: 2,
-                ..Limits::default()
-            },
-            max_wait: Duration::from_secs(60),
-            restart: false,
-            dry_run: false,
-        };
-        Ok(sweep::sweep(&self.0, &scope, &options, Arc::new(Deaf), stop).await?)
+        Ok(sweep::sweep(&self.0, &scope, &OPTIONS, Arc::new(Deaf), stop).await?)
+    }
+
+    async fn uncovered(
+        &self,
+        config: &EncryptionConfiguration,
+        wanted: Wanted,
+        stop: tokio::sync::watch::Receiver<bool>,
+    ) -> Result<Uncovered, Error> {
+        let scope = self.scope(config);
+        Ok(sweep::uncovered(&self.0, &scope, wanted, &OPTIONS, Arc::new(Deaf), stop).await?)
     }
 
     async fn compact(&self, revision: i64) -> Result<(), CallError> {

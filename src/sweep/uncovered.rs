@@ -1,0 +1,250 @@
+//! Values that need a key, but that no sweep brings under another one: no rule of the configuration covers them, or they
+//! lie outside of Kubernetes' prefixes. Before a key goes, everything that etcd holds is looked at for them, the proxy's own
+//! records excepted. Reads only, and remembers counts and a few etcd keys.
+//!
+//! Invariant: what is found to be clear was read at one revision, or, where compaction overtook that, at later ones.
+
+mod judge;
+mod text;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::sleep_until;
+
+use super::pace::Pace;
+use super::pass::next_page;
+use super::ranges::Ranges;
+use super::run::{Progress, Stage};
+use super::scan::Scan;
+use super::{Error, Observer, Options, Scope};
+use crate::config::KeyId;
+use crate::etcd::{KeyValue, Patience, Store, Trouble};
+use crate::inventory::Under;
+use crate::keyspace::Span;
+use crate::types::Fingerprint;
+use judge::{Found, Judge};
+
+/// Rows that are told apart, at most: names of keys and resources are read out of etcd, so whoever writes there could make
+/// any number.
+const MAX_ROWS: usize = 100;
+/// etcd keys that are named of each row.
+const MAX_EXAMPLES: usize = 3;
+/// Bytes of an etcd key that are shown.
+const MAX_SHOWN: usize = 256;
+
+/// What is looked for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The keys: values under a rule count too, unless they are as it writes them.
+    pub keys: Vec<KeyId>,
+    /// Whether encrypted values count that no rule covers, whatever they are under.
+    pub others: bool,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Uncovered {
+    /// Of which configuration.
+    #[serde(skip)]
+    pub(crate) configuration: Fingerprint,
+    /// The keys that were looked for.
+    #[serde(skip)]
+    keys: Vec<KeyId>,
+    /// The revision of the first page.
+    pub(crate) revision: i64,
+    /// Whether keys outside of `--etcd-prefix` could be read, too.
+    is_whole: bool,
+    rows: Vec<Row>,
+}
+
+/// How many values of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    #[serde(flatten)]
+    kind: Kind,
+    objects: u64,
+    /// The first of their etcd keys, with what is no printable ASCII escaped.
+    examples: Vec<String>,
+}
+
+/// What values of one row have in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Kind {
+    /// `secrets`, or the beginning of the path where it is of nothing that has a name.
+    resource: String,
+    cover: Cover,
+    /// What they say that they are under.
+    #[serde(flatten)]
+    under: Under,
+    /// Whether a key of the configuration opens them.
+    opens: bool,
+    /// Whether they may need one of the keys that were looked for.
+    #[serde(skip)]
+    needs: bool,
+}
+
+/// What covers a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Cover {
+    /// No rule.
+    None,
+    /// No rule can: it lies below no `--etcd-prefix`.
+    Outside,
+    /// A rule, and it is not as that writes it.
+    Rule,
+}
+
+impl Uncovered {
+    /// Whether every one of `keys` was looked for under this configuration, at `revision` or later.
+    pub(crate) fn is_of(&self, configuration: Fingerprint, keys: &[KeyId], revision: i64) -> bool {
+        self.configuration == configuration
+            && self.revision >= revision
+            && keys.iter().all(|key| self.keys.contains(key))
+    }
+
+    /// The same, of what may need one of the keys that were looked for; `None` where nothing does.
+    pub fn in_the_way(&self) -> Option<Self> {
+        let rows: Vec<Row> = self.rows.iter().filter(|row| row.kind.needs).cloned().collect();
+        (!rows.is_empty()).then(|| Self { rows, ..self.clone() })
+    }
+
+    /// Whether rules cover all of it: then another sweep helps.
+    pub(crate) fn is_covered(&self) -> bool {
+        self.rows.iter().all(|row| row.kind.cover == Cover::Rule)
+    }
+}
+
+/// Looks at everything that etcd holds but the proxy's own records, for values that bear the headers of the keys that are
+/// `wanted`. `scope` has the rules, and the keys.
+///
+/// # Errors
+/// It did not come to its end.
+pub async fn uncovered<S: Store>(
+    store: &S,
+    scope: &Scope,
+    wanted: Wanted,
+    options: &Options,
+    observer: Arc<dyn Observer>,
+    stop: watch::Receiver<bool>,
+) -> Result<Uncovered, Error> {
+    let told = Arc::clone(&observer);
+    let search = Search {
+        store,
+        scope,
+        judge: Judge::of(scope, &wanted),
+        pace: Pace::new(options.limits),
+        reads: Patience::new("reading", options.max_wait, move |text| told.notice(text)),
+        observer: &*observer,
+        stop,
+    };
+    let everything = Ranges::all_but(&scope.state);
+    let (is_whole, (revision, rows)) = match search.look(&everything).await {
+        Ok(found) => (true, found),
+        // Whoever may not read there could not have had anything there encrypted either. That is no proof, so it is said.
+        Err(Error::Call(error)) if error.trouble() == Trouble::PermissionDenied => {
+            let prefixes = scope.keyring.keyspace().prefixes().iter();
+            let spans: Vec<Span> = prefixes.map(|prefix| Span::of_prefix(prefix.as_bytes())).collect();
+            observer.notice(text::NOT_WHOLE);
+            (false, search.look(&everything.and(&Ranges::of(&spans))).await?)
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Uncovered {
+        configuration: scope.keyring.fingerprint(),
+        keys: wanted.keys,
+        revision,
+        is_whole,
+        rows,
+    })
+}
+
+struct Search<'a, S> {
+    store: &'a S,
+    scope: &'a Scope,
+    judge: Judge<'a>,
+    pace: Pace,
+    reads: Patience,
+    observer: &'a dyn Observer,
+    stop: watch::Receiver<bool>,
+}
+
+impl<S: Store> Search<'_, S> {
+    /// The revision of the first page of `ranges`, and what was found.
+    async fn look(&self, ranges: &Ranges) -> Result<(i64, Vec<Row>), Error> {
+        let mut total = 0;
+        for range in ranges.iter() {
+            let count = || self.store.count(&range.start, range.end.as_deref());
+            total += self.reads.call(count).await?.1;
+        }
+        let mut rows = Rows::default();
+        let (mut scan, mut done) = (Scan::new(ranges, b""), 0);
+        while scan.ask().is_some() {
+            if *self.stop.borrow() {
+                return Err(Error::Stopped);
+            }
+            let page = next_page(self.store, &self.pace, &self.reads, self.observer, scan).await?;
+            scan = page.scan;
+            done += page.kvs.len() as u64;
+            let bytes = page.kvs.iter().map(|kv| kv.value.len()).sum();
+            page.kvs.iter().for_each(|kv| self.add(&mut rows, kv));
+            self.observer.progress(&Progress {
+                stage: Stage::Look,
+                done,
+                total: total.max(done),
+                rewritten: 0,
+            });
+            while let Err(due) = self.pace.take(page.kvs.len(), bytes) {
+                sleep_until(due).await;
+            }
+        }
+        Ok((scan.first_revision(), rows.into_rows()))
+    }
+
+    fn add(&self, rows: &mut Rows, kv: &KeyValue) {
+        if self.scope.state.contains(&kv.key) {
+            return;
+        }
+        if let Some(found) = self.judge.found(&kv.key, &kv.value) {
+            rows.add(&kv.key, found);
+        }
+    }
+}
+
+/// Rows as they are counted.
+#[derive(Default)]
+struct Rows(BTreeMap<Kind, (u64, Vec<String>)>);
+
+impl Rows {
+    fn add(&mut self, key: &[u8], found: Found) {
+        let mut kind = found.0;
+        if self.0.len() >= MAX_ROWS && !self.0.contains_key(&kind) {
+            kind = Kind {
+                resource: "(others)".to_owned(),
+                under: Under::others(),
+                ..kind
+            };
+        }
+        let (objects, examples) = self.0.entry(kind).or_default();
+        *objects += 1;
+        if examples.len() < MAX_EXAMPLES {
+            let shown = key.get(..MAX_SHOWN).unwrap_or(key);
+            examples.push(shown.escape_ascii().to_string());
+        }
+    }
+
+    fn into_rows(self) -> Vec<Row> {
+        let row = |(kind, (objects, examples))| Row {
+            kind,
+            objects,
+            examples,
+        };
+        self.0.into_iter().map(row).collect()
+    }
+}
