@@ -8,6 +8,7 @@ mod error;
 mod families;
 mod follower;
 mod keyring;
+mod marking;
 mod memory;
 mod offline;
 mod on_etcd;

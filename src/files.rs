@@ -6,19 +6,23 @@
 mod follow;
 mod fresh;
 mod inotify;
+mod marks;
 mod nudge;
 mod permissions;
 mod places;
 mod read;
 mod replace;
 mod status;
+mod users;
 mod watcher;
 
 pub use follow::{Subject, follow};
 pub use fresh::{NewFile, NewFileError};
+pub use marks::{Mark, leave_mark, marks};
 pub use nudge::{Nudge, Nudged, nudge};
 pub use permissions::{Exposure, Permissions};
 pub use read::{Contents, Error, check_kind, fingerprint, read, read_stream};
 pub use replace::{ReplaceError, check_replaceable, replace};
 pub use status::{Failure, State, Status};
+pub use users::{StoreNumber, Use, users};
 pub use watcher::{Change, POLL, Watcher};

@@ -4,10 +4,14 @@
 //! `record` is what a process says of itself, `presence` keeps it there, `roster` reads everybody's. Holds names and
 //! fingerprints, never a key's bytes; decides nothing by a clock.
 
+mod mark;
 mod presence;
 mod record;
 mod roster;
+mod store_id;
 
+pub use mark::StoreMark;
 pub use presence::{MemberId, Presence, Witness};
-pub use record::{Key, Loaded, Member, RuleKeys, Unopened};
+pub use record::{Key, Loaded, Member, RuleKeys, Serves, Unopened};
 pub use roster::{Dissent, Roster, short};
+pub use store_id::StoreId;

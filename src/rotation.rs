@@ -25,10 +25,12 @@ mod refusal;
 mod stage;
 mod status;
 mod steward;
+mod stores;
 #[cfg(test)]
 mod tests;
 mod usage;
 
+use std::future::ready;
 use std::path::PathBuf;
 
 use zeroize::Zeroizing;
@@ -49,6 +51,7 @@ pub use refusal::{Kind, Refusal};
 pub use stage::Stage;
 pub use status::{KeyringView, Status};
 pub use steward::{Policy, Steward};
+pub use stores::{Beside, User};
 
 /// Members reload the configuration, so it is held to the rules for that.
 const OPTIONS: Options = Options { reload: true };
@@ -74,6 +77,13 @@ pub trait Source {
     /// # Errors
     /// Why not.
     fn check(&self) -> impl Future<Output = Result<(), Error>>;
+    /// The stores that it is used for, as far as that can be seen from here. One that lies in a store is used for that alone.
+    ///
+    /// # Errors
+    /// It cannot be seen.
+    fn users(&self) -> impl Future<Output = Result<Vec<User>, Error>> {
+        ready(Ok(Vec::new()))
+    }
     /// Puts `next` in the place of `was`, if that is still there. Says where the old one is kept, if anywhere.
     ///
     /// `comment` is another one each time, and part of what is written: what says the same as an earlier configuration must

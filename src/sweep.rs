@@ -33,6 +33,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod uncovered;
+mod together;
 mod worker;
 
 pub use decide::Verdict;

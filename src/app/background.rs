@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::build::Parts;
 use super::caretaking::Caretaking;
 use super::follower::{Follower, Kept, KnownRoots};
+use super::marking::{Marking, Said};
 use super::permits::{Permits, Renewal};
 use super::standing::{Standing, Witness};
 use super::unopened::{Watch, told};
@@ -82,13 +83,15 @@ impl Background {
         let stop = ends_with(stage);
         let known = KnownRoots::default();
         let says_unfenced = Arc::new(AtomicBool::new(false));
-        let describe = describe(
-            name.clone(),
+        let mut marking = Marking::new(settings, name, keyring.replacements(), leave.subscribe());
+        let described = Described {
+            name: name.clone(),
             urls,
-            parts,
-            Arc::clone(&known),
-            Arc::clone(&says_unfenced),
-        );
+            roots: Arc::clone(&known),
+            says_unfenced: Arc::clone(&says_unfenced),
+            serves: marking.said(),
+        };
+        let describe = describe(described, parts);
         let standing = Standing::new(parts, &settings.common.state_prefix, is_there, says_unfenced);
         let tenure = Arc::clone(&parts.proxy.tenure);
         let (changed, told_to_leave) = (keyring.replacements(), leave.subscribe());
@@ -151,7 +154,9 @@ impl Background {
                     None => pending().await,
                 }
             };
+            marking.first(&client).await;
             tokio::select! {
+                never = marking.keep(&client) => match never {},
                 _ = async { tokio::join!(presence.keep(&client, &state_prefix), sweeping, caring) } => {}
                 () = following => {}
                 () = permits.run(&client) => {}
@@ -188,14 +193,25 @@ impl Background {
     }
 }
 
-/// What this process says of itself at any moment.
-fn describe(
+/// What this process says of itself beside what its parts tell.
+struct Described {
     name: String,
     urls: Vec<String>,
-    parts: &Parts,
     roots: KnownRoots,
+    /// Told whether the record says that it writes without a fence.
     says_unfenced: Arc<AtomicBool>,
-) -> impl Fn() -> Member + Send + use<> {
+    serves: Said,
+}
+
+/// What this process says of itself at any moment.
+fn describe(described: Described, parts: &Parts) -> impl Fn() -> Member + Send + use<> {
+    let Described {
+        name,
+        urls,
+        roots,
+        says_unfenced,
+        serves,
+    } = described;
     let (keyring, unfenced) = (Arc::clone(&parts.keyring), Arc::clone(&parts.proxy.unfenced));
     let status = Arc::clone(&parts.config_status);
     let unopened = Arc::clone(&parts.proxy.unopened);
@@ -205,10 +221,12 @@ fn describe(
         let roots = roots.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let is_unfenced = unfenced.is_wanted();
         says_unfenced.store(is_unfenced, Ordering::Release);
+        let serves = serves.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Member::new(&name, &urls, &started, &keyring.snapshot(), refused.as_deref())
             .with_roots(roots)
             .with_fence(!is_unfenced)
             .with_unopened(told(&unopened))
+            .serving(serves)
     }
 }
 

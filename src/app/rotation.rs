@@ -8,6 +8,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::build::{Dialers, client_tls, dialers};
 use super::offline;
 use super::run::examine;
 use super::strongbox::strongbox;
@@ -19,11 +20,13 @@ use crate::keyring::Keyring;
 use crate::keyspace::KeySpace;
 use crate::kms::Plugins;
 use crate::managed::{self, Time};
+use crate::members::StoreId;
 use crate::rotation::{
     self, Ask, Audience, ConfigFile, Driver, KeyringView, ManagedConfig, Outcome, Pace, Site, Source, Status, barred,
     going, outline,
 };
 use crate::sweep::{self, Latest, Observer, Report, Scope, Uncovered, Wanted};
+use crate::transport::Endpoint;
 use crate::types::{Epoch, StatePrefix};
 
 /// Between two looks of who watches.
@@ -34,6 +37,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 pub struct RotationSettings {
     /// The cluster, and the file.
     pub common: Common,
+    /// The members of each other cluster that is served with the same file.
+    pub also: Vec<Vec<Endpoint>>,
     /// How long, and by what.
     pub limits: rotation::Limits,
     /// How fast a sweep is.
@@ -93,6 +98,8 @@ where
 {
     let (settings, told) = (settings.clone(), Arc::clone(audience));
     let common = settings.common.clone();
+    let also = settings.also.iter().map(|members| reach(&common, members));
+    let also = also.collect::<Result<Vec<_>, _>>()?;
     let notice = |text: &str| Audience::notice(&**audience, text);
     let stopped = || RotationError::Rotation(rotation::Error::Stopped);
     offline::run(&common, &notice, stopped, async move |hands| {
@@ -103,7 +110,13 @@ where
             dry_run: false,
         };
         let client = hands.on_etcd.client;
-        let site = Etcd::new(client.clone(), &settings.common, hands.plugins, options, told.clone())?;
+        let site = |client, common: &Common| Etcd::new(client, common, hands.plugins.clone(), options, told.clone());
+        let mut others = Vec::new();
+        for (common, members) in &also {
+            let client = super::sweep::client(Arc::clone(members), &hands.on_etcd.flusher);
+            others.push(site(client, common)?);
+        }
+        let site = site(client.clone(), &settings.common)?.beside(others);
         let job = Job {
             site: &site,
             audience: &*told,
@@ -122,6 +135,17 @@ where
             }
         }
     })
+}
+
+/// Another cluster, of which all else is as of `common`, and how its members are reached.
+fn reach(common: &Common, members: &[Endpoint]) -> Result<(Common, Dialers), Error> {
+    let common = Common {
+        members: members.to_vec(),
+        ..common.clone()
+    };
+    let tls = client_tls(&common, &Permissions::new(common.strict_permissions))?;
+    let (members, _) = dialers(&common, tls.as_ref())?;
+    Ok((common, members))
 }
 
 /// Work on one site.
@@ -152,7 +176,7 @@ impl<A: Audience> Job<'_, A> {
             RotationWork::Run(ask) => RotationReport::Done(Box::new(driver.run(&ask).await?)),
             RotationWork::Plan(ask) => {
                 let (facts, _) = driver.facts().await?;
-                let counted = site.look(&facts.config, self.stop.clone()).await?;
+                let counted = site.look_everywhere(&facts.config, &self.stop).await?;
                 let wanted = Wanted {
                     keys: going(&ask, &facts),
                     others: false,
@@ -192,7 +216,7 @@ async fn status<C: Source, A: Audience>(
     let (facts, _) = driver.facts().await?;
     let latest = Latest::read(&site.client, &site.state).await?;
     let counted = if count {
-        Some(site.look(&facts.config, driver.stop.clone()).await?)
+        Some(site.look_everywhere(&facts.config, &driver.stop).await?)
     } else {
         None
     };
@@ -224,6 +248,8 @@ async fn view(keyring: &ManagedConfig<Client>) -> Result<KeyringView, managed::E
 
 /// etcd itself, with the real sweep.
 pub(super) struct Etcd {
+    name: String,
+    beside: Vec<Self>,
     client: Client,
     state: StatePrefix,
     keyspace: KeySpace,
@@ -244,7 +270,10 @@ impl Etcd {
         options: sweep::Options,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, Error> {
+        let members: Vec<_> = common.members.iter().map(ToString::to_string).collect();
         Ok(Self {
+            name: members.join(","),
+            beside: Vec::new(),
             client,
             state: common.state_prefix.clone(),
             keyspace: KeySpace::new(common.prefixes.clone())?,
@@ -252,6 +281,24 @@ impl Etcd {
             options,
             observer,
         })
+    }
+
+    /// The same, with other clusters that are served with the same configuration.
+    fn beside(self, beside: Vec<Self>) -> Self {
+        Self { beside, ..self }
+    }
+
+    /// Counts what there is here and there, and writes nothing.
+    async fn look_everywhere(
+        &self,
+        config: &EncryptionConfiguration,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Report, rotation::Error> {
+        let mut report = self.look(config, stop.clone()).await?;
+        for other in &self.beside {
+            report.join(other.look(config, stop.clone()).await?);
+        }
+        Ok(report)
     }
 
     /// Counts what there is, and writes nothing.
@@ -316,6 +363,19 @@ impl Site for Etcd {
 
     fn state(&self) -> &StatePrefix {
         &self.state
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    async fn identity(&self) -> Result<Option<StoreId>, CallError> {
+        let cluster = self.client.status().await?.cluster;
+        StoreId::read(&self.client, &self.state, cluster).await
+    }
+
+    fn beside(&self) -> &[Self] {
+        &self.beside
     }
 
     fn prefixes(&self) -> Vec<String> {

@@ -18,6 +18,7 @@ use super::switch::SWITCH;
 use crate::app::{RotationError, RotationReport, RotationSettings, RotationWork, host, rotation};
 use crate::rotation::{Ask, Command, Error, How, Kind, Limits};
 use crate::sweep;
+use crate::transport::Endpoint;
 use output::Voice;
 use status::StatusFlags;
 
@@ -40,7 +41,8 @@ no file is there to distribute. `rotate-root`, `export` and `purge` are about th
 
 Exit codes: 0 if it is done; 1 if it could not start, or failed; 2 for wrong usage; 3 if the stage is another one's; 4 if not \
 all members have loaded the same configuration; 5 if another command has taken over; 6 if it ended before its end and goes on \
-when run again; 7 if values stand in the way of a key's removal; 8 if the configuration cannot be rotated like this.";
+when run again; 7 if values stand in the way of a key's removal; 8 if the configuration cannot be rotated like this, such as \
+one that other etcd clusters are served with that --also-etcd-servers does not name.";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -70,8 +72,31 @@ pub(super) enum Verb {
 pub(super) struct SharedFlags {
     #[command(flatten)]
     common: CommonFlags,
+    /// Another etcd cluster whose proxies have the same configuration file, as --etcd-servers names this one: kube-apiserver's
+    /// --etcd-servers-overrides. Repeat it for more clusters. TLS files, --etcd-prefix and --state-prefix are those given for
+    /// this one
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ALSO_ETCD_SERVERS",
+        value_name = "URL,…",
+        value_delimiter = ' ',
+        value_parser = cluster,
+        conflicts_with_all = ["keyring_root_file", "keyring_root_kms"],
+        help_heading = "etcd"
+    )]
+    also_etcd_servers: Vec<OtherCluster>,
     #[command(flatten)]
     log: LogFlags,
+}
+
+/// The members of another cluster.
+#[derive(Clone, Debug)]
+struct OtherCluster(Vec<Endpoint>);
+
+fn cluster(given: &str) -> Result<OtherCluster, String> {
+    let members = given.split(',').map(str::parse::<Endpoint>);
+    let members = members.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    Ok(OtherCluster(members))
 }
 
 /// Flags of every verb that changes something.
@@ -299,6 +324,7 @@ fn settings(shared: SharedFlags, timeout: Duration, sweep: Option<SweepFlags>) -
     };
     Ok(RotationSettings {
         common: shared.common.settings(),
+        also: shared.also_etcd_servers.into_iter().map(|other| other.0).collect(),
         limits: Limits { timeout },
         pace,
         max_wait,

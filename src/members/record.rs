@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::StoreId;
 use crate::keyring::{Keyring, Rule};
 use crate::value::Provider;
 
@@ -40,6 +41,9 @@ pub struct Member {
     /// Whether etcd refuses whatever it has sealed in an earlier epoch. A version that does not say so has no fence.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub fenced: bool,
+    /// Which store that is, and whether others that use the configuration's file can see so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub serves: Option<Serves>,
     /// Why it has not loaded a newer configuration that it found.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refused: Option<String>,
@@ -57,6 +61,17 @@ pub struct Unopened {
     pub at_least: u64,
     /// When the first was met, RFC 3339, by the member's own clock. For people.
     pub since: String,
+}
+
+/// Which store a process serves with a configuration's file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Serves {
+    /// The store.
+    #[serde(flatten)]
+    pub store: StoreId,
+    /// Whether the file says so to others, by a lock or by a mark beside it. Rotations of other stores do not see it otherwise.
+    pub is_marked: bool,
 }
 
 /// What decides which values a process can read, and how it writes: equal for two that may serve one store.
@@ -127,6 +142,7 @@ impl Member {
             rules: keyring.rules().iter().map(RuleKeys::of).collect(),
             roots: Vec::new(),
             fenced: false,
+            serves: None,
             refused: refused.map(|text| text.chars().take(MAX_REASON).collect()),
             unopened: None,
         }
@@ -152,6 +168,12 @@ impl Member {
     #[must_use]
     pub fn with_fence(self, fenced: bool) -> Self {
         Self { fenced, ..self }
+    }
+
+    /// The same, with the store that this process serves.
+    #[must_use]
+    pub fn serving(self, serves: Option<Serves>) -> Self {
+        Self { serves, ..self }
     }
 
     /// The record's bytes.
@@ -227,6 +249,7 @@ pub(super) mod tests {
             rules: Vec::new(),
             roots: Vec::new(),
             fenced: false,
+            serves: None,
             refused: None,
             unopened: None,
         }

@@ -80,6 +80,11 @@ impl Roster {
         }
     }
 
+    /// These and the members of another store, of whose revisions nothing is told here.
+    pub fn join(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+    }
+
     /// The members whose records could be read.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.entries.iter().filter_map(|(_, member)| member.as_ref().ok())

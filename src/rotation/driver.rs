@@ -5,6 +5,7 @@
 //! Anybody may note a command in the record, and so take back what is under way. The steps are taken by one process at a time;
 //! others that were asked for the same follow it, and go on where it dies.
 
+mod beside;
 mod change;
 mod resweep;
 mod run;
@@ -12,6 +13,7 @@ mod turn;
 mod uncovered;
 mod wait;
 
+use std::future::ready;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -23,7 +25,7 @@ use super::{Error, Source, Status};
 use crate::config::{EncryptionConfiguration, KeyId};
 use crate::election::{self, Holder, Owner};
 use crate::etcd::{CallError, Patience, Store, WaitError};
-use crate::members::Roster;
+use crate::members::{Roster, StoreId};
 use crate::sweep::{self, Latest, Report, Uncovered, Wanted};
 use crate::types::{StatePrefix, with_causes};
 use run::Run;
@@ -47,6 +49,21 @@ pub trait Site {
     fn state(&self) -> &StatePrefix;
     /// Where Kubernetes' keys begin.
     fn prefixes(&self) -> Vec<String>;
+    /// What operators call it.
+    fn name(&self) -> String {
+        String::new()
+    }
+    /// Which store it is; `None` where no process has ever said so.
+    fn identity(&self) -> impl Future<Output = Result<Option<StoreId>, CallError>> {
+        ready(Ok(None))
+    }
+    /// The other stores that are served with the same configuration, as far as the command was told of them.
+    fn beside(&self) -> &[Self]
+    where
+        Self: Sized,
+    {
+        &[]
+    }
     /// Writes every value as `config` says, and looks whether all are; until it is to `stop`.
     fn sweep(
         &self,
@@ -223,8 +240,11 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         let loaded = Record::load(store, self.site.state()).await?;
         let (record, revision) = loaded.map_err(|why| Error::Record { why })?;
         let config = self.source.read().await?;
+        let (store_id, mut beside) = (self.site.identity().await?, self.beside().await?);
+        let strangers = self.strangers(store_id.as_ref(), &beside).await?;
         // Last, since nothing else here changes by itself.
-        let roster = Roster::read(store, self.site.state()).await?;
+        let mut roster = Roster::read(store, self.site.state()).await?;
+        self.join_rosters(&mut roster, &mut beside).await?;
         let is_history_gone = match &record.proved {
             Some(proved) if record.dropping => store.is_compacted_before(proved.revision).await?,
             _ => false,
@@ -235,6 +255,10 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             source: self.source.name(),
             prefixes: self.site.prefixes(),
             roster,
+            store: store_id,
+            servers: self.site.name(),
+            beside,
+            strangers,
             is_history_gone,
         };
         Ok((facts, revision))

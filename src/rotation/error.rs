@@ -1,5 +1,6 @@
 //! Why a command ended before its end. No variant holds a byte of a key.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +44,29 @@ pub enum Error {
     /// Others can read the configuration.
     #[error("--strict-permissions: {0}")]
     Exposed(String),
+    /// Who uses the configuration cannot be seen.
+    #[error("it cannot be seen which other etcd clusters {path:?} is used for, so nothing is changed")]
+    Users {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A process uses the configuration and does not know yet for which store.
+    #[error(
+        "a process on this machine uses {source_name} and has not reached its etcd yet, so it cannot be told which one that is. \
+         See its log; run this again when it serves, or stop it"
+    )]
+    Unplaced {
+        /// What it uses.
+        source_name: String,
+    },
+    /// Two stores are one.
+    #[error("--also-etcd-servers={name} is the etcd of --etcd-servers, or named twice: it is for others alone")]
+    SameStore {
+        /// What operators call it.
+        name: String,
+    },
     /// There is no configuration.
     #[error("there is no configuration file {0:?}")]
     NoFile(PathBuf),
@@ -143,6 +167,7 @@ impl Error {
             | Self::Driven(_)
             | Self::LeftToMembers
             | Self::Unsettled
+            | Self::Unplaced { .. }
             | Self::Stopped
             | Self::Contended => true,
             Self::Sweep(error) => error.is_resumable(),

@@ -1,8 +1,9 @@
 //! What a step is decided by: the record, the configuration, and what the live members have loaded. Pure.
 
 use super::record::Record;
+use super::stores::{Beside, User};
 use crate::config::{EncryptionConfiguration, KeyId, Provider, Writer};
-use crate::members::{Dissent, Loaded, Member, Roster};
+use crate::members::{Dissent, Loaded, Member, Roster, StoreId};
 
 /// The facts.
 #[derive(Clone, Debug)]
@@ -15,8 +16,16 @@ pub struct Facts {
     pub source: String,
     /// Where this process takes Kubernetes' keys to begin.
     pub prefixes: Vec<String>,
-    /// Everybody who is alive.
+    /// Everybody who is alive, members of the other stores included; its revision is one of this store.
     pub roster: Roster,
+    /// Which store this is; `None` where no process of a version that says so has ever served it.
+    pub store: Option<StoreId>,
+    /// What operators call it.
+    pub servers: String,
+    /// The other stores that the command was told of.
+    pub beside: Vec<Beside>,
+    /// The stores that the configuration is used for and that the command was not told of.
+    pub strangers: Vec<User>,
     /// Whether etcd's history before the record's proof is gone; false where there is no proof.
     pub is_history_gone: bool,
 }

@@ -5,9 +5,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::{Error, OPTIONS, Source, rendered};
+use super::{Error, OPTIONS, Source, User, rendered};
 use crate::config::{self, Draft, EncryptionConfiguration};
-use crate::files::{self, Permissions, ReplaceError};
+use crate::files::{self, Mark, Permissions, ReplaceError};
+use crate::members::StoreMark;
 
 /// The file.
 #[derive(Debug)]
@@ -41,6 +42,31 @@ impl Source for ConfigFile {
             path: self.path.clone(),
             problems,
         })
+    }
+
+    async fn users(&self) -> Result<Vec<User>, Error> {
+        let failed = |source| Error::Users {
+            path: self.path.clone(),
+            source,
+        };
+        let running = files::users(&self.path).map_err(failed)?;
+        let marks = files::marks(&self.path).map_err(failed)?;
+        let unmarked = running
+            .iter()
+            .filter(|store| marks.iter().all(|mark| mark.store != **store));
+        let mut users: Vec<User> = unmarked
+            .map(|store| User {
+                store: *store,
+                is_running: true,
+                mark: None,
+            })
+            .collect();
+        users.extend(marks.iter().map(|Mark { store, path, text }| User {
+            store: *store,
+            is_running: running.contains(store),
+            mark: Some((path.clone(), StoreMark::parse(text))),
+        }));
+        Ok(users)
     }
 
     async fn check(&self) -> Result<(), Error> {

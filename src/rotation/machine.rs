@@ -174,6 +174,7 @@ impl From<Refusal> for Stop {
 /// There is none.
 pub(super) fn next(ask: &Ask, facts: &Facts, session: &Session) -> Result<Step, Stop> {
     let cx = Context { ask, facts, session };
+    cx.refuse_other_stores()?;
     match ask.command {
         Command::Enable | Command::Disable => cx.switch(),
         _ => cx.rotation(),
@@ -200,6 +201,25 @@ enum Turn {
 impl Context<'_> {
     fn record(&self) -> &Record {
         &self.facts.record
+    }
+
+    /// Each change of the configuration is one for every store that is served with it: a process there may write with a key
+    /// before another one reads with it, or need a key that goes.
+    fn refuse_other_stores(&self) -> Result<(), Stop> {
+        let mut known = self.facts.strangers.iter().filter(|user| !user.store.is_unknown());
+        if let Some(user) = known.next() {
+            return Err(Refusal::OtherStore(Box::new(user.clone())).into());
+        }
+        // Of two that have begun at once, both may be taken back.
+        let is_abort = self.ask.command == Command::Abort;
+        match self.facts.beside.iter().find(|beside| beside.is_rotating()) {
+            Some(beside) if !is_abort => Err(Refusal::RotatesElsewhere {
+                name: beside.name.clone(),
+                stage: beside.record.stage,
+            }
+            .into()),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the command begins or goes on.

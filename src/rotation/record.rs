@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::{Command, How};
 use super::stage::Stage;
-use crate::config::KeyId;
+use crate::config::{EncryptionConfiguration, KeyId};
 use crate::etcd::{CallError, Guard, Store};
 use crate::types::StatePrefix;
 
@@ -135,6 +135,22 @@ impl Record {
         self.dropped.extend_from_slice(keys);
         let surplus = self.dropped.len().saturating_sub(MAX_DROPPED);
         self.dropped.drain(..surplus);
+    }
+
+    /// Has this record of another store say which keys are going by `record`, where `config` is the configuration of both;
+    /// whether it did not say so. What is listed and not going is wanted again.
+    pub(super) fn take_dropped(&mut self, record: &Self, config: &EncryptionConfiguration) -> bool {
+        let mut dropped = self.dropped.clone();
+        dropped.retain(|key| !config.has_key(key) && !record.dropped.contains(key));
+        dropped.extend_from_slice(&record.dropped);
+        let surplus = dropped.len().saturating_sub(MAX_DROPPED);
+        dropped.drain(..surplus);
+        let has_changed = dropped != self.dropped;
+        if has_changed {
+            self.dropped = dropped;
+            self.generation += 1;
+        }
+        has_changed
     }
 
     /// Each key that wrote before, with the one that follows it.

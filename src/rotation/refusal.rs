@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::machine::Command;
 use super::stage::Stage;
+use super::stores::{User, way_on};
 use crate::config::{KeyId, KeyType};
 use crate::members::Dissent;
 
@@ -56,17 +57,33 @@ pub enum Refusal {
     NothingToAbort(Stage),
     /// An old key is gone already.
     Dropped(KeyId),
+    /// The configuration is used for a store that the command was not told of.
+    OtherStore(Box<User>),
+    /// Another store that the command was told of has a rotation of its own under way.
+    RotatesElsewhere {
+        /// What operators call that store.
+        name: String,
+        /// Its stage.
+        stage: Stage,
+    },
 }
 
 impl Refusal {
     /// The stage, or the members' hashes, or the configuration: what would have to be another.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Stage { .. } | Self::NothingToAbort(_) | Self::Dropped(_) | Self::OtherType(_) => Kind::Stage,
+            Self::Stage { .. }
+            | Self::NothingToAbort(_)
+            | Self::Dropped(_)
+            | Self::OtherType(_)
+            | Self::RotatesElsewhere { .. } => Kind::Stage,
             Self::Hash { .. } | Self::Unreadable { .. } => Kind::Members,
-            Self::Kms(_) | Self::FromKms { .. } | Self::Disabled | Self::NoOtherKey | Self::KeyMissing(_) => {
-                Kind::Configuration
-            }
+            Self::Kms(_)
+            | Self::FromKms { .. }
+            | Self::Disabled
+            | Self::NoOtherKey
+            | Self::KeyMissing(_)
+            | Self::OtherStore(_) => Kind::Configuration,
         }
     }
 }
@@ -141,6 +158,17 @@ impl fmt::Display for Refusal {
                 f,
                 "{key} has been removed, since nothing that is stored needs it: there is no way back from there. \
                  `reencrypt` brings the rotation to its end"
+            ),
+            Self::OtherStore(user) => write!(
+                f,
+                "the configuration is used for another etcd too ({user}). What is stored there may need any of its keys, so \
+                 nothing was changed. {}",
+                way_on(user)
+            ),
+            Self::RotatesElsewhere { name, stage } => write!(
+                f,
+                "a rotation of its own is under way at the etcd {name}, its stage is {stage}: bring it to its end, or `abort` it, \
+                 with --etcd-servers={name} and this etcd as --also-etcd-servers"
             ),
         }
     }

@@ -9,9 +9,10 @@ use super::facts::Facts;
 use super::machine::Command;
 use super::refusal;
 use super::stage::Stage;
+use super::stores::way_on;
 use crate::config::{KeyType, Provider, Writer};
 use crate::managed::Time;
-use crate::members::Member;
+use crate::members::{Member, Serves, StoreId, StoreMark};
 use crate::sweep::{Latest, Report, Row, State, Uncovered};
 
 pub use keyring::KeyringView;
@@ -36,6 +37,8 @@ pub struct Status {
     /// SHA-256 of the configuration where its source has it.
     fingerprint: String,
     members: Vec<MemberView>,
+    /// The etcd clusters that the configuration is used for, as far as that is known: this one first.
+    stores: Vec<StoreView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     objects: Option<ObjectsView>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,6 +92,25 @@ struct MemberView {
     version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     refuses: Option<String>,
+    /// Which store it serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serves: Option<Serves>,
+}
+
+/// An etcd cluster.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StoreView {
+    #[serde(flatten)]
+    store: Option<StoreId>,
+    /// `--etcd-servers`, of this command or of a process that serves it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    servers: String,
+    /// Whether this command works on it.
+    is_named: bool,
+    /// What is known of one that it does not work on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
 }
 
 /// What a member says of values that do not open.
@@ -148,7 +170,16 @@ impl Status {
         let mismatch = facts.mismatch();
         let mut inactive_keys: Vec<_> = named(true).skip(1).collect();
         inactive_keys.extend(named(false));
-        let mut blocked = Vec::new();
+        let mut blocked: Vec<_> = facts
+            .strangers
+            .iter()
+            .map(|user| {
+                format!(
+                    "the configuration is used for another etcd too ({user}). {}",
+                    way_on(user)
+                )
+            })
+            .collect();
         if let Some(mismatch) = &mismatch {
             blocked.push(mismatch.dissent.to_string());
         }
@@ -179,6 +210,7 @@ impl Status {
                     Err(why) => MemberView::unreadable(id, why),
                 })
                 .collect(),
+            stores: stores(facts),
             objects: objects(latest, counted),
             sweep: latest.holder.as_ref().map(|holder| {
                 let work = latest.work.as_ref();
@@ -213,6 +245,30 @@ impl Status {
         self.uncovered = uncovered;
         self
     }
+}
+
+fn stores(facts: &Facts) -> Vec<StoreView> {
+    let own = std::iter::once((facts.store.clone(), facts.servers.clone()));
+    let beside = facts
+        .beside
+        .iter()
+        .map(|beside| (beside.store.clone(), beside.name.clone()));
+    let named = own.chain(beside).map(|(store, servers)| StoreView {
+        store,
+        servers,
+        is_named: true,
+        user: None,
+    });
+    let others = facts.strangers.iter().map(|user| {
+        let mark = user.mark.as_ref().map(|(_, mark)| mark);
+        StoreView {
+            store: mark.and_then(|mark| mark.store.clone()),
+            servers: mark.map_or_else(String::new, StoreMark::servers),
+            is_named: false,
+            user: Some(user.to_string()),
+        }
+    });
+    named.chain(others).collect()
 }
 
 /// What to run next.
@@ -300,6 +356,7 @@ impl MemberView {
             writes,
             version: member.version.escape_debug().to_string(),
             refuses: member.refused.clone(),
+            serves: member.serves.clone(),
         }
     }
 
@@ -310,6 +367,7 @@ impl MemberView {
             writes: Vec::new(),
             version: String::new(),
             refuses: Some(format!("its record cannot be read: {why}")),
+            serves: None,
         }
     }
 }

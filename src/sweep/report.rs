@@ -18,7 +18,7 @@ const SCHEMA: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    schema: u32,
+    pub(super) schema: u32,
     /// What the values at the end are.
     pub finding: Finding,
     /// Whether values were to be rewritten, or only looked at.

@@ -47,6 +47,8 @@ mod member {
 /// What a member says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
+    /// The ID of the cluster that it is a member of.
+    pub cluster: u64,
     /// Its member ID.
     pub member: u64,
     /// The store's revision.
@@ -97,6 +99,7 @@ impl Client {
 
 fn read_status(message: &[u8]) -> Result<Status, WireError> {
     let mut found = Status {
+        cluster: read::header_cluster(message)?,
         member: read::header_member(message)?,
         revision: read::header_revision(message)?,
         ..Status::default()

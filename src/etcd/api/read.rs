@@ -9,6 +9,8 @@ use crate::wire::{Body, Fields, WireError};
 pub(super) const HEADER: u32 = 1;
 /// `int64 ResponseHeader.revision`
 const HEADER_REVISION: u32 = 3;
+/// `uint64 ResponseHeader.cluster_id`
+const HEADER_CLUSTER_ID: u32 = 1;
 /// `uint64 ResponseHeader.member_id`
 const HEADER_MEMBER_ID: u32 = 2;
 
@@ -20,6 +22,11 @@ pub(super) fn header_revision(message: &[u8]) -> Result<i64, WireError> {
 /// The member that answered.
 pub(super) fn header_member(message: &[u8]) -> Result<u64, WireError> {
     in_header(message, HEADER_MEMBER_ID)
+}
+
+/// The cluster that it is a member of.
+pub(super) fn header_cluster(message: &[u8]) -> Result<u64, WireError> {
+    in_header(message, HEADER_CLUSTER_ID)
 }
 
 fn in_header(message: &[u8], number: u32) -> Result<u64, WireError> {

@@ -28,31 +28,41 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         if run.session.sweeps > MAX_SWEEPS {
             return Err(Error::Unsettled);
         }
+        self.note_beside(&facts.record, &facts.config).await?;
+        let first = self.sweep_site(run, self.site, facts).await?;
+        run.session.report = self.sweep_beside(run, facts, first).await?;
+        Ok(())
+    }
+
+    /// Sweeps one store to the end, or has another process do it and looks afterwards; none where another command took over.
+    pub(super) async fn sweep_site(&self, run: &Run<'_>, site: &S, facts: &Facts) -> Result<Option<Report>, Error> {
         let mut is_told = false;
         loop {
-            match self.sweep_once(run, facts).await? {
-                Ok(report) => {
-                    run.session.report = report;
-                    return Ok(());
-                }
+            match self.sweep_once(run, site, facts).await? {
+                Ok(report) => return Ok(report),
                 Err(holder) => {
                     if !is_told {
                         is_told = true;
                         self.audience.notice(&format!("following the sweep at work: {holder}"));
                     }
-                    self.follow(run).await?;
+                    self.follow(run, site).await?;
                 }
             }
             if self.is_overtaken(run).await? {
-                return Ok(());
+                return Ok(None);
             }
         }
     }
 
     /// A sweep; none where another command took over meanwhile. Or who else sweeps.
-    async fn sweep_once(&self, run: &Run<'_>, facts: &Facts) -> Result<Result<Option<Report>, Box<Holder>>, Error> {
+    async fn sweep_once(
+        &self,
+        run: &Run<'_>,
+        site: &S,
+        facts: &Facts,
+    ) -> Result<Result<Option<Report>, Box<Holder>>, Error> {
         let (stop, stops) = watch::channel(false);
-        let sweeping = self.site.sweep(&facts.config, stops);
+        let sweeping = site.sweep(&facts.config, stops);
         tokio::pin!(sweeping);
         let outcome = tokio::select! {
             outcome = &mut sweeping => outcome,
@@ -94,10 +104,10 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
     }
 
     /// Until nobody sweeps, or another command took over.
-    async fn follow(&self, run: &Run<'_>) -> Result<(), Error> {
+    async fn follow(&self, run: &Run<'_>, site: &S) -> Result<(), Error> {
         loop {
             self.pause().await?;
-            let latest = Latest::read(self.site.store(), self.site.state()).await?;
+            let latest = Latest::read(site.store(), site.state()).await?;
             if let Some(work) = &latest.work {
                 self.audience.follows(work);
             }

@@ -31,7 +31,10 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         if *self.stop.borrow() {
             return Err(Error::Stopped);
         }
-        let (facts, revision) = self.facts().await?;
+        let (mut facts, revision) = self.facts().await?;
+        if self.look_beside(run, &mut facts).await? {
+            return Ok(After::Another);
+        }
         run.look(&facts, revision);
         if facts.record.underway == Some(run.ask.command) {
             // Begun by another process, or here by a write whose answer got lost.
@@ -58,7 +61,10 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             run.waiting.replace(None);
         }
         match step {
-            Step::Note(record) => self.note(run, record, revision).await?,
+            Step::Note(record) => {
+                self.note_beside(&record, &facts.config).await?;
+                self.note(run, record, revision).await?;
+            }
             Step::Change(change) => {
                 self.explain(&change);
                 let draft = changed(&facts.config, change)?;
@@ -74,6 +80,11 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             Step::Look(keys) => self.look(run, &facts, keys).await?,
             Step::AwaitHistory(needed) => self.await_history(run, needed).await?,
             Step::Remove { proof, keys, beside } => {
+                if self.note_beside(&facts.record, &facts.config).await? {
+                    // Somebody may have written there with such a key since the proof.
+                    run.session.report = None;
+                    return Ok(After::Another);
+                }
                 // The record says that nobody has taken the rotation back since the facts were looked at.
                 let loaded = Record::load(self.site.store(), self.site.state()).await?;
                 if loaded.is_ok_and(|(_, now)| now == revision) {

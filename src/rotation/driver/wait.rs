@@ -64,7 +64,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
                 Err(error) if error.trouble() == Trouble::Compacted => {}
                 outcome => outcome?,
             }
-            return Ok(());
+            return self.compact_beside(run).await;
         }
         if !run.ask.wait {
             return Err(Error::History { revision });

@@ -26,6 +26,7 @@ impl fmt::Display for Status {
         table(&rows, f)?;
         self.ages(f)?;
         self.members(f)?;
+        self.stores(f)?;
         self.objects(f)?;
         if let Some(uncovered) = &self.uncovered {
             uncovered.table(f)?;
@@ -125,6 +126,30 @@ impl Status {
                  that back behind the key that writes, and run `reencrypt --force --skip`"
             ),
         }
+    }
+
+    /// Where there is one that knows who it is; of several it matters which there are.
+    fn stores(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.stores.iter().all(|store| store.store.is_none() && store.is_named) {
+            return Ok(());
+        }
+        writeln!(f)?;
+        let mut rows = vec![
+            ["Store", "Etcd Cluster", "Named", "Servers"].map(str::to_owned),
+            ["-----", "------------", "-----", "-------"].map(str::to_owned),
+        ];
+        rows.extend(self.stores.iter().map(|view| {
+            let store = view.store.as_ref();
+            let part =
+                |text: Option<&str>| text.map_or_else(|| "unknown".to_owned(), |text| text.escape_debug().to_string());
+            [
+                part(store.map(|store| store.id.as_str())),
+                part(store.map(|store| store.cluster.as_str())),
+                if view.is_named { "yes" } else { "no" }.to_owned(),
+                view.servers.clone(),
+            ]
+        }));
+        table(&rows, f)
     }
 
     fn objects(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

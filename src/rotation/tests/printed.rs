@@ -62,6 +62,7 @@ fn member(name: &str, fingerprint: &str, writes: &str) -> Member {
         }],
         roots: Vec::new(),
         fenced: true,
+        serves: None,
         refused: None,
         unopened: None,
     }
@@ -82,6 +83,10 @@ pub(super) fn facts(providers: &[&str], record: Record) -> Facts {
         source: "/etc/encryption.yaml".to_owned(),
         prefixes: vec!["/registry".to_owned()],
         roster: Roster::of(["node-1", "node-2"].map(|name| member(name, &fingerprint, &writes)), 5),
+        store: None,
+        servers: String::new(),
+        beside: Vec::new(),
+        strangers: Vec::new(),
         is_history_gone: false,
     }
 }
