@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::{Origin, Settings, host};
 use crate::etcd::{CallError, Client};
@@ -78,21 +78,16 @@ impl Marking {
         Arc::clone(&self.said)
     }
 
-    /// Returns once it is said, and cannot be said better; at once where there is no file. Until then this process must not
-    /// write: who removes a key looks for marks after it has changed the file, and this process looks at the file after it
-    /// has left its mark. So one of the two sees the other.
+    /// Says it for the first time; to be done before this process looks at the file anew and serves: who removes a key looks for
+    /// users after it has changed the file. So one of the two sees the other. Where etcd does not answer yet, others are told
+    /// that somebody uses the file, which holds up their rotations until it is known for what.
     pub(super) async fn first(&mut self, client: &Client) {
         let Some(path) = self.path.clone() else { return };
-        // That somebody uses the file can be said before etcd has answered.
         self.used = Use::announce(&path, StoreNumber::UNKNOWN).ok();
-        while !*self.leave.borrow() {
-            match self.say(client, &path).await {
-                Ok(()) => return,
-                Err(error) => {
-                    tracing::debug!(%error, "which store this is cannot be learnt yet");
-                    let _ = timeout(RETRY, self.leave.wait_for(|leave| *leave)).await;
-                }
-            }
+        let mut leave = self.leave.clone();
+        tokio::select! {
+            said = self.say(client, &path) => note(said),
+            _ = leave.wait_for(|leave| *leave) => {}
         }
     }
 
@@ -102,13 +97,12 @@ impl Marking {
             return pending().await;
         };
         loop {
+            let pause = if self.store.is_some() { EVERY } else { RETRY };
             tokio::select! {
-                () = sleep(EVERY) => {}
+                () = sleep(pause) => {}
                 Ok(()) = self.replaced.changed() => {}
             }
-            if let Err(error) = self.say(client, &path).await {
-                tracing::debug!(%error, "which store this is cannot be looked at");
-            }
+            note(self.say(client, &path).await);
         }
     }
 
@@ -156,6 +150,12 @@ impl Marking {
             );
         }
         self.told = trouble;
+    }
+}
+
+fn note(said: Result<(), CallError>) {
+    if let Err(error) = said {
+        tracing::debug!(%error, "which store this is cannot be learnt now");
     }
 }
 

@@ -8,6 +8,7 @@ mod managed;
 mod old_file;
 mod plugins;
 mod uncovered;
+mod stores;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -4,7 +4,7 @@
 use super::run::Run;
 use super::{Audience, Driver, Site};
 use crate::config::EncryptionConfiguration;
-use crate::etcd::Trouble;
+use crate::etcd::{Store as _, Trouble};
 use crate::members::{Roster, StoreId};
 use crate::rotation::facts::Facts;
 use crate::rotation::record::Record;
