@@ -28,7 +28,7 @@ pub use handle::KeyringHandle;
 pub use key_writes::key_writes;
 pub use lookup::Lookup;
 pub use permit::{Permit, Writing};
-pub use readers::Lost;
+pub use readers::{Lost, Reader};
 pub use reload::{
     FAMILIES as RELOAD_FAMILIES, FileSource, Load, LoadError, Loading, ReadError, Reading, ReloadConfig, ReloadStatus,
     Reloader, Source,

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::model::{EncryptionConfiguration, Entry, Key, Provider};
-use crate::types::KeyName;
+use crate::types::{KeyName, KeyPrint};
 
 /// A provider whose keys stand in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -92,6 +92,16 @@ impl Provider {
                 None => Writer::Identity,
             },
         }
+    }
+
+    /// Its keys, in order, with what tells their bytes from others.
+    pub fn key_prints(&self) -> impl Iterator<Item = (KeyId, KeyPrint)> {
+        let keys = self.keys().map_or(&[][..], |(_, keys)| keys);
+        let print = |(id, key): (KeyId, &Key)| {
+            let print = KeyPrint::of(id.provider.as_str(), &id.name, &key.secret);
+            (id, print)
+        };
+        self.key_ids().zip(keys).map(print)
     }
 
     /// Its keys, in order.

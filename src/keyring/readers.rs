@@ -1,53 +1,34 @@
 //! What each rule can read with, by name, so that one configuration can be held against the next: values under a key
 //! that a reload takes away are lost to every reader, and this is how people lose data.
 //!
-//! Keeps no key: whether two keys of one name are the same is told by a keyed hash under a secret of this process, which
-//! says nothing to anybody else.
+//! Keeps no key: whether two keys of one name are the same is told by their fingerprints.
 
 use std::fmt;
-use std::sync::LazyLock;
-
-use aws_lc_rs::hmac;
-use rand::RngExt as _;
 
 use crate::config::{EncryptionConfiguration, Key, KmsApiVersion, Provider, ResourceSelector};
-use crate::types::KeyName;
-
-/// What the tags of keys are made with. Never leaves the process.
-static TAGS: LazyLock<hmac::Key> =
-    LazyLock::new(|| hmac::Key::new(hmac::HMAC_SHA256, &rand::rng().random::<[u8; 32]>()));
+use crate::types::{KeyName, KeyPrint};
 
 /// One thing that a rule reads with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reader {
+pub enum Reader {
     /// Values in the clear.
     Identity,
     /// A named key of a provider.
     Key {
+        /// Its provider, as a configuration names it.
         provider: &'static str,
+        /// Its name there.
         name: KeyName,
-        tag: Tag,
+        /// Tells its bytes from others.
+        print: KeyPrint,
     },
     /// A KMS plugin. Which keys it holds is not known here.
-    Kms { version: &'static str, name: KeyName },
-}
-
-/// Tells keys apart, within this process only.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tag([u8; 32]);
-
-impl fmt::Debug for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tag")
-    }
-}
-
-impl Tag {
-    fn of(key: &Key) -> Self {
-        let mut tag = [0; 32];
-        tag.copy_from_slice(hmac::sign(&TAGS, key.secret.expose()).as_ref());
-        Self(tag)
-    }
+    Kms {
+        /// `v1` or `v2`.
+        version: &'static str,
+        /// The plugin's name.
+        name: KeyName,
+    },
 }
 
 impl Reader {
@@ -91,7 +72,9 @@ pub struct Lost {
 enum How {
     /// The rule does without it.
     Gone,
-    /// There is a key of that name and it is another one.
+    /// The rule does without it, and goes on with another key of its name that it had before.
+    OneOfName,
+    /// A new key has taken its name.
     OtherBytes,
     /// No rule is left.
     NoRule,
@@ -102,9 +85,18 @@ impl fmt::Display for Lost {
         write!(f, "{}: {} ", self.selector, self.reader)?;
         f.write_str(match self.how {
             How::Gone => "is gone",
+            How::OneOfName => "is gone; another key of the same name stays",
             How::OtherBytes => "has other bytes under the same name",
             How::NoRule => "is gone, as is every rule for these resources",
         })
+    }
+}
+
+impl Lost {
+    /// Whether the key's name now stands for other bytes. Values name the key that sealed them and nothing else, so nobody
+    /// could tell from then on which of the two a value needs: that is never what is meant.
+    pub fn is_replaced(&self) -> bool {
+        self.how == How::OtherBytes
     }
 }
 
@@ -136,9 +128,23 @@ impl Readers {
                 let how = match now {
                     // Without a rule all values pass as they are, those in the clear among them.
                     None if *reader == Reader::Identity => continue,
-                    None => How::NoRule,
                     Some(now) if now.contains(reader) => continue,
-                    Some(now) if now.iter().any(|other| other.has_name_of(reader)) => How::OtherBytes,
+                    // Wherever the name stands now: a value says nothing of the rule that it was written by.
+                    _ if self.is_replaced(reader, newer) => How::OtherBytes,
+                    Some(now) if now.iter().any(|other| other.has_name_of(reader)) => {
+                        match self.covering(selector) {
+                            // Both were listed, and everything may have been rewritten under the other one.
+                            Some(before)
+                                if now
+                                    .iter()
+                                    .all(|other| !other.has_name_of(reader) || before.contains(other)) =>
+                            {
+                                How::OneOfName
+                            }
+                            _ => How::OtherBytes,
+                        }
+                    }
+                    None => How::NoRule,
                     Some(_) => How::Gone,
                 };
                 lost.push(Lost {
@@ -149,6 +155,22 @@ impl Readers {
             }
         }
         lost
+    }
+
+    /// Whether the key is nowhere any more, and its name stands for bytes that it did not stand for before.
+    fn is_replaced(&self, reader: &Reader, newer: &Self) -> bool {
+        let is_new = |other: &Reader| other.has_name_of(reader) && !self.all().any(|before| before == other);
+        !newer.all().any(|other| other == reader) && newer.all().any(is_new)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Reader> {
+        self.0.iter().flat_map(|(_, readers)| readers)
+    }
+
+    /// Those of the rule for `selector`, in the order of the document.
+    pub(super) fn of_rule(&self, selector: &ResourceSelector) -> &[Reader] {
+        let found = self.0.iter().find(|(own, _)| own == selector);
+        found.map_or(&[], |(_, readers)| readers)
     }
 
     fn has(&self, wanted: &ResourceSelector) -> bool {
@@ -173,7 +195,7 @@ fn of_provider(provider: &Provider) -> Vec<Reader> {
         let reader = |key: &Key| Reader::Key {
             provider: kind,
             name: key.name.clone(),
-            tag: Tag::of(key),
+            print: KeyPrint::of(kind, &key.name, &key.secret),
         };
         keys.iter().map(reader).collect()
     };
@@ -248,6 +270,46 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_replaced_where_its_name_stands_for_bytes_that_it_did_not_stand_for() {
+        let (old, new, other) = (
+            key("aescbc", "one", A),
+            key("aescbc", "one", B),
+            key("aescbc", "two", B),
+        );
+        let replaced = |before: &[(&str, &str)], after: &[(&str, &str)]| -> Vec<bool> {
+            let lost = readers(before).lost(&readers(after));
+            lost.iter().map(Lost::is_replaced).collect()
+        };
+        let both = format!("{new}, {old}");
+        assert_eq!(replaced(&[("secrets", &old)], &[("secrets", &new)]), [true]);
+        // The old bytes are listed too; then, when everything is rewritten, they go.
+        assert_eq!(lost(&[("secrets", &old)], &[("secrets", &both)]), NONE);
+        assert_eq!(
+            lost(&[("secrets", &both)], &[("secrets", &new)]),
+            ["secrets: aescbc key \"one\" is gone; another key of the same name stays"]
+        );
+        assert_eq!(replaced(&[("secrets", &both)], &[("secrets", &new)]), [false]);
+        // Under another rule, where the old rule is no more, or reads with something else now.
+        assert_eq!(replaced(&[("secrets", &old)], &[("configmaps", &new)]), [true]);
+        assert_eq!(replaced(&[("secrets", &old)], &[("*.", &new)]), [true]);
+        assert_eq!(replaced(&[("*.*", &old)], &[("secrets", &new), ("*.*", &old)]), [true]);
+        assert_eq!(
+            replaced(&[("secrets", &old)], &[("secrets", &other), ("configmaps", &new)]),
+            [true]
+        );
+        // Another name, another type, another rule beside it: none of that takes a name from a key.
+        assert_eq!(replaced(&[("secrets", &old)], &[("secrets", &other)]), [false]);
+        assert_eq!(
+            replaced(&[("secrets", &old)], &[("secrets", &key("aesgcm", "one", B))]),
+            [false]
+        );
+        assert_eq!(
+            replaced(&[("secrets", &old)], &[("secrets", &old), ("configmaps", &new)]),
+            [false; 0]
+        );
+    }
+
+    #[test]
     fn rules_are_compared_by_what_they_cover() {
         let (one, two) = (key("aescbc", "one", A), key("aescbc", "two", B));
         assert_eq!(lost(&[("secrets", &one)], &[("*.", &one)]), NONE);
@@ -280,6 +342,10 @@ mod tests {
     #[test]
     fn nothing_of_a_key_is_shown() {
         let readers = readers(&[("secrets", &key("aescbc", "one", A))]);
-        assert!(format!("{readers:?}").contains("tag: Tag"));
+        let shown = format!("{readers:?}");
+        assert!(
+            shown.contains("print: ") && !shown.contains(&A[..8]) && !shown.contains("ABCDEFGH"),
+            "{shown}"
+        );
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::{Error, KeyringHandle, Rule};
+use super::{Error, KeyringHandle, Lost, Rule};
 use crate::audit::Audit;
 use crate::config;
 use crate::files::{Status, Subject};
@@ -46,9 +46,21 @@ pub enum LoadError {
     /// A provider of it does not work. The text is for the operator.
     #[error("it is not healthy: {0}")]
     Unhealthy(String),
+    /// Names of keys that are in use stand for other bytes in it.
+    #[error(
+        "{}: what the key in use has sealed could not be read any more, and nobody could tell its values from those of the new \
+         key. Give the new key another name; or list the old bytes too, in a second provider of the same type behind the \
+         first, with the same name: both are tried then", listed(.0)
+    )]
+    Replaced(Vec<Lost>),
     /// The process is ending.
     #[error("the proxy is stopping")]
     Stopping,
+}
+
+fn listed(lost: &[Lost]) -> String {
+    let lost: Vec<_> = lost.iter().map(ToString::to_string).collect();
+    lost.join("; ")
 }
 
 /// What a reload is made of.
@@ -127,6 +139,11 @@ impl Reloader {
             return Ok(Round::Unchanged);
         }
         let keyring = (self.config.load)(bytes).await?;
+        let mut replaced = self.config.keyring.load().lost(&keyring);
+        replaced.retain(Lost::is_replaced);
+        if !replaced.is_empty() {
+            return Err(LoadError::Replaced(replaced).into());
+        }
         // The check of a plugin can take seconds. What nobody wants any more is not taken into use.
         if Fingerprint::of(&self.config.source.read().await?) != found {
             return Ok(Round::Overtaken);

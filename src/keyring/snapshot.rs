@@ -1,6 +1,6 @@
 //! The snapshot itself: which rule covers a key, and whether any could cover a range. Immutable.
 
-use super::readers::{Lost, Readers};
+use super::readers::{Lost, Reader, Readers};
 use super::rule::{Rule, compile};
 use super::sealer::Metered;
 use super::{Error, Sealer};
@@ -131,6 +131,11 @@ impl Keyring {
     /// a provider or a rule away.
     pub fn lost(&self, newer: &Self) -> Vec<Lost> {
         self.readers.lost(&newer.readers)
+    }
+
+    /// What the rule for `selector` reads with, in the order of the document; the first of it writes.
+    pub fn readers(&self, selector: &ResourceSelector) -> &[Reader] {
+        self.readers.of_rule(selector)
     }
 
     /// The KMS plugins, in the order in which the document names them first.

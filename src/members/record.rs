@@ -1,12 +1,12 @@
 //! What a process says of itself: JSON under the state prefix. Names, fingerprints, reasons; never a key's bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::StoreId;
-use crate::keyring::{Keyring, Rule};
-use crate::value::Provider;
+use crate::keyring::{Keyring, Reader, Rule};
+use crate::types::KeyPrint;
 
 /// The record's version. What stands in one of another version is not relied upon.
 pub(super) const SCHEMA: u32 = 1;
@@ -105,6 +105,9 @@ pub struct Key {
     pub provider: String,
     /// The key's name, or the plugin's; empty for identity.
     pub name: String,
+    /// Tells its bytes from others under the same name. Without: no bytes, or an earlier version's record.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub print: Option<KeyPrint>,
 }
 
 impl Loaded {
@@ -139,7 +142,7 @@ impl Member {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: started.to_owned(),
             loaded: Loaded::of(keyring),
-            rules: keyring.rules().iter().map(RuleKeys::of).collect(),
+            rules: keyring.rules().iter().map(|rule| RuleKeys::of(keyring, rule)).collect(),
             roots: Vec::new(),
             fenced: false,
             serves: None,
@@ -176,6 +179,26 @@ impl Member {
         Self { serves, ..self }
     }
 
+    /// A key that this one has, and `peer` has only with other bytes: neither reads what the other writes with it.
+    pub(super) fn other_bytes<'m>(&'m self, peer: &'m Self) -> Option<(&'m str, &'m str)> {
+        let theirs = peer.prints();
+        let is_other = |(key, own): &((&str, &str), BTreeSet<&KeyPrint>)| {
+            theirs.get(key).is_some_and(|theirs| own.is_disjoint(theirs))
+        };
+        self.prints().into_iter().find(is_other).map(|(key, _)| key)
+    }
+
+    /// By provider and name: the keys that have one, wherever they are listed.
+    fn prints(&self) -> BTreeMap<(&str, &str), BTreeSet<&KeyPrint>> {
+        let mut prints: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for key in self.rules.iter().flat_map(|rule| &rule.reads) {
+            if let Some(print) = &key.print {
+                prints.entry((&*key.provider, &*key.name)).or_default().insert(print);
+            }
+        }
+        prints
+    }
+
     /// The record's bytes.
     pub(super) fn encode(&self) -> Vec<u8> {
         // No map with keys that are not text, and nothing else that JSON cannot say.
@@ -205,28 +228,29 @@ impl Member {
 }
 
 impl RuleKeys {
-    fn of(rule: &Rule) -> Self {
-        let reads: Vec<_> = rule.chain().readers().flat_map(keys).collect();
+    fn of(keyring: &Keyring, rule: &Rule) -> Self {
+        let reads: Vec<_> = keyring.readers(rule.selector()).iter().map(Key::of).collect();
         Self {
             resources: rule.selector().to_string(),
             // The first provider writes, with its first key.
             writes: reads.first().cloned().unwrap_or_else(|| Key {
                 provider: String::new(),
                 name: String::new(),
+                print: None,
             }),
             reads,
         }
     }
 }
 
-fn keys(provider: &Provider) -> Vec<Key> {
-    let key = |name: &str| Key {
-        provider: provider.kind().to_string(),
-        name: name.to_owned(),
-    };
-    match provider.key_names() {
-        [] => vec![key("")],
-        names => names.iter().map(|name| key(name.as_str())).collect(),
+impl Key {
+    fn of(reader: &Reader) -> Self {
+        let (provider, name, print) = match reader {
+            Reader::Identity => ("identity".to_owned(), String::new(), None),
+            Reader::Key { provider, name, print } => ((*provider).to_owned(), name.to_string(), Some(print.clone())),
+            Reader::Kms { version, name } => (format!("kms {version}"), name.to_string(), None),
+        };
+        Self { provider, name, print }
     }
 }
 
@@ -290,6 +314,7 @@ pub(super) mod tests {
         let key = Key {
             provider: "aescbc".to_owned(),
             name: "k".repeat(1_000),
+            print: None,
         };
         let rule = RuleKeys {
             resources: "secrets".to_owned(),

@@ -130,7 +130,7 @@ impl Roster {
 
     /// Who has not loaded `loaded`; `None` if everybody has.
     pub fn dissent(&self, loaded: &Loaded) -> Option<Dissent> {
-        self.named(|member| (member.loaded != *loaded).then(|| member.dissents(loaded)))
+        self.named(|member| (member.loaded != *loaded).then(|| self.dissents(member, loaded)))
     }
 
     /// Who writes, or may write, otherwise than by `loaded`; `None` if nobody does. Who has no key ID of a plugin yet writes
@@ -138,7 +138,7 @@ impl Roster {
     pub fn others_write(&self, loaded: &Loaded) -> Option<Dissent> {
         self.named(|member| {
             let is_other = member.loaded.writes_otherwise(loaded);
-            is_other.then(|| member.dissents(loaded))
+            is_other.then(|| self.dissents(member, loaded))
         })
     }
 
@@ -154,6 +154,27 @@ impl Roster {
                 }
             })
         })
+    }
+
+    /// In what `member` differs from those who have loaded `loaded`; a key that has other bytes there is the worst of it.
+    fn dissents(&self, member: &Member, loaded: &Loaded) -> String {
+        let why = member.dissents(loaded);
+        if member.loaded.configuration == loaded.configuration {
+            return why;
+        }
+        let has_loaded = |peer: &&Member| peer.loaded.configuration == loaded.configuration;
+        let is_known = self.members().any(|peer| has_loaded(&peer));
+        let mut peers = self.members().filter(|peer| !is_known || has_loaded(peer));
+        let other = peers.find_map(|peer| Some((peer, member.other_bytes(peer)?)));
+        match other {
+            None => why,
+            Some((peer, (provider, name))) => format!(
+                "{why}; its {provider} key {name:?} has OTHER BYTES than that of {} ({}): neither of them reads what the other \
+                 writes. Give both the same configuration, in which each of the two keys is listed",
+                peer.name,
+                peer.urls.join(", ")
+            ),
+        }
     }
 
     fn named(&self, dissents: impl Fn(&Member) -> Option<String>) -> Option<Dissent> {
@@ -240,6 +261,7 @@ impl Roster {
 mod tests {
     use super::*;
     use crate::members::record::tests::member;
+    use crate::members::record::{Key, RuleKeys};
 
     fn roster(members: impl IntoIterator<Item = Result<Member, String>>) -> Roster {
         let entries = members.into_iter().enumerate();
@@ -286,6 +308,45 @@ mod tests {
              whoever serves another part of this etcd needs a --state-prefix of its own; the record of the member 4 \
              cannot be read (its schema is 9)"
         );
+    }
+
+    #[test]
+    fn a_key_that_has_other_bytes_elsewhere_is_named() {
+        let with = |member_name: &str, configuration: &str, prints: &[&str]| {
+            let key = |print: &&str| -> Key {
+                let print = format!("\"{print}\"");
+                Key {
+                    provider: "aescbc".to_owned(),
+                    name: "key1".to_owned(),
+                    print: serde_json::from_str(&print).unwrap(),
+                }
+            };
+            let reads: Vec<_> = prints.iter().map(key).collect();
+            let mut member = member(member_name, configuration);
+            member.rules = vec![RuleKeys {
+                resources: "secrets".to_owned(),
+                writes: reads[0].clone(),
+                reads,
+            }];
+            Ok(member)
+        };
+        let said = |one: &[&str], other: &[&str], wanted: &str| {
+            let all = roster([with("a", "sha256:1", one), with("b", "sha256:2", other)]);
+            all.dissent(&loaded(wanted)).unwrap().to_string()
+        };
+        let text = said(&["11"], &["22"], "sha256:1");
+        assert!(
+            text.starts_with("b (http://127.0.0.1:3379) has loaded sha256:2; its aescbc key \"key1\" has OTHER BYTES than that of a ("),
+            "{text}"
+        );
+        // Whatever the file holds that is asked about.
+        let text = said(&["11"], &["22"], "sha256:3");
+        assert_eq!(text.matches("OTHER BYTES").count(), 2, "{text}");
+        // One of the two that the other lists will do.
+        for (one, other) in [(&["11"][..], &["22", "11"][..]), (&["11"], &["11"])] {
+            let text = said(one, other, "sha256:1");
+            assert!(text.contains("b (") && !text.contains("BYTES"), "{text}");
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn compare(selector: &ResourceSelector, old: &[&Provider], new: &[&Provider], ch
             Provider::Kms(kms) => compare_kms(selector, kms, new, changes),
             _ => {
                 for key in keys(provider) {
-                    compare_key(selector, kind(provider), key, new, changes);
+                    compare_key(selector, (kind(provider), key), (old, new), changes);
                 }
             }
         }
@@ -74,7 +74,12 @@ fn compare(selector: &ResourceSelector, old: &[&Provider], new: &[&Provider], ch
     }
 }
 
-fn compare_key(selector: &ResourceSelector, of: &'static str, key: &Key, new: &[&Provider], changes: &mut Changes) {
+fn compare_key(
+    selector: &ResourceSelector,
+    (of, key): (&'static str, &Key),
+    (old, new): (&[&Provider], &[&Provider]),
+    changes: &mut Changes,
+) {
     let now = || {
         new.iter()
             .filter(|provider| kind(provider) == of)
@@ -85,11 +90,19 @@ fn compare_key(selector: &ResourceSelector, of: &'static str, key: &Key, new: &[
         return;
     }
     // Where the name is kept too, it is the bytes that changed; what they are called besides is no help to old values.
-    if now().any(|other| other.name == key.name) {
+    let is_known = |other: &Key| {
+        let before = old.iter().filter(|provider| kind(provider) == of);
+        before.flat_map(|provider| keys(provider)).any(|before| before == other)
+    };
+    if now().any(|other| other.name == key.name && !is_known(other)) {
         changes.add(
             selector,
             "changed-key",
-            format!("{of} key {name:?} has other bytes under the same name: what it sealed can't be read; give the new key a new name and list the old one behind it"),
+            format!(
+                "{of} key {name:?} has other bytes under the same name: what it sealed can't be read, and a proxy that has loaded \
+                 the configuration so far refuses this one; give the new key a new name and list the old one behind it, or \
+                 list the old bytes too, in a second {of} provider with a key of the same name"
+            ),
         );
     } else if let Some(other) = now().find(|other| other.secret == key.secret) {
         changes.add(
@@ -188,10 +201,10 @@ impl Changes {
 
     fn findings(self) -> Vec<Finding> {
         let finding = |(check, message, selectors): (_, String, Vec<_>)| {
-            let make = if matches!(check, "new-writer" | "moved-provider") {
-                Finding::note
-            } else {
-                Finding::warning
+            let make = match check {
+                "new-writer" | "moved-provider" => Finding::note,
+                "changed-key" => Finding::error,
+                _ => Finding::warning,
             };
             make(check, Vec::new(), format!("{}: {message}", listed(&selectors)))
         };

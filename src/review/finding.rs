@@ -10,6 +10,8 @@ pub enum Severity {
     Note,
     /// Values are less protected than they seem, or can become unreadable.
     Warning,
+    /// A proxy that runs with the configuration of before refuses it.
+    Error,
 }
 
 /// One doubtful thing. Holds names and places, never key bytes.
@@ -33,6 +35,13 @@ impl Finding {
             check,
             at,
             message: message.into(),
+        }
+    }
+
+    pub(super) fn error(check: &'static str, at: Vec<String>, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            ..Self::warning(check, at, message)
         }
     }
 

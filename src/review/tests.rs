@@ -254,7 +254,7 @@ fn one_change_of_many_resources_is_told_once() {
     let found = all(&to, Some(&from));
     let changed: Vec<_> = found.iter().filter(|finding| finding.check == "changed-key").collect();
     assert_eq!(changed.len(), 1);
-    assert_eq!(changed[0].severity, Severity::Warning);
+    assert_eq!(changed[0].severity, Severity::Error);
     assert!(
         changed[0].message.contains("r7.bears.example and 4 more: "),
         "{}",

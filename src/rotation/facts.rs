@@ -92,11 +92,15 @@ impl Facts {
         self.config.rules().into_iter().all(|(selector, providers)| {
             let resources = selector.to_string();
             let rule = member.rules.iter().find(|rule| rule.resources == resources);
-            let listed: Vec<KeyId> = providers.into_iter().flat_map(Provider::key_ids).collect();
-            keys.iter().filter(|key| listed.contains(key)).all(|key| {
+            let listed = providers.into_iter().flat_map(Provider::key_prints);
+            listed.filter(|(key, _)| keys.contains(key)).all(|(key, print)| {
                 rule.is_some_and(|rule| {
                     let mut reads = rule.reads.iter();
-                    reads.any(|read| read.provider == key.provider.as_str() && read.name == key.name.as_str())
+                    reads.any(|read| {
+                        let has_name = read.provider == key.provider.as_str() && read.name == key.name.as_str();
+                        // Records of earlier versions do not say.
+                        has_name && read.print.as_ref().is_none_or(|own| *own == print)
+                    })
                 })
             })
         })

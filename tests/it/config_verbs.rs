@@ -107,6 +107,33 @@ fn a_step_between_documents_is_judged() {
     assert_eq!(files.printed(&["check", "new.yaml", "--strict"]).1, Some(0));
 }
 
+/// As the proxy that runs with the one of before would refuse it.
+#[test]
+fn other_bytes_under_the_name_of_a_key_are_an_error() {
+    let other = SOUND.replace("A/j5", "B/j5");
+    let old = "  - secretbox: {keys: [{name: a, secret: A/j5CnrWGB83ylcPkuUhm/6TSyrQtsNJtDPwPHNOj4Q=}]}\n";
+    let both = other.replace("  - identity", &format!("{old}  - identity"));
+    let files = Files::new(&[("old.yaml", SOUND), ("other.yaml", &other), ("both.yaml", &both)]);
+    let (text, code) = files.printed(&["check", "other.yaml", "--previous=old.yaml"]);
+    assert_eq!(code, Some(1), "{text}");
+    for part in [
+        "error: secrets: secretbox key \"a\" has other bytes",
+        "a second secretbox provider",
+        "errors: 1, ",
+    ] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    for (file, previous) in [
+        ("both.yaml", "old.yaml"),
+        ("other.yaml", "both.yaml"),
+        ("other.yaml", "other.yaml"),
+    ] {
+        let previous = format!("--previous={previous}");
+        let (text, code) = files.printed(&["check", file, &previous]);
+        assert_eq!(code, Some(0), "{file} {previous}: {text}");
+    }
+}
+
 #[test]
 fn rules_for_reloaded_documents_hold_unless_it_is_not_to_be_reloaded() {
     let twins = "resources:

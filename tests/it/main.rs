@@ -24,6 +24,7 @@ mod config_verbs;
 mod descriptor;
 mod greedy;
 mod hostile;
+mod keys;
 mod kms;
 mod kms_outage;
 mod kms_plugins;

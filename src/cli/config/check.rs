@@ -116,11 +116,9 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         message: exposure.to_string(),
     }));
     flags.output.print(&report)?;
-    let is_doubtful = report
-        .findings
-        .iter()
-        .any(|finding| finding.severity == Severity::Warning);
-    Ok(match (report.valid, is_doubtful && flags.strict) {
+    let has = |severity| report.findings.iter().any(|finding| finding.severity == severity);
+    let is_usable = report.valid && !has(Severity::Error);
+    Ok(match (is_usable, has(Severity::Warning) && flags.strict) {
         (false, _) => ExitCode::FAILURE,
         (true, true) => ExitCode::from(DOUBTFUL),
         (true, false) => ExitCode::SUCCESS,

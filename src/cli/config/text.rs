@@ -24,10 +24,17 @@ impl fmt::Display for Report {
             write_finding(out, finding)?;
         }
         if self.valid {
-            let is_warning = |finding: &&Finding| finding.severity == Severity::Warning;
-            let warnings = self.findings.iter().filter(is_warning).count();
-            let notes = self.findings.len() - warnings;
-            writeln!(out, "\nwarnings: {warnings}, notes: {notes}")?;
+            let count = |severity| {
+                let of_it = self.findings.iter().filter(|finding| finding.severity == severity);
+                of_it.count()
+            };
+            let (warnings, notes) = (count(Severity::Warning), count(Severity::Note));
+            out.write_char('\n')?;
+            match count(Severity::Error) {
+                0 => {}
+                errors => write!(out, "errors: {errors}, ")?,
+            }
+            writeln!(out, "warnings: {warnings}, notes: {notes}")?;
         }
         Ok(())
     }
@@ -68,6 +75,7 @@ fn described(provider: &ProviderView) -> Vec<String> {
 
 fn write_finding(out: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
     let severity = match finding.severity {
+        Severity::Error => "error",
         Severity::Warning => "warning",
         Severity::Note => "note",
     };

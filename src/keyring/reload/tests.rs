@@ -135,6 +135,32 @@ async fn what_is_wrong_is_told_with_every_place_and_the_keyring_stays() {
 }
 
 #[tokio::test]
+async fn other_bytes_under_the_name_of_a_key_are_not_taken() {
+    const OTHER: &str = "emFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6OTg3NjU=";
+    let mut world = World::new(false, compile);
+    let replaced = document("old").replace(KEY, OTHER);
+    assert!(!world.write_and_look(&replaced).await);
+    assert_eq!(world.in_use(), of(&document("old")));
+    let failure = world.failure().unwrap();
+    for part in [
+        "secrets: aescbc key \"old\" has other bytes under the same name",
+        "another name",
+        "a second provider of the same type",
+    ] {
+        assert!(failure.contains(part), "{failure}");
+    }
+    assert!(
+        !failure.contains(&OTHER[..8]) && !failure.contains(&KEY[..8]),
+        "{failure}"
+    );
+    // The way out that it names; and then without the old bytes, when nothing needs them any more.
+    let both = format!("{replaced}  - aescbc: {{keys: [{{name: old, secret: {KEY}}}]}}\n");
+    assert!(world.write_and_look(&both).await);
+    assert!(world.write_and_look(&replaced).await);
+    assert_eq!((world.in_use(), world.failure()), (of(&replaced), None));
+}
+
+#[tokio::test]
 async fn a_file_that_changes_while_it_is_loaded_is_loaded_as_it_is_then() {
     let path = Arc::new(std::sync::Mutex::new(PathBuf::new()));
     let mut world = World::new(false, {

@@ -43,6 +43,7 @@ fn member(name: &str, fingerprint: &str, writes: &str) -> Member {
     let key = Key {
         provider: "aescbc".to_owned(),
         name: writes.to_owned(),
+        print: None,
     };
     Member {
         schema: 1,

@@ -1,0 +1,3 @@
+//! Keys themselves: that each is drawn, that a name stands for one of them, and what is done with the files that hold them.
+
+mod same_name;

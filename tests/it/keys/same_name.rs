@@ -1,0 +1,143 @@
+//! One name, two keys: values name the key that sealed them and nothing else, so a name must not change its bytes.
+
+use std::time::Instant;
+
+use tokio::time::{Duration, sleep};
+
+use crate::common::config::{KEY, KEY_2};
+use crate::common::etcd::Etcd;
+use crate::common::process::PATIENCE;
+use crate::common::proxy::{Proxy, Setup};
+use crate::common::rotation::{Home, Shared};
+use crate::common::sweep::{IDENTITY, document};
+use crate::common::tools::Version;
+use crate::common::{http, managed};
+
+const OLD: &str = "{aescbc: {keys: [{name: key1, secret: QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU=}]}}";
+const NEW: &str = "{aescbc: {keys: [{name: key1, secret: emFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6OTg3NjU=}]}}";
+
+const VALUES: usize = 50;
+
+fn key(index: usize) -> String {
+    format!("/registry/secrets/default/s-{index:03}")
+}
+
+fn says_nothing_of_keys(text: &str) {
+    for secret in [KEY, KEY_2] {
+        assert!(!text.contains(&secret[..12]), "{text}");
+    }
+}
+
+async fn until_metric(proxy: &Proxy, line: &str) {
+    let start = Instant::now();
+    while !proxy.metrics().await.lines().any(|shown| shown == line) {
+        assert!(start.elapsed() < PATIENCE, "no {line}\n{}", proxy.output());
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_gives_a_name_other_bytes_is_refused_and_one_that_lists_both_is_not() {
+    let etcd = Etcd::start(Version::V3_5).await;
+    let mut proxy = Setup::new(etcd.endpoint(), document(&[OLD, IDENTITY])).start();
+    let client = proxy.client().await;
+    for index in 0..VALUES {
+        client.put(key(index), format!("old {index}")).await;
+    }
+    proxy.replace_config(&document(&[NEW, IDENTITY]));
+    until_metric(&proxy, "etcd_encryption_proxy_config_reload_failing 1").await;
+    let readyz = http::get(&proxy.metrics_url(), "/readyz?verbose")
+        .await
+        .expect("an answer")
+        .body;
+    for text in [&readyz, &proxy.output()] {
+        for part in [
+            "key1",
+            "has other bytes under the same name",
+            "another name",
+            "a second provider",
+        ] {
+            assert!(text.contains(part), "no {part:?} in {text}");
+        }
+        says_nothing_of_keys(text);
+    }
+    // The old key writes on: nothing is lost for whoever has the file of before.
+    for index in VALUES..2 * VALUES {
+        client.put(key(index), format!("old {index}")).await;
+    }
+    let before = Setup::new(etcd.endpoint(), document(&[OLD])).start();
+    let before = before.client().await;
+    for index in 0..2 * VALUES {
+        assert_eq!(before.value(&key(index)).await, format!("old {index}").into_bytes());
+    }
+
+    proxy.replace_config(&document(&[NEW, OLD, IDENTITY]));
+    proxy.process().wait_for("a reload", |output| {
+        output
+            .contains("a new encryption provider configuration is in use")
+            .then_some(())
+    });
+    client.put(key(0), "new 0").await;
+    assert_eq!(client.value(&key(0)).await, b"new 0");
+    for index in 1..2 * VALUES {
+        assert_eq!(client.value(&key(index)).await, format!("old {index}").into_bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_keyring_in_etcd_that_gives_a_name_other_bytes_is_refused_too() {
+    let etcd = Etcd::start(Version::V3_5).await;
+    let shared = Shared::at(Home::Etcd, &etcd.endpoint(), &document(&[OLD, IDENTITY]));
+    let proxy = shared.setup("a").start();
+    let client = proxy.client().await;
+    client.put(key(0), "old").await;
+    let (endpoints, root) = (etcd.endpoint(), shared.path());
+    let replaced = std::thread::spawn(move || {
+        managed::run(async || {
+            let strongbox = managed::strongbox(&endpoints, Some(root), None);
+            let current = strongbox.read().await.expect("it opens").expect("it is there");
+            let document = document(&[NEW, IDENTITY]);
+            strongbox
+                .replace(&current, document.as_bytes(), true)
+                .await
+                .expect("it is replaced");
+        });
+    });
+    replaced.join().expect("it ends well");
+    until_metric(&proxy, "etcd_encryption_proxy_config_reload_failing 1").await;
+    assert!(
+        proxy.output().contains("has other bytes under the same name"),
+        "{}",
+        proxy.output()
+    );
+    says_nothing_of_keys(&proxy.output());
+    assert_eq!(client.value(&key(0)).await, b"old");
+}
+
+/// Copies of one file, of which one has another key, are loaded at the start: there is nothing to compare with but each other.
+#[tokio::test]
+async fn members_that_have_other_bytes_under_one_name_are_named() {
+    let etcd = Etcd::start(Version::V3_5).await;
+    let (one, other) = (
+        Shared::new(&etcd, &document(&[OLD, IDENTITY])),
+        Shared::new(&etcd, &document(&[NEW, IDENTITY])),
+    );
+    let (_a, _b) = (one.member("a"), other.member("b"));
+    let status = one.status().await;
+    assert_eq!(status["hashmatch"], serde_json::Value::Null, "{status:#}");
+    let blocked = status["blocked"].to_string();
+    for part in [
+        "b (http",
+        "its aescbc key \\\\\\\"key1\\\\\\\" has OTHER BYTES than that of a",
+    ] {
+        assert!(blocked.contains(part), "no {part} in {blocked}");
+    }
+    let outcome = one.run(&["rotate-keys", "--timeout=1s"]).await;
+    assert_eq!(outcome.code, Some(4), "{outcome:#?}");
+    assert!(outcome.stderr.contains("OTHER BYTES"), "{outcome:#?}");
+    says_nothing_of_keys(&format!("{status} {outcome:?}"));
+    // Nor does etcd hold a byte of them.
+    for kv in etcd.client().await.everything().await {
+        says_nothing_of_keys(&String::from_utf8_lossy(&kv.value));
+    }
+}
