@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::build::{Parts, Renewed, compile};
 use super::{Error, Origin, Settings};
-use crate::files::{Nudge, Nudged, POLL, Permissions, Watcher, follow, nudge};
+use crate::files::{Nudge, Nudged, POLL, Permissions, Watcher, follow, nudge, warn_of_mounts};
 use crate::keyring::{self, LoadError, ReloadConfig};
 use crate::kms::Plugin;
 use crate::telemetry;
@@ -39,7 +39,10 @@ pub(super) fn spawn(
     let followed = match &settings.common.origin {
         Origin::File(path) => settings.reload_encryption_config.then(|| vec![path.clone()]),
         // Who follows it says when to look.
-        Origin::Managed(_) => Some(Vec::new()),
+        Origin::Managed(root) => {
+            warn_of_mounts(root.file.as_slice());
+            Some(Vec::new())
+        }
     };
     if let Some(files) = followed {
         tasks.spawn(follow(Watcher::new(files, POLL), configuration.1, reloader));

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 
+use super::mounts::own_mount;
 use super::places::places;
 use super::read::{self, read};
 use crate::types::Fingerprint;
@@ -39,6 +40,15 @@ pub enum ReplaceError {
         path: PathBuf,
         /// The link that shows it.
         link: PathBuf,
+    },
+    /// It is mounted by itself.
+    #[error(
+        "{path:?} is a mount by itself, as containers have them for single files, so no other file can take its place: \
+         nothing was written. Mount the folder that it lies in, or run this where the file itself lies"
+    )]
+    OwnMount {
+        /// The file.
+        path: PathBuf,
     },
     /// Somebody else changed it since it was read.
     #[error("{path:?} was changed by somebody else meanwhile; nothing was written over it")]
@@ -94,7 +104,6 @@ pub fn replace(path: &Path, old: Fingerprint, new: &[u8], time: &str, limit: usi
     let renamed = written.and_then(|()| {
         fs::rename(&temporary, &target.file).map_err(|source| ReplaceError::Io {
             path: target.file.clone(),
-            // A file that is a mount of its own, as containers have them, can be written but not replaced.
             what: "replaced",
             source,
         })
@@ -119,6 +128,9 @@ impl Target {
                 path: path.to_owned(),
                 link: link.folder.join(&link.name),
             });
+        }
+        if own_mount(path).is_some() {
+            return Err(ReplaceError::OwnMount { path: path.to_owned() });
         }
         let file = fs::canonicalize(path).map_err(|source| read::Error::Read {
             path: path.to_owned(),

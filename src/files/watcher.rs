@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::inotify::Inotify;
+use super::mounts::warn_of_mounts;
 use super::places::places;
 
 /// Time between two looks without an event: what kube-apiserver gives its encryption configuration.
@@ -49,6 +50,7 @@ impl Watcher {
     /// Watches the files at `paths` from now on: what happens between this call and [`Watcher::changed`] is told. Every
     /// `poll` (see [`POLL`]) they count as changed in any case. Must be called on the runtime that will wait.
     pub fn new(paths: Vec<PathBuf>, poll: Duration) -> Self {
+        warn_of_mounts(&paths);
         let mut watcher = Self {
             paths,
             poll,

@@ -1,3 +1,4 @@
 //! Keys themselves: that each is drawn, that a name stands for one of them, and what is done with the files that hold them.
 
+mod files;
 mod same_name;

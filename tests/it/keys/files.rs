@@ -1,0 +1,119 @@
+//! The file that holds keys: mounted by itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::common::etcd::Etcd;
+use crate::common::process::Process;
+use crate::common::proxy::BINARY;
+use crate::common::rotation::write_private;
+use crate::common::sweep::{IDENTITY, K1, document};
+use crate::common::tools::Version;
+
+/// Whether this process may mount, in a namespace of its own.
+fn may_mount() -> bool {
+    let tried = Command::new("unshare").args(["-m", "true"]).output();
+    let may = tried.is_ok_and(|output| output.status.success());
+    if !may {
+        eprintln!("skipped: mounts need root, or CAP_SYS_ADMIN");
+    }
+    may
+}
+
+/// A file, and a place where it is mounted by itself.
+struct Mount {
+    folder: TempDir,
+}
+
+impl Mount {
+    fn new(text: &str) -> Self {
+        let folder = TempDir::with_prefix("mount-").expect("a folder");
+        fs::create_dir(folder.path().join("inside")).expect("a folder");
+        write_private(&folder.path().join("e.yaml"), text);
+        write_private(&folder.path().join("inside/e.yaml"), "");
+        Self { folder }
+    }
+
+    fn inside(&self) -> PathBuf {
+        self.folder.path().join("inside/e.yaml")
+    }
+
+    /// The command `words` where it is mounted.
+    fn command(&self, words: &[String]) -> Command {
+        let mut command = Command::new("unshare");
+        let script = "mount --bind \"$0\" \"$1\" && shift && exec \"$@\"";
+        command.args(["-m", "sh", "-c", script]);
+        command.arg(self.folder.path().join("e.yaml")).arg(self.inside());
+        command.arg(BINARY).args(words);
+        command
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_file_that_is_mounted_by_itself_is_found_out_before_anything_is_written() {
+    if !may_mount() {
+        return;
+    }
+    let etcd = Etcd::start(Version::V3_5).await;
+    let mount = Mount::new(&document(&[K1, IDENTITY]));
+    for verb in ["rotate-keys", "prepare", "disable"] {
+        let words = [
+            "secrets-encrypt".to_owned(),
+            verb.to_owned(),
+            format!("--etcd-servers={}", etcd.endpoint()),
+            format!("--encryption-provider-config={}", mount.inside().display()),
+        ];
+        let output = mount.command(&words).output().expect("it starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(8), "{verb}: {stderr}");
+        assert!(
+            stderr.contains("is a mount by itself") && stderr.contains("Mount the folder"),
+            "{verb}: {stderr}"
+        );
+    }
+    assert_eq!(etcd.client().await.everything().await, [], "nothing is noted");
+    assert_eq!(names(&mount.folder.path().join("inside")), ["e.yaml"]);
+    assert_eq!(names(mount.folder.path()), ["e.yaml", "inside"]);
+}
+
+#[tokio::test]
+async fn who_follows_a_file_that_is_mounted_by_itself_says_that_edits_are_not_seen() {
+    if !may_mount() {
+        return;
+    }
+    let etcd = Etcd::start(Version::V3_5).await;
+    let mount = Mount::new(&document(&[K1, IDENTITY]));
+    let started = |path: &Path, log: &str| {
+        let words = [
+            "serve".to_owned(),
+            format!("--etcd-servers={}", etcd.endpoint()),
+            format!("--encryption-provider-config={}", path.display()),
+            "--listen-client-urls=http://127.0.0.1:0".to_owned(),
+            "--member-record=false".to_owned(),
+            "--sweep=off".to_owned(),
+        ];
+        let mut process = Process::spawn("the proxy", mount.command(&words), &mount.folder.path().join(log));
+        process.wait_for("clients to be served", |output| {
+            output.contains("serving client traffic").then_some(())
+        });
+        process.output()
+    };
+    let said = started(&mount.inside(), "log-inside");
+    let warning = "edits by rename will not be seen";
+    assert_eq!(said.matches(warning).count(), 1, "{said}");
+    // The folder is mounted with all that is in it: nothing to warn of.
+    let said = started(&mount.folder.path().join("e.yaml"), "log-outside");
+    assert!(!said.contains(warning), "{said}");
+}
