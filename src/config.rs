@@ -14,12 +14,14 @@ mod masking;
 mod model;
 mod path;
 mod render;
+mod render_json;
 mod scalar;
 mod schema;
 mod text;
 mod tree;
 mod validate;
 
+pub use decode::Syntax;
 pub use draft::Draft;
 pub use error::{Error, Location, Problem};
 pub use keys::{KeyId, KeyType, Writer};

@@ -35,7 +35,7 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use crate::config::{self, Draft, EncryptionConfiguration, Options};
+use crate::config::{self, Draft, EncryptionConfiguration, Options, Syntax};
 
 pub use barred::{Barred, barred};
 pub use driver::{Audience, Driver, Limits, Outcome, Site};
@@ -56,9 +56,10 @@ pub use stores::{Beside, User};
 /// Members reload the configuration, so it is held to the rules for that.
 const OPTIONS: Options = Options { reload: true };
 
-/// The document that `next` becomes, and what it says. What members would refuse must not get to them.
-fn rendered(next: &Draft, comment: &str) -> Result<(Zeroizing<String>, EncryptionConfiguration), Error> {
-    let text = next.render(comment);
+/// The document that `next` becomes in the place of `old`, in its syntax, and what it says. What members would refuse must not
+/// get to them.
+fn rendered(next: &Draft, old: &[u8], comment: &str) -> Result<(Zeroizing<String>, EncryptionConfiguration), Error> {
+    let text = next.render_as(Syntax::of(old), comment);
     let config = config::parse(text.as_bytes(), OPTIONS).map_err(Error::WouldBeInvalid)?;
     Ok((text, config))
 }

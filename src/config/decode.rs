@@ -14,9 +14,21 @@ use super::{
 
 /// How a document is written, which decides what an unquoted scalar means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Syntax {
+pub enum Syntax {
+    /// JSON, and nothing that only YAML has.
     Json,
+    /// YAML.
     Yaml,
+}
+
+impl Syntax {
+    /// That of a valid document. As in kube-apiserver one whose first character past white space is `{` is JSON.
+    pub fn of(document: &[u8]) -> Self {
+        match document.trim_ascii_start().first() {
+            Some(b'{') => Self::Json,
+            _ => Self::Yaml,
+        }
+    }
 }
 
 /// The most that a document may come to with its aliases followed: each node counts its text's length and four more.

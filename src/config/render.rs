@@ -1,4 +1,4 @@
-//! From a configuration back to a document that kube-apiserver reads: YAML, in ASCII. Comments and the ways in which
+//! From a configuration back to a document that kube-apiserver reads: YAML (or JSON), in ASCII. Comments and the ways in which
 //! something can be spelt are not kept; what it says is.
 
 use std::fmt::{self, Write};
@@ -7,20 +7,35 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::decode::Syntax;
 use super::draft::Draft;
 use super::go::GoDuration;
 use super::model::{Entry, Key, Kms, KmsApiVersion, Provider};
+use super::render_json;
 use super::scalar::{Meaning, resolve};
 
 impl Draft {
-    /// The document, with a line of `comment` on top. It lies in one allocation, which is wiped when dropped.
+    /// The document as YAML, with a line of `comment` on top. It lies in one allocation, which is wiped when dropped.
     pub fn render(&self, comment: &str) -> Zeroizing<String> {
+        self.render_as(Syntax::Yaml, comment)
+    }
+
+    /// The same in a syntax. JSON has no comments: there the document ends with white space that is another one for each
+    /// `comment`.
+    pub fn render_as(&self, syntax: Syntax, comment: &str) -> Zeroizing<String> {
         let mut length = Length(0);
         // Neither of the two can fail.
-        let _ = self.write(comment, &mut length);
+        let _ = self.write_as(syntax, comment, &mut length);
         let mut text = Zeroizing::new(String::with_capacity(length.0));
-        let _ = self.write(comment, &mut *text);
+        let _ = self.write_as(syntax, comment, &mut *text);
         text
+    }
+
+    fn write_as(&self, syntax: Syntax, comment: &str, to: &mut impl Write) -> fmt::Result {
+        match syntax {
+            Syntax::Yaml => self.write(comment, to),
+            Syntax::Json => render_json::write(&self.entries, comment, to),
+        }
     }
 
     fn write(&self, comment: &str, to: &mut impl Write) -> fmt::Result {

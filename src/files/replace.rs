@@ -114,14 +114,14 @@ pub fn replace(path: &Path, old: Fingerprint, new: &[u8], time: &str, limit: usi
 }
 
 /// A file, wherever links lead to it.
-struct Target {
-    file: PathBuf,
-    folder: PathBuf,
-    name: OsString,
+pub(super) struct Target {
+    pub(super) file: PathBuf,
+    pub(super) folder: PathBuf,
+    pub(super) name: OsString,
 }
 
 impl Target {
-    fn find(path: &Path) -> Result<Self, ReplaceError> {
+    pub(super) fn find(path: &Path) -> Result<Self, ReplaceError> {
         let way = places(path);
         if let Some(link) = way.iter().find(|place| place.name == "..data") {
             return Err(ReplaceError::Mounted {
@@ -151,7 +151,7 @@ impl Target {
     }
 
     /// The folder, which nobody else can lock as long as this lives.
-    fn lock(&self) -> Result<File, ReplaceError> {
+    pub(super) fn lock(&self) -> Result<File, ReplaceError> {
         let failed = |what| {
             move |source| ReplaceError::Io {
                 path: self.folder.clone(),

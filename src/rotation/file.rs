@@ -1,14 +1,16 @@
 //! The configuration in a file that is distributed to the members by whoever distributes files: read, and replaced as a
 //! whole. Key bytes pass through in buffers that are wiped.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::{Error, OPTIONS, Source, User, rendered};
-use crate::config::{self, Draft, EncryptionConfiguration};
+use crate::config::{self, Draft, EncryptionConfiguration, KeyId, Provider};
 use crate::files::{self, Mark, Permissions, ReplaceError};
 use crate::members::StoreMark;
+use crate::types::{KeyName, KeyPrint, with_causes};
 
 /// The file.
 #[derive(Debug)]
@@ -21,6 +23,38 @@ impl ConfigFile {
     /// The file at `path`, refused or warned of by `permissions` if others can read it.
     pub fn new(path: PathBuf, permissions: Permissions) -> Self {
         Self { path, permissions }
+    }
+}
+
+impl ConfigFile {
+    /// Takes away kept files that hold no key which the present one, or another that stays, lacks: a rotation takes three
+    /// changes, each of which keeps what was there before. A key that is nowhere else is never taken away, whatever its age: an
+    /// old snapshot, or a value that turns up late, may need it. Nor is the newest file.
+    fn prune(&self) {
+        let mut held: HashSet<(KeyId, KeyPrint)> = HashSet::new();
+        let mut plugins: HashSet<(KeyName, String)> = HashSet::new();
+        let is_needed = |bytes: &[u8]| {
+            // What cannot be read by this version is not this version's to take away.
+            let Ok(config) = config::parse(bytes, OPTIONS) else {
+                return true;
+            };
+            let mut is_new = false;
+            for provider in config.entries.iter().flat_map(|entry| &entry.providers) {
+                for key in provider.key_prints() {
+                    is_new |= held.insert(key);
+                }
+                if let Provider::Kms(kms) = provider {
+                    is_new |= plugins.insert((kms.name.clone(), kms.endpoint.clone()));
+                }
+            }
+            is_new
+        };
+        if let Err(error) = files::prune(&self.path, config::MAX_DOCUMENT_BYTES, is_needed) {
+            tracing::debug!(
+                error = with_causes(&error),
+                "kept files that nobody needs are not taken away"
+            );
+        }
     }
 }
 
@@ -83,11 +117,17 @@ impl Source for ConfigFile {
         next: &Draft,
         comment: &str,
     ) -> Result<Option<PathBuf>, Error> {
-        let (text, _) = rendered(next, comment)?;
+        // If it is another one by the time that it is replaced, then it is not.
+        let old = files::read(&self.path, config::MAX_DOCUMENT_BYTES).map_err(Error::Read)?;
+        let (text, _) = rendered(next, &old.bytes, comment)?;
+        drop(old);
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let limit = config::MAX_DOCUMENT_BYTES;
         match files::replace(&self.path, was.fingerprint, text.as_bytes(), &time, limit) {
-            Ok(kept) => Ok(Some(kept)),
+            Ok(kept) => {
+                self.prune();
+                Ok(Some(kept))
+            }
             Err(ReplaceError::Changed { .. } | ReplaceError::Busy { .. }) => Err(Error::Changed),
             Err(error) => Err(Error::Replace(error)),
         }

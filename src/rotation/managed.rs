@@ -70,8 +70,8 @@ impl<S: Store> Source for ManagedConfig<S> {
         next: &Draft,
         comment: &str,
     ) -> Result<Option<PathBuf>, Error> {
-        let (text, config) = rendered(next, comment)?;
         let current = self.current().await?;
+        let (text, config) = rendered(next, current.document.expose(), comment)?;
         if current.fingerprint != was.fingerprint {
             return Err(Error::Changed);
         }

@@ -8,16 +8,49 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::{HEAD, SECRET_32, accepted};
-use crate::types::{GroupResource, KeyName, SecretBytes};
+use crate::types::{Fingerprint, GroupResource, KeyName, SecretBytes};
 
 fn rendered(draft: &Draft) -> EncryptionConfiguration {
     let text = draft.render("a\nb: é");
     assert!(text.is_ascii());
     assert_eq!(text.capacity(), text.len(), "one allocation, of the right size");
-    match parse(text.as_bytes(), Options { reload: true }) {
+    let read = |text: &str| match parse(text.as_bytes(), Options { reload: true }) {
         Ok(config) => config,
-        Err(error) => panic!("{error}\n{}", text.as_str()),
-    }
+        Err(error) => panic!("{error}\n{text}"),
+    };
+    let config = read(&text);
+    let json = draft.render_as(Syntax::Json, "a\nb: é");
+    assert!(json.is_ascii());
+    assert_eq!(json.capacity(), json.len(), "one allocation, of the right size");
+    assert_eq!(
+        (Syntax::of(json.as_bytes()), Syntax::of(text.as_bytes())),
+        (Syntax::Json, Syntax::Yaml)
+    );
+    assert_eq!(read(&json).entries, config.entries, "the same in both syntaxes");
+    config
+}
+
+/// What k3s reads it as, and that nothing but white space tells two that say the same apart.
+#[test]
+fn json_is_what_k3s_reads_and_each_comment_makes_another_fingerprint() {
+    let draft = Draft::of(&accepted(&format!(
+        "{HEAD}resources:
+- resources: [secrets]
+  providers: [{{aescbc: {{keys: [{{name: 'aescbckey-2026-01-01T00:00:00Z', secret: {SECRET_32}}}]}}}}, {{identity: {{}}}}]
+"
+    )));
+    let [one, other] = ["one", "other"].map(|comment| draft.render_as(Syntax::Json, comment));
+    let expected = format!(
+        "{{\"kind\":\"EncryptionConfiguration\",\"apiVersion\":\"apiserver.config.k8s.io/v1\",\"resources\":[{{\"resources\":\
+         [\"secrets\"],\"providers\":[{{\"aescbc\":{{\"keys\":[{{\"name\":\"aescbckey-2026-01-01T00:00:00Z\",\"secret\":\
+         \"{SECRET_32}\"}}]}}}},{{\"identity\":{{}}}}]}}]}}"
+    );
+    assert_eq!(
+        (one.trim_ascii(), other.trim_ascii()),
+        (expected.as_str(), expected.as_str())
+    );
+    assert_ne!(Fingerprint::of(one.as_bytes()), Fingerprint::of(other.as_bytes()));
+    assert_eq!(*one, *draft.render_as(Syntax::Json, "one"));
 }
 
 fn key(name: &str, byte: u8) -> Key {

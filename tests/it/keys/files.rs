@@ -1,15 +1,17 @@
-//! The file that holds keys: mounted by itself.
+//! The file that holds keys: mounted by itself, written as JSON, and what is kept beside it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::common::etcd::Etcd;
 use crate::common::process::Process;
 use crate::common::proxy::BINARY;
-use crate::common::rotation::write_private;
+use crate::common::rotation::{Shared, write_private};
 use crate::common::sweep::{IDENTITY, K1, document};
 use crate::common::tools::Version;
 
@@ -116,4 +118,80 @@ async fn who_follows_a_file_that_is_mounted_by_itself_says_that_edits_are_not_se
     // The folder is mounted with all that is in it: nothing to warn of.
     let said = started(&mount.folder.path().join("e.yaml"), "log-outside");
     assert!(!said.contains(warning), "{said}");
+}
+
+/// As k3s writes it.
+fn k3s_json(secret: &str) -> String {
+    format!(
+        "{{\"kind\":\"EncryptionConfiguration\",\"apiVersion\":\"apiserver.config.k8s.io/v1\",\"resources\":[{{\"resources\":\
+         [\"secrets\"],\"providers\":[{{\"aescbc\":{{\"keys\":[{{\"name\":\"aescbckey\",\"secret\":\"{secret}\"}}]}}}},\
+         {{\"identity\":{{}}}}]}}]}}"
+    )
+}
+
+/// The names of the keys in a document of k3s's shape, which is all that k3s accepts: this fails as k3s would.
+fn keys_of(text: &str) -> Vec<String> {
+    let document: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: not JSON"));
+    assert_eq!(document["kind"], "EncryptionConfiguration");
+    assert_eq!(document["apiVersion"], "apiserver.config.k8s.io/v1");
+    let fields = document.as_object().expect("an object").len();
+    assert_eq!(fields, 3, "kube-apiserver refuses fields that it does not know");
+    let providers = document["resources"][0]["providers"].as_array().expect("providers");
+    let keys = providers
+        .iter()
+        .flat_map(|provider| provider["aescbc"]["keys"].as_array().into_iter().flatten());
+    keys.map(|key| key["name"].as_str().expect("a name").to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn json_stays_json_and_of_what_is_kept_only_files_with_keys_of_their_own_stay() {
+    let etcd = Etcd::start(Version::V3_5).await;
+    let shared = Shared::new(&etcd, &k3s_json("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU="));
+    let member = shared.member("a");
+    let client = member.client().await;
+    client.put("/registry/secrets/default/a", "value").await;
+    let folder = shared.path().parent().expect("a folder").to_owned();
+    let kept = || {
+        let names = names(&folder).into_iter();
+        names
+            .filter(|name| name.starts_with("shared.yaml."))
+            .collect::<Vec<_>>()
+    };
+    let mut removed = vec!["aescbckey".to_owned()];
+    for rotation in 1..=3 {
+        shared.succeed(&["prepare"], "prepare completed successfully").await;
+        let names = keys_of(&shared.text());
+        assert_eq!(names.len(), 2);
+        shared.succeed(&["rotate"], "rotate completed successfully").await;
+        shared
+            .succeed(&["reencrypt", "--compact"], "reencryption started")
+            .await;
+        let names = keys_of(&shared.text());
+        assert_eq!(names.len(), 1, "{names:?}");
+        assert_eq!(client.value("/registry/secrets/default/a").await, b"value");
+        // One for each key that is gone, and no more: three changes each would be nine by now.
+        assert_eq!(kept().len(), rotation, "{:?}", kept());
+        let text = |name: &String| fs::read_to_string(folder.join(name)).expect("a file");
+        for gone in &removed {
+            assert!(
+                kept().iter().any(|name| keys_of(&text(name)).contains(gone)),
+                "{gone} is nowhere"
+            );
+        }
+        for name in kept() {
+            let mode = fs::metadata(folder.join(&name)).expect("a file").permissions().mode();
+            assert_eq!(mode & 0o7777, 0o600, "{name}");
+        }
+        removed.extend(names);
+    }
+    // What is taken back leaves nothing behind that is not somewhere else.
+    shared.succeed(&["prepare"], "prepare completed successfully").await;
+    shared.succeed(&["abort", "--compact"], "rotation aborted").await;
+    assert_eq!(
+        kept().len(),
+        4,
+        "the key that never wrote is kept until somebody looks: {:?}",
+        kept()
+    );
 }
