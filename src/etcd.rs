@@ -18,7 +18,7 @@ mod store;
 /// one unless configured. Source: etcd's public `server/config`.
 pub const REQUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(7);
 
-pub use api::{CallError, Client, Guard, KeyValue, Member, Page, PageAsk, Replaced, Status, Trouble};
+pub use api::{CallError, Client, Guard, KeyValue, Member, Page, PageAsk, Replaced, Status, Trouble, replace_len};
 pub use connection::{Call, Connection, OpenCall, OpenError};
 pub use families::FAMILIES;
 pub use http::{HttpError, get};

@@ -45,7 +45,7 @@ pub use file::ConfigFile;
 pub use machine::{Ask, Command, How};
 pub use managed::{MANAGED, ManagedConfig};
 pub use outline::{Pace, going, outline};
-pub use proof::{NoProof, Proof};
+pub use proof::{NoProof, Proof, Stuck};
 pub use record::Record;
 pub use refusal::{Kind, Refusal};
 pub use stage::Stage;

@@ -34,6 +34,7 @@ mod tally;
 mod tests;
 mod uncovered;
 mod together;
+mod too_large;
 mod worker;
 
 pub use decide::Verdict;

@@ -15,7 +15,7 @@ mod read;
 use std::rc::Rc;
 
 pub use error::{CallError, Trouble};
-pub use kv::{Guard, KeyValue, Page, PageAsk, Replaced};
+pub use kv::{Guard, KeyValue, Page, PageAsk, Replaced, replace_len};
 pub use maintenance::{Member, Status};
 
 use super::Pool;

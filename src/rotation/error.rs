@@ -186,6 +186,10 @@ impl Error {
     /// What to do about values that stand in the way.
     pub(super) fn not_proved(why: NoProof, report: Option<Report>) -> Self {
         let advice = match why {
+            NoProof::Undecryptable(stuck) if stuck.refused > 0 => {
+                "The report names them and says why. Do as it says and run this again; or run `reencrypt --skip`, which ends the \
+                 rotation and keeps the old keys for them; or `abort`, which goes back"
+            }
             NoProof::Undecryptable(_) => {
                 "The report names them: restore or delete them and run this again, or keep the old keys with --skip"
             }

@@ -1,12 +1,16 @@
 //! That no stored value needs any key but those that write: only a complete, clean report says so, and only if everybody
 //! who could write had loaded the same before it was taken.
 
+use std::fmt;
+
 use thiserror::Error;
 
 use super::facts::Facts;
+use super::machine::Command;
 use crate::config::{Draft, KeyId};
+use crate::inventory::Under;
 use crate::members::{Dissent, Loaded};
-use crate::sweep::{Finding, Report};
+use crate::sweep::{Finding, Report, State};
 use crate::types::Fingerprint;
 
 /// The proof, of one configuration. Nothing else lets a key be removed.
@@ -39,9 +43,53 @@ pub enum NoProof {
     /// There is no value at all, and nobody who could say that this is the right place to look.
     #[error("no value was found under any rule")]
     Nothing,
-    /// Some values do not open.
-    #[error("{0} values do not open")]
-    Undecryptable(u64),
+    /// Some values do not open, or cannot be written again, and no sweep changes that.
+    #[error("{0}")]
+    Undecryptable(Stuck),
+}
+
+/// Values that stay as they are, however often it is swept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// That do not open.
+    pub undecryptable: u64,
+    /// That cannot be written again: too large for etcd, say.
+    pub refused: u64,
+}
+
+impl Stuck {
+    /// Those of `report`, if there are any and nothing else is left to be written.
+    fn of(report: &Report) -> Option<Self> {
+        let objects = |wanted: &[State]| -> u64 {
+            let lines = report.inventory.iter().filter(|line| wanted.contains(&line.row.state));
+            lines.map(|line| line.objects).sum()
+        };
+        let stuck = Self {
+            undecryptable: report.counts.undecryptable,
+            refused: objects(&[State::Stale, State::Plaintext]),
+        };
+        // Whoever wrote others meanwhile, those can be written.
+        let is_all = stuck.refused <= report.counts.refused;
+        (is_all && stuck.undecryptable + stuck.refused > 0).then_some(stuck)
+    }
+}
+
+impl fmt::Display for Stuck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unopened = match self.undecryptable {
+            1 => "1 value does not open".to_owned(),
+            count => format!("{count} values do not open"),
+        };
+        let unwritten = match self.refused {
+            1 => "1 value cannot be written again".to_owned(),
+            count => format!("{count} values cannot be written again"),
+        };
+        match (self.undecryptable, self.refused) {
+            (_, 0) => f.write_str(&unopened),
+            (0, _) => f.write_str(&unwritten),
+            _ => write!(f, "{unopened} and {unwritten}"),
+        }
+    }
 }
 
 impl Proof {
@@ -73,8 +121,13 @@ impl Proof {
         match report.finding {
             Finding::Clean if report.counts.scanned == 0 && facts.roster.is_empty() => Err(NoProof::Nothing),
             Finding::Clean => Ok(Self { configuration }),
-            Finding::Stale => Err(NoProof::Stale),
-            Finding::Undecryptable => Err(NoProof::Undecryptable(report.counts.undecryptable)),
+            Finding::Stale | Finding::Undecryptable => match Stuck::of(report) {
+                None => Err(NoProof::Stale),
+                Some(stuck) if stuck.undecryptable == 0 && needs_none_of_the_new(report, facts) => {
+                    Ok(Self { configuration })
+                }
+                Some(stuck) => Err(NoProof::Undecryptable(stuck)),
+            },
         }
     }
 
@@ -105,4 +158,22 @@ impl Proof {
         draft.remove(&removable, beside);
         Ok(draft)
     }
+}
+
+/// Whether a rotation is taken back, and no value that was found is under a key which that takes away. What cannot be written
+/// again is then where it was before: in the clear, or under an older key.
+fn needs_none_of_the_new(report: &Report, facts: &Facts) -> bool {
+    let record = &facts.record;
+    let is_new = |provider: &str, name: &str| {
+        let mut fresh = record.fresh.iter();
+        fresh.any(|key| key.provider.as_str() == provider && key.name.as_str() == name)
+    };
+    // Where there are too many rows to tell them apart, one of those could be.
+    let others = Under::others();
+    let mut found = report.inventory.iter().filter(|line| line.objects > 0);
+    let may_need = found.any(|line| {
+        let under = &line.row.under;
+        *under == others || is_new(&under.provider, &under.key)
+    });
+    record.underway == Some(Command::Abort) && !may_need
 }

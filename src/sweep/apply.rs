@@ -8,6 +8,7 @@ use super::pace::Pace;
 use super::renew::{Fault, Renewed, Step, renew};
 use super::scope::Scope;
 use super::tally::{Outcome, Record};
+use super::too_large::too_large;
 use super::{Error, Observer};
 use crate::election::Term;
 use crate::etcd::{Attempts, CallError, Guard, KeyValue, Patience, Replaced, Store, Trouble};
@@ -109,10 +110,7 @@ impl<S: Store> Tools<'_, S> {
                     }
                 }
                 Err(error) => match error.trouble() {
-                    Trouble::TooLarge => {
-                        let why = "it is too large for etcd to be stored again; see --max-request-bytes of etcd";
-                        return Ok(Written::Done(Outcome::Refused(why.to_owned())));
-                    }
+                    Trouble::TooLarge => return Ok(Written::Done(Outcome::Refused(too_large(kv, value, fence)))),
                     Trouble::LeaseNotFound if without_lease >= MAX_WITHOUT_LEASE => {
                         let why = "its lease has ended, and yet it is there";
                         return Ok(Written::Done(Outcome::Refused(why.to_owned())));

@@ -3,6 +3,7 @@
 mod beside;
 mod changes;
 mod kills;
+mod limit;
 mod outages;
 mod owners;
 mod plugins;

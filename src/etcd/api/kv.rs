@@ -243,12 +243,7 @@ impl Client {
     ) -> Result<Replaced, CallError> {
         let frame = framed(|out| {
             out.reserve(value.len() + 3 * key.len() + 64);
-            Guard::mod_revision(key, mod_revision).encode(out);
-            fence.encode(out);
-            put_op(out, txn_request::SUCCESS, op::PUT, &put(key, value, lease));
-            let mut range = Vec::with_capacity(key.len() + 8);
-            put_bytes(&mut range, range_request::KEY, key);
-            put_op(out, txn_request::FAILURE, op::RANGE, &range);
+            put_replacement(out, key, mod_revision, value, lease, fence);
         });
         let message = self.unary(TXN, frame).await?;
         replaced(&message, mod_revision).map_err(|error| CallError::wire(TXN.name, error))
@@ -317,6 +312,22 @@ impl Client {
         });
         self.unary(COMPACT, frame).await.map(drop)
     }
+}
+
+/// Bytes of the request that [`Client::replace`] sends.
+pub fn replace_len(key: &[u8], mod_revision: i64, value: &[u8], lease: i64, fence: Guard<'_>) -> usize {
+    let mut out = Vec::with_capacity(value.len() + 3 * key.len() + 64);
+    put_replacement(&mut out, key, mod_revision, value, lease, fence);
+    out.len()
+}
+
+fn put_replacement(out: &mut Vec<u8>, key: &[u8], mod_revision: i64, value: &[u8], lease: i64, fence: Guard<'_>) {
+    Guard::mod_revision(key, mod_revision).encode(out);
+    fence.encode(out);
+    put_op(out, txn_request::SUCCESS, op::PUT, &put(key, value, lease));
+    let mut range = Vec::with_capacity(key.len() + 8);
+    put_bytes(&mut range, range_request::KEY, key);
+    put_op(out, txn_request::FAILURE, op::RANGE, &range);
 }
 
 fn put(key: &[u8], value: &[u8], lease: i64) -> Vec<u8> {

@@ -10,7 +10,7 @@ use crate::managed::Time;
 use crate::members::{Key, Loaded as Told, Member, Roster, RuleKeys};
 use crate::rotation::machine::{Ask, Command, How, Session, Stop, next};
 use crate::rotation::record::{Proved, Record};
-use crate::rotation::{Facts, NoProof, Pace, Stage, Status, outline};
+use crate::rotation::{Facts, NoProof, Pace, Stage, Status, Stuck, outline};
 use crate::sweep::{Latest, Row, State, Work};
 use crate::types::KeyName;
 
@@ -304,7 +304,8 @@ fn each_refusal_says_what_was_found_and_what_to_do() {
         )
         .unwrap();
     }
-    for why in [NoProof::Stale, NoProof::Undecryptable(3), NoProof::Nothing] {
+    let stuck = |undecryptable, refused| NoProof::Undecryptable(Stuck { undecryptable, refused });
+    for why in [NoProof::Stale, stuck(3, 0), stuck(0, 1), stuck(1, 2), NoProof::Nothing] {
         writeln!(text, "{}\n", crate::rotation::Error::not_proved(why, None)).unwrap();
     }
     insta::assert_snapshot!("refusals", text);
