@@ -9,19 +9,26 @@ use std::path::{Path, PathBuf};
 use super::read::read;
 use super::replace::{ReplaceError, Target};
 
-/// Takes away kept contents of the file at `path` for which `is_needed` says no. It is asked about the file itself first, whose
-/// answer does not matter, and then about each kept one, the newest first; that one stays in any case. Blocks.
+/// Takes away kept contents of the file at `path` for which `is_needed` says no. It is asked about the file itself first, then about
+/// the one that was `just_kept`, which both stay in any case, and then about each other one, the newest first. Blocks.
 ///
 /// # Errors
 /// Some may be there still.
-pub fn prune(path: &Path, limit: usize, mut is_needed: impl FnMut(&[u8]) -> bool) -> Result<(), ReplaceError> {
+pub fn prune(
+    path: &Path,
+    just_kept: &Path,
+    limit: usize,
+    mut is_needed: impl FnMut(&[u8]) -> bool,
+) -> Result<(), ReplaceError> {
     let target = Target::find(path)?;
     // Held until this returns, so that the file is not replaced meanwhile.
     let _folder = target.lock()?;
     is_needed(&read(&target.file, limit)?.bytes);
-    for (index, kept) in kept(&target).into_iter().enumerate() {
+    is_needed(&read(just_kept, limit)?.bytes);
+    // Names tell which is the newest only as far as clocks go right.
+    for kept in kept(&target).into_iter().filter(|kept| kept != just_kept) {
         let Ok(contents) = read(&kept, limit) else { continue };
-        if is_needed(&contents.bytes) || index == 0 {
+        if is_needed(&contents.bytes) {
             continue;
         }
         fs::remove_file(&kept).map_err(|source| ReplaceError::Io {
@@ -65,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_needed_goes_but_the_newest_and_what_others_have_put_there() {
+    fn what_is_not_needed_goes_but_what_was_just_kept_and_what_others_have_put_there() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("e.yaml");
         fs::write(&path, "now").unwrap();
@@ -87,12 +94,14 @@ mod tests {
         }
         fs::create_dir(folder.path().join("e.yaml.2024-01-01T00:00:00Z")).unwrap();
         let mut asked = Vec::new();
-        prune(&path, 100, |bytes| {
+        // By a clock that had been set back.
+        let just_kept = folder.path().join(kept[3]);
+        prune(&path, &just_kept, 100, |bytes| {
             asked.push(String::from_utf8(bytes.to_vec()).unwrap());
             bytes == kept[2].as_bytes()
         })
         .unwrap();
-        assert_eq!(asked, [&["now"], &kept[..]].concat());
+        assert_eq!(asked, ["now", kept[3], kept[0], kept[1], kept[2]]);
         let mut left: Vec<_> = fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -100,7 +109,7 @@ mod tests {
         left.sort();
         let mut expected = [
             &others[..],
-            &[kept[0], kept[2], "e.yaml", "e.yaml.2024-01-01T00:00:00Z"],
+            &[kept[2], kept[3], "e.yaml", "e.yaml.2024-01-01T00:00:00Z"],
         ]
         .concat();
         expected.sort_unstable();

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::{Error, OPTIONS, Source, User, rendered};
@@ -29,8 +29,8 @@ impl ConfigFile {
 impl ConfigFile {
     /// Takes away kept files that hold no key which the present one, or another that stays, lacks: a rotation takes three
     /// changes, each of which keeps what was there before. A key that is nowhere else is never taken away, whatever its age: an
-    /// old snapshot, or a value that turns up late, may need it. Nor is the newest file.
-    fn prune(&self) {
+    /// old snapshot, or a value that turns up late, may need it. Nor is the one that was `just_kept`.
+    fn prune(&self, just_kept: &Path) {
         let mut held: HashSet<(KeyId, KeyPrint)> = HashSet::new();
         let mut plugins: HashSet<(KeyName, String)> = HashSet::new();
         let is_needed = |bytes: &[u8]| {
@@ -49,7 +49,7 @@ impl ConfigFile {
             }
             is_new
         };
-        if let Err(error) = files::prune(&self.path, config::MAX_DOCUMENT_BYTES, is_needed) {
+        if let Err(error) = files::prune(&self.path, just_kept, config::MAX_DOCUMENT_BYTES, is_needed) {
             tracing::debug!(
                 error = with_causes(&error),
                 "kept files that nobody needs are not taken away"
@@ -125,7 +125,7 @@ impl Source for ConfigFile {
         let limit = config::MAX_DOCUMENT_BYTES;
         match files::replace(&self.path, was.fingerprint, text.as_bytes(), &time, limit) {
             Ok(kept) => {
-                self.prune();
+                self.prune(&kept);
                 Ok(Some(kept))
             }
             Err(ReplaceError::Changed { .. } | ReplaceError::Busy { .. }) => Err(Error::Changed),
