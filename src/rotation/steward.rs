@@ -15,7 +15,7 @@ use super::usage::{Tally, Usage};
 use super::{Audience, Driver, Error, Facts, Limits, Site};
 use crate::config::KeyId;
 use crate::election::Owner;
-use crate::managed::KeyAge;
+use crate::managed::{KeyAge, Time};
 use crate::sweep::Latest;
 use crate::types::{Backoff, with_causes};
 
@@ -147,8 +147,9 @@ where
         let (facts, _) = self.driver().facts().await?;
         let (store, state) = (self.site.store(), self.site.state());
         let listed = facts.config.key_ids();
-        let usage = tally.add(store, state, (self.counted)(), &listed).await?;
+        tally.add(store, state, (self.counted)(), &listed).await?;
         let ages = self.source.current().await?.keys;
+        let usage = self.settle_ages(&facts, &ages).await?;
         let latest = Latest::read(store, state).await?;
         let stored = latest
             .work
@@ -162,6 +163,31 @@ where
             .await?;
         tracing::info!("keys rotated, reencryption finished");
         Ok(())
+    }
+
+    /// The usage, in which the age of each key that writes counts from a time that is past. A key whose time is still to come was
+    /// made by a clock that was ahead, or this one is behind: without this it would not be due before that time.
+    async fn settle_ages(&self, facts: &Facts, ages: &[KeyAge]) -> Result<Usage, Error> {
+        let (store, state) = (self.site.store(), self.site.state());
+        let (mut usage, revision) = Usage::load(store, state).await?;
+        let now = Time::now();
+        let ahead = ahead(facts, ages, &usage, now);
+        for (key, _) in &ahead {
+            usage.count_from(key, now);
+        }
+        // Else somebody else was first, and it is looked at again.
+        if !ahead.is_empty() && usage.save(store, state, revision).await? {
+            for (key, since) in ahead {
+                tracing::warn!(
+                    %key,
+                    %since,
+                    %now,
+                    "the time of this key lies ahead: the clock of the machine that made it was wrong, or the one here is. For \
+                     --rotate-every it counts as made now"
+                );
+            }
+        }
+        Ok(usage)
     }
 
     fn driver(&self) -> Driver<'_, S, ManagedConfig<S::Store>, A> {
@@ -205,8 +231,9 @@ pub(super) fn due(
     facts.config.writing_keys().iter().find_map(|key| {
         let is_it = |age: &&KeyAge| age.provider == key.provider && age.name == key.name;
         let since = ages.iter().find(is_it).map(|age| age.since.system());
-        // A key of a time to come was made by a clock that is ahead of this one: it is new.
-        let age = since.and_then(|since| now.duration_since(since).ok());
+        let since = usage.since(key).map(Time::system).or(since);
+        // A time to come counts as now, which is noted before anything is decided by it.
+        let age = since.map(|since| now.duration_since(since).unwrap_or_default());
         match (policy.every, age, after_writes) {
             (Some(every), Some(age), _) if age >= every => {
                 let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
@@ -216,4 +243,16 @@ pub(super) fn due(
             _ => None,
         }
     })
+}
+
+/// The keys that write whose age counts from a time which is still to come, and that time.
+pub(super) fn ahead(facts: &Facts, ages: &[KeyAge], usage: &Usage, now: Time) -> Vec<(KeyId, Time)> {
+    let since = |key: &KeyId| {
+        let mut ages = ages.iter();
+        let age = ages.find(|age| age.provider == key.provider && age.name == key.name);
+        usage.since(key).or(age.map(|age| age.since))
+    };
+    let writing = facts.config.writing_keys().into_iter();
+    let all = writing.filter_map(|key| since(&key).map(|since| (key, since)));
+    all.filter(|(_, since)| *since > now).collect()
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::KeyId;
 use crate::etcd::{CallError, Guard, Store};
+use crate::managed::Time;
 use crate::types::StatePrefix;
 
 /// Where the counts lie below the state prefix.
@@ -30,6 +31,9 @@ struct Count {
     #[serde(flatten)]
     key: KeyId,
     writes: u64,
+    /// From when on its age is counted, where its own time lay ahead of the clock of the member that looked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    since: Option<Time>,
 }
 
 impl Default for Usage {
@@ -63,6 +67,23 @@ impl Usage {
             .map_or(0, |count| count.writes)
     }
 
+    /// From when on the age of `key` is counted, if not from its own time.
+    pub(super) fn since(&self, key: &KeyId) -> Option<Time> {
+        self.keys.iter().find(|count| count.key == *key)?.since
+    }
+
+    /// Notes that the age of `key` is counted from `now` on.
+    pub(super) fn count_from(&mut self, key: &KeyId, now: Time) {
+        match self.keys.iter_mut().find(|count| count.key == *key) {
+            Some(count) => count.since = Some(now),
+            None => self.keys.push(Count {
+                key: key.clone(),
+                writes: 0,
+                since: Some(now),
+            }),
+        }
+    }
+
     /// Adds what a member has counted, and forgets keys that are not `listed`.
     pub(super) fn add(&mut self, counted: &BTreeMap<KeyId, u64>, listed: &[KeyId]) {
         for (key, writes) in counted {
@@ -71,6 +92,7 @@ impl Usage {
                 None => self.keys.push(Count {
                     key: key.clone(),
                     writes: *writes,
+                    since: None,
                 }),
             }
         }
@@ -79,7 +101,12 @@ impl Usage {
     }
 
     /// Puts it in the place of the one of `revision`, unless somebody else was first.
-    async fn save<S: Store>(&self, store: &S, state: &StatePrefix, revision: i64) -> Result<bool, CallError> {
+    pub(super) async fn save<S: Store>(
+        &self,
+        store: &S,
+        state: &StatePrefix,
+        revision: i64,
+    ) -> Result<bool, CallError> {
         let key = key(state);
         let record = serde_json::to_vec(self).unwrap_or_default();
         let guard = [Guard::mod_revision(&key, revision)];
@@ -136,6 +163,22 @@ mod tests {
             provider: KeyType::AesGcm,
             name: KeyName::new(name),
         }
+    }
+
+    #[test]
+    fn what_an_earlier_version_wrote_is_read() {
+        let text = r#"{"schema":1,"keys":[{"provider":"aesgcm","name":"a","writes":7}]}"#;
+        let mut usage: Usage = serde_json::from_str(text).unwrap();
+        assert_eq!((usage.of(&key("a")), usage.since(&key("a"))), (7, None));
+        assert_eq!(serde_json::to_string(&usage).unwrap(), text);
+        let now = Time::now();
+        usage.count_from(&key("a"), now);
+        usage.count_from(&key("b"), now);
+        usage.add(&BTreeMap::from([(key("b"), 1)]), &[key("a"), key("b")]);
+        let read: Usage = serde_json::from_str(&serde_json::to_string(&usage).unwrap()).unwrap();
+        assert_eq!(read, usage);
+        assert_eq!((read.since(&key("a")), read.of(&key("a"))), (Some(now), 7));
+        assert_eq!((read.since(&key("b")), read.of(&key("b"))), (Some(now), 1));
     }
 
     #[test]
