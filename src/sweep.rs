@@ -42,7 +42,7 @@ pub use error::Error;
 pub use latest::{Latest, Work, proved_from};
 pub use pace::Limits;
 pub use quota::quota_warning;
-pub use report::{Finding, Report};
+pub use report::{Defragmented, Finding, Report};
 pub use run::{Observer, Options, Progress, Stage, sweep};
 pub use scope::Scope;
 pub use tally::{Row, State, Tally};

@@ -19,11 +19,14 @@ use crate::keyring::Keyring;
 use crate::keyspace::KeySpace;
 use crate::kms::{self, Plugins};
 use crate::managed;
+use crate::tls::{self, ClientTls};
 
 /// What such a verb works with.
 pub(super) struct Hands {
     pub(super) plugins: Arc<Plugins>,
     pub(super) on_etcd: OnEtcd,
+    /// TLS towards members, where those that were named are reached that way.
+    pub(super) client_tls: Option<tls::Handle<ClientTls>>,
     /// Set when what is under way is to end.
     pub(super) stopped: watch::Receiver<bool>,
 }
@@ -46,6 +49,7 @@ where
     check_prefixes(&common.prefixes, &common.state_prefix)?;
     let client_tls = client_tls(common, &Permissions::new(common.strict_permissions))?;
     let (members, _) = dialers(common, client_tls.as_ref())?;
+    let client_tls = client_tls.map(|tls| tls.handle);
     runtime.block_on(async {
         let mut signals = Signals::new()?;
         let (stop, stops) = watch::channel(false);
@@ -55,6 +59,7 @@ where
                 work(Hands {
                     plugins,
                     on_etcd,
+                    client_tls,
                     stopped: stops,
                 })
                 .await,

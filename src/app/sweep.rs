@@ -5,6 +5,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::build::Dialers;
+use super::defragment::{Work, defragment};
 use super::offline::{self, Hands, load_keyring};
 use super::run::examine;
 use super::{Common, Error};
@@ -58,6 +59,17 @@ pub enum SweepError {
     /// It did not come to its proof.
     #[error(transparent)]
     Sweep(#[from] sweep::Error),
+    /// The proof is complete, but the disks of some members are as they were.
+    #[error(
+        "the sweep is complete, but not every member of etcd was defragmented: {members}. What was overwritten is still in free \
+         pages of theirs. Name them in --etcd-servers and run this again, or run `etcdctl defrag` where each can be reached"
+    )]
+    NotDefragmented {
+        /// Which.
+        members: String,
+        /// The report all the same.
+        report: Box<Report>,
+    },
     /// The proof is complete, but what was to come after it failed.
     #[error("the sweep is complete, but etcd could not be {what}")]
     Afterwards {
@@ -112,7 +124,7 @@ struct Job {
 
 impl Job {
     async fn sweep(self, hands: Hands) -> Result<Report, SweepError> {
-        let client = hands.on_etcd.client;
+        let client = hands.on_etcd.client.clone();
         let scope = Scope {
             keyring: Arc::clone(&self.keyring),
             epoch: self.epoch.clone(),
@@ -126,7 +138,14 @@ impl Job {
             warn_of_quota(&client, &scope, &*self.observer).await;
         }
         let options = &self.settings.options;
-        let mut report = sweep::sweep(&client, &scope, options, Arc::clone(&self.observer), hands.stopped).await?;
+        let mut report = sweep::sweep(
+            &client,
+            &scope,
+            options,
+            Arc::clone(&self.observer),
+            hands.stopped.clone(),
+        )
+        .await?;
         if report.finding != Finding::Clean || report.is_dry_run {
             if self.settings.compact || self.settings.defragment {
                 self.observer
@@ -150,15 +169,20 @@ impl Job {
             }
         }
         if self.settings.defragment {
-            for member in hands.on_etcd.members.iter() {
-                self.observer.notice(&format!(
-                    "defragmenting {}, which serves nothing meanwhile",
-                    member.endpoint()
-                ));
-                let one = client_of_one(member, &hands.on_etcd.flusher);
-                one.defragment()
-                    .await
-                    .map_err(|error| afterwards("defragmented", &report, error))?;
+            let work = Work {
+                hands: &hands,
+                common: &self.settings.common,
+                observer: &*self.observer,
+                compacted: self.settings.compact.then_some(report.revisions.proof_to),
+            };
+            report.defragmented = defragment(&work).await;
+            let left = report.defragmented.iter().filter(|one| one.why.is_some());
+            let left: Vec<_> = left.map(|one| one.member.clone()).collect();
+            if !left.is_empty() {
+                return Err(SweepError::NotDefragmented {
+                    members: left.join(", "),
+                    report: Box::new(report),
+                });
             }
         }
         Ok(report)
@@ -196,6 +220,6 @@ pub(super) fn client(members: Dialers, flusher: &Flusher) -> Client {
     Client::new(Pool::spawn(config, WINDOW, flusher.clone()))
 }
 
-fn client_of_one(member: &crate::transport::Dialer, flusher: &Flusher) -> Client {
+pub(super) fn client_of_one(member: &crate::transport::Dialer, flusher: &Flusher) -> Client {
     client(std::iter::once(member.clone()).collect(), flusher)
 }

@@ -114,8 +114,8 @@ pub(super) struct Flags {
     /// every five minutes, old ciphertext can be read from etcd's history. Watches that are further behind have to start over
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_COMPACT", value_name = SWITCH, help_heading = "History")]
     compact: bool,
-    /// After a clean proof, defragment each member of --etcd-servers in turn: until then old ciphertext is in free pages of
-    /// its file. A member serves nothing meanwhile, which can take minutes
+    /// After a clean proof, defragment each member of the cluster in turn, also those that --etcd-servers does not name: until
+    /// then what was overwritten is in free pages of its file. A member serves nothing meanwhile, which can take minutes
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_DEFRAG", value_name = SWITCH, help_heading = "History")]
     defrag: bool,
 
@@ -173,7 +173,7 @@ pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(DISSENT))
         }
         Err(error) => {
-            if let SweepError::Afterwards { report, .. } = &error {
+            if let SweepError::Afterwards { report, .. } | SweepError::NotDefragmented { report, .. } = &error {
                 output.print(report)?;
             }
             Err(error.into())

@@ -47,6 +47,19 @@ pub struct Report {
     pub left: Vec<Left>,
     /// Where all this lies in etcd's history.
     pub revisions: Revisions,
+    /// What became of each member of the cluster, where they were to be defragmented.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub defragmented: Vec<Defragmented>,
+}
+
+/// A member of etcd that was to give its free pages back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Defragmented {
+    /// Its URL, as it was given, or its name and its own URLs.
+    pub member: String,
+    /// Why it was not; absent where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// What the values at the end are.
@@ -219,6 +232,7 @@ impl Report {
                 old_keys_needed_before: None,
                 is_compacted: None,
             },
+            defragmented: Vec::new(),
         }
     }
 }

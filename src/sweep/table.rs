@@ -32,6 +32,7 @@ impl fmt::Display for Report {
             }
         }
         self.revisions(f)?;
+        self.on_disk(f)?;
         self.left(f)?;
         let objects = |wanted: &[State]| -> u64 {
             let wanted = self.inventory.iter().filter(|line| wanted.contains(&line.row.state));
@@ -41,6 +42,10 @@ impl fmt::Display for Report {
         match self.finding {
             Finding::Clean => writeln!(f, "\nEvery value is as its rule writes it."),
             Finding::Stale if self.is_dry_run => writeln!(f, "\n{stale} values would be rewritten."),
+            Finding::Stale if stale <= counts.refused => writeln!(
+                f,
+                "\n{stale} values cannot be written and were left as they are, for the reasons above."
+            ),
             Finding::Stale => writeln!(
                 f,
                 "\n{stale} values are not as their rules write them. Once every proxy has loaded this configuration, sweep \
@@ -88,6 +93,29 @@ impl Report {
             ),
             _ => Ok(()),
         }
+    }
+
+    /// Where what was there before can still be read by whoever has a member's disk. Nothing here looks at disks.
+    fn on_disk(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_dry_run || self.finding == Finding::Stale {
+            return Ok(());
+        }
+        for one in &self.defragmented {
+            match &one.why {
+                None => writeln!(f, "defragmented: {}", one.member)?,
+                Some(why) => writeln!(f, "NOT defragmented: {}: {}", one.member, why.escape_debug())?,
+            }
+        }
+        let mut places = Vec::new();
+        if self.revisions.is_compacted != Some(true) {
+            places.push("in etcd's history, until it is compacted");
+        }
+        if self.defragmented.is_empty() || self.defragmented.iter().any(|one| one.why.is_some()) {
+            places.push("in free pages of each member's database, until that member is defragmented");
+        }
+        places.push("in each member's write-ahead log and snapshot files, until etcd has removed them (--max-wals, --max-snapshots)");
+        places.push("in backups");
+        writeln!(f, "what was stored before can still be on disk: {}", places.join("; "))
     }
 
     fn left(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,15 +1,20 @@
 //! From every kind of storage to every other, and what a sweep says of what it finds and leaves.
 
+use std::fs;
+use std::process::Command;
 use std::time::Instant;
 
 use super::{CBC_1, CBC_2, revision};
 use crate::common::client::Client;
+use crate::common::cluster::Cluster;
 use crate::common::etcd::Etcd;
 use crate::common::pb::etcdserverpb::{
     LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, StatusRequest,
 };
 use crate::common::pb::mvccpb::KeyValue;
-use crate::common::sweep::{GCM, IDENTITY, K1, K2, Sweep, expect_filled, fill, key, opened, sealed_with_k1};
+use crate::common::proxy::BINARY;
+use crate::common::rotation::Shared;
+use crate::common::sweep::{GCM, IDENTITY, K1, K2, Sweep, document, expect_filled, fill, key, opened, sealed_with_k1};
 use crate::common::tools::Version;
 
 /// What a sweep must leave as it was.
@@ -169,6 +174,58 @@ async fn history_goes_where_that_is_asked_for() {
     };
     let kvs = client.range(from).await.kvs;
     assert!(kvs[0].value.starts_with(CBC_2.as_bytes()));
+}
+
+/// One member is named; the others say where they are.
+#[tokio::test]
+async fn every_member_of_the_cluster_is_defragmented_or_named() {
+    let mut cluster = Cluster::start(Version::V3_5).await;
+    let client = cluster.members[0].client().await;
+    const PLAIN: &str = "plaintext-that-was-here-before";
+    for index in 0..300 {
+        client.put(key(index), PLAIN.repeat(100)).await;
+    }
+    let holds = |member: &Etcd| {
+        let database = fs::read(member.folder().join("data/member/snap/db")).expect("a database");
+        database.windows(PLAIN.len()).any(|bytes| bytes == PLAIN.as_bytes())
+    };
+    let sweep = |providers: &[&str]| {
+        Sweep::on(&cluster.members[0].endpoint(), providers)
+            .flag("--compact")
+            .flag("--defrag")
+    };
+    let outcome = sweep(&[K1, IDENTITY]).run().await;
+    outcome.expect_clean();
+    let done = outcome.report["defragmented"].as_array().expect("members");
+    assert_eq!(done.len(), 3, "{outcome:#?}");
+    assert!(done.iter().all(|one| one["why"].is_null()), "{outcome:#?}");
+    for member in &cluster.members {
+        assert!(!holds(member), "{} still has it", member.name());
+    }
+
+    let (dead, endpoint) = (cluster.members[2].name(), cluster.members[0].endpoint());
+    cluster.members[2].kill();
+    let shared = Shared::on(&endpoint, &document(&[K2, K1]));
+    let mut command = Command::new(BINARY);
+    command
+        .args(["sweep", "--compact", "--defrag"])
+        .arg(format!("--etcd-servers={endpoint}"))
+        .arg(format!("--encryption-provider-config={}", shared.path().display()));
+    let output = tokio::task::spawn_blocking(move || command.output().expect("it starts"))
+        .await
+        .expect("its thread");
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert_eq!(output.status.code(), Some(1), "{stdout}{stderr}");
+    let missing = format!("NOT defragmented: {dead} (");
+    assert!(stdout.contains(&missing), "{stdout}");
+    assert!(stderr.contains("not every member of etcd was defragmented"), "{stderr}");
+    for place in ["free pages", "write-ahead log", "backups"] {
+        assert!(stdout.contains(place), "no {place} in {stdout}");
+    }
+    assert!(!stdout.contains("in etcd's history, until"), "{stdout}");
 }
 
 #[tokio::test]
