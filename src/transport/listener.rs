@@ -167,7 +167,8 @@ mod tests {
 
         drop(StdUnixListener::bind(&path).unwrap());
         let live = Listener::bind(&url).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
+        // For its owner alone: whoever can connect reads every Secret in the clear.
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(
             Listener::bind(&url).unwrap_err().source.kind(),
             io::ErrorKind::AddrInUse

@@ -94,6 +94,8 @@ impl Counts {
 struct Shared {
     behaviour: Mutex<Behaviour>,
     counts: Counts,
+    /// All that Encrypt was given.
+    given: Mutex<Vec<Vec<u8>>>,
 }
 
 /// A plugin. Stopped when dropped.
@@ -202,6 +204,11 @@ impl Plugin {
             key: behaviour.key,
             ..Behaviour::default()
         };
+    }
+
+    /// What it was given to wrap, in order.
+    pub fn given(&self) -> Vec<Vec<u8>> {
+        self.shared.given.lock().expect("a lock").clone()
     }
 
     /// How often it was asked.

@@ -113,6 +113,7 @@ impl v1beta1::key_management_service_server::KeyManagementService for V1 {
     ) -> Result<Response<v1beta1::EncryptResponse>, Status> {
         let plain = &request.get_ref().plain;
         let (behaviour, _call) = self.0.begin(&self.0.counts.encrypt, plain).await?;
+        self.0.given.lock().expect("a lock").push(plain.clone());
         Ok(Response::new(v1beta1::EncryptResponse {
             cipher: behaviour.wrapped(plain),
         }))
@@ -145,6 +146,7 @@ impl v2::key_management_service_server::KeyManagementService for V2 {
         let request = request.get_ref();
         assert!(!request.uid.is_empty());
         let (behaviour, _call) = self.0.begin(&self.0.counts.encrypt, &request.plaintext).await?;
+        self.0.given.lock().expect("a lock").push(request.plaintext.clone());
         Ok(Response::new(v2::EncryptResponse {
             ciphertext: behaviour.wrapped(&request.plaintext),
             key_id: behaviour.key_id(behaviour.encrypt_key_id.as_ref()),
