@@ -4,6 +4,7 @@ mod background;
 mod build;
 mod caretaking;
 mod checks;
+mod defragment;
 mod error;
 mod families;
 mod follower;
