@@ -17,9 +17,9 @@ use crate::common::tools::Version;
 
 /// The secrets in a document, in order, as YAML or JSON has them.
 fn secrets(document: &str) -> Vec<Vec<u8>> {
-    let behind = document.split("secret").skip(1);
-    let words = behind.map(|rest| rest.trim_start_matches(['"', ':', ' ']));
-    let texts = words.map(|rest| rest.split(['"', '}', ',', '\n']).next().expect("a word"));
+    let document = document.replace('"', "");
+    let behind = document.split("secret:").skip(1);
+    let texts = behind.map(|rest| rest.split(['}', ',', '\n']).next().expect("a word"));
     texts
         .map(|text| STANDARD.decode(text.trim()).expect("base64"))
         .collect()
