@@ -6,8 +6,8 @@
 mod follow;
 mod fresh;
 mod inotify;
-mod marks;
 mod kept;
+mod marks;
 mod mounts;
 mod nudge;
 mod permissions;
@@ -20,8 +20,8 @@ mod watcher;
 
 pub use follow::{Subject, follow};
 pub use fresh::{NewFile, NewFileError};
-pub use marks::{Mark, leave_mark, marks};
 pub use kept::prune;
+pub use marks::{Mark, leave_mark, marks};
 pub use mounts::warn_of_mounts;
 pub use nudge::{Nudge, Nudged, nudge};
 pub use permissions::{Exposure, Permissions};

@@ -32,9 +32,9 @@ mod table;
 mod tally;
 #[cfg(test)]
 mod tests;
-mod uncovered;
 mod together;
 mod too_large;
+mod uncovered;
 mod worker;
 
 pub use decide::Verdict;

@@ -25,6 +25,7 @@ impl Report {
             inventory,
             left,
             revisions: _,
+            defragmented,
         } = other;
         self.finding = worse(self.finding, finding);
         // What is of something else proves nothing here.
@@ -45,6 +46,7 @@ impl Report {
                 None => self.inventory.push(line),
             }
         }
+        self.defragmented.extend(defragmented);
         self.left.extend(left);
         self.left.truncate(MAX_LEFT);
     }

@@ -7,8 +7,8 @@ mod fire;
 mod managed;
 mod old_file;
 mod plugins;
-mod uncovered;
 mod stores;
+mod uncovered;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
