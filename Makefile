@@ -22,6 +22,21 @@ e2e: tools ## A real kube-apiserver on the proxy and without it; builds it first
 	tests/e2e/build-kube-apiserver.sh
 	cargo test --locked --test e2e -- --ignored --test-threads=2
 
+TORTURE_SECONDS ?= 300
+TORTURE_FEATURES ?=
+# The program that judges with kube-apiserver's code and porcupine; `none` leaves both out, and the summary says so.
+TORTURE_CHECKER ?= $(CURDIR)/target/torture/checker
+
+.PHONY: torture
+torture: tools ## Members and proxies frozen, killed, cut off and late under rotations, TORTURE_SECONDS (300); TORTURE_SEED repeats
+	mkdir -p target/torture
+	[[ '$(TORTURE_CHECKER)' == none ]] || tests/torture/checker/build.sh '$(TORTURE_CHECKER)'
+	rm -f target/torture/summary
+	status=0; TORTURE_SECONDS='$(TORTURE_SECONDS)' TORTURE_CHECKER='$(TORTURE_CHECKER)' \
+		TORTURE_SUMMARY='$(CURDIR)/target/torture/summary' \
+		cargo test --locked --features '$(TORTURE_FEATURES)' --test torture -- --ignored --exact --nocapture campaign || status=$$?; \
+	tail -n 1 target/torture/summary || echo '0 passed, 1 failed'; exit $$status
+
 .PHONY: lint
 lint: tools ## Formatting, clippy, dependencies and documentation, warnings denied
 	cargo fmt --check

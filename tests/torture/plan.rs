@@ -1,0 +1,247 @@
+//! What is to happen in a round, drawn from the seed and the round's number alone. When the operating system lets whom run is
+//! its own affair, so a seed repeats the plan and not each interleaving.
+
+use std::fmt;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::common::tools::Version;
+
+/// Members of etcd, and proxies.
+pub const MEMBERS: usize = 3;
+pub const PROXIES: usize = 3;
+
+/// A round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What the writers draw from.
+    pub writers: u64,
+    /// Faults in the order in which they begin.
+    pub faults: Vec<Fault>,
+    /// What the operator runs, one after the other and from the beginning again.
+    pub commands: Vec<Command>,
+    /// How bytes are held across a rotation.
+    pub aim: Aim,
+    /// Whose bytes.
+    pub victim: usize,
+}
+
+/// A fault, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub at: Duration,
+    pub lasts: Duration,
+    pub kind: Kind,
+}
+
+/// What is done to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    FreezeMember(usize),
+    KillMember(usize),
+    FreezeProxy(usize),
+    KillProxy(usize),
+    FreezeCommand,
+    KillCommand,
+    /// The connections that a proxy has to a member are held, and delivered late.
+    Hold(usize, usize),
+    /// A proxy cannot reach a member.
+    Cut(usize, usize),
+    /// Every packet of a proxy to etcd is dropped.
+    Drop(usize),
+}
+
+/// What an operator runs, by the words behind `secrets-encrypt`.
+pub type Command = &'static [&'static str];
+
+/// Bytes held across the drop of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Aim {
+    /// In the socket of a member that is stopped.
+    Frozen,
+    /// In a relay.
+    Held,
+    /// In the kernel of a proxy whose packets are dropped.
+    Dropped,
+    /// Nowhere: nothing holds them.
+    Nothing,
+}
+
+const COMMANDS: [(u32, Command); 9] = [
+    (6, &["rotate-keys", "--compact"]),
+    (2, &["rotate-keys", "--compact", "--key-type=secretbox"]),
+    (2, &["rotate-keys", "--compact", "--key-type=aescbc"]),
+    (2, &["prepare"]),
+    (2, &["rotate"]),
+    (2, &["reencrypt", "--compact"]),
+    (2, &["abort", "--compact"]),
+    (1, &["reencrypt", "--force", "--skip"]),
+    (1, &["status", "--count"]),
+];
+
+/// Which etcd a scene has. Both drop nothing acknowledged when they are stopped as `Etcd::kill_or_stop` does it.
+pub fn version(seed: u64, scene: usize) -> Version {
+    Version::ALL[usize::try_from(seed % 2).expect("0 or 1").wrapping_add(scene / 2) % 2]
+}
+
+impl Plan {
+    /// The same without any fault.
+    pub fn calmed(self) -> Self {
+        Self {
+            faults: Vec::new(),
+            aim: Aim::Nothing,
+            ..self
+        }
+    }
+
+    /// The plan of round `number`, with faults for `length`. Packets are dropped only where namespaces can be had.
+    pub fn draw(seed: u64, number: usize, length: Duration, has_namespaces: bool) -> Self {
+        let mut random = StdRng::seed_from_u64(seed.wrapping_add((number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+        let writers = random.random();
+        let mut faults: Vec<Fault> = Vec::new();
+        let mut at = Duration::from_millis(500);
+        while at < length {
+            let kind = kind(&mut random, has_namespaces);
+            let lasts = lasts(&mut random, kind).min(length.saturating_sub(at));
+            // One at a time for each process, and one member at a time, so that etcd is there most of the time.
+            let is_free = |other: &Fault| other.at + other.lasts < at || !clash(other.kind, kind);
+            if faults.iter().all(is_free) {
+                faults.push(Fault { at, lasts, kind });
+            }
+            at += Duration::from_millis(random.random_range(200..1_800));
+        }
+        let total: u32 = COMMANDS.iter().map(|(weight, _)| weight).sum();
+        let command = |random: &mut StdRng| {
+            let mut left = random.random_range(0..total);
+            let mut commands = COMMANDS.iter();
+            loop {
+                let (weight, command) = commands.next().expect("the weights' sum");
+                match left.checked_sub(*weight) {
+                    Some(rest) => left = rest,
+                    None => break *command,
+                }
+            }
+        };
+        let commands = (0..12).map(|_| command(&mut random)).collect();
+        // Each kind of aim comes up in turn, so that no short run misses one.
+        let aims = [Aim::Held, Aim::Frozen, Aim::Dropped];
+        let count = if has_namespaces { 3 } else { 2 };
+        let first = usize::try_from(seed % 3).expect("below 3");
+        Self {
+            writers,
+            faults,
+            commands,
+            aim: aims[(first + number) % count],
+            victim: random.random_range(0..PROXIES),
+        }
+    }
+}
+
+fn kind(random: &mut StdRng, has_namespaces: bool) -> Kind {
+    let (member, proxy) = (random.random_range(0..MEMBERS), random.random_range(0..PROXIES));
+    match random.random_range(0..if has_namespaces { 20 } else { 18 }) {
+        0..3 => Kind::FreezeMember(member),
+        3 => Kind::KillMember(member),
+        4..7 => Kind::FreezeProxy(proxy),
+        7..9 => Kind::KillProxy(proxy),
+        9..11 => Kind::FreezeCommand,
+        11 => Kind::KillCommand,
+        12..16 => Kind::Hold(proxy, member),
+        16..18 => Kind::Cut(proxy, member),
+        _ => Kind::Drop(proxy),
+    }
+}
+
+/// Most are short; one in six is longer than a member's record lives.
+fn lasts(random: &mut StdRng, kind: Kind) -> Duration {
+    let is_long = random.random_range(0..6) == 0;
+    let milliseconds = match kind {
+        Kind::KillMember(_) | Kind::KillProxy(_) | Kind::KillCommand => random.random_range(100..3_000),
+        _ if is_long => random.random_range(10_000..18_000),
+        _ => random.random_range(200..5_000),
+    };
+    Duration::from_millis(milliseconds)
+}
+
+fn clash(one: Kind, other: Kind) -> bool {
+    match (one, other) {
+        (Kind::FreezeMember(_) | Kind::KillMember(_), Kind::FreezeMember(_) | Kind::KillMember(_))
+        | (Kind::FreezeCommand | Kind::KillCommand, Kind::FreezeCommand | Kind::KillCommand) => true,
+        (
+            Kind::FreezeProxy(one) | Kind::KillProxy(one) | Kind::Drop(one),
+            Kind::FreezeProxy(other) | Kind::KillProxy(other) | Kind::Drop(other),
+        ) => one == other,
+        (Kind::Hold(one, member) | Kind::Cut(one, member), Kind::Hold(other, another) | Kind::Cut(other, another)) => {
+            (one, member) == (other, another)
+        }
+        _ => false,
+    }
+}
+
+impl Kind {
+    /// What it is counted as.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FreezeMember(_) => "etcd frozen",
+            Self::KillMember(_) => "etcd killed",
+            Self::FreezeProxy(_) => "proxy frozen",
+            Self::KillProxy(_) => "proxy killed",
+            Self::FreezeCommand => "command frozen",
+            Self::KillCommand => "command killed",
+            Self::Hold(..) => "bytes held",
+            Self::Cut(..) => "connections cut",
+            Self::Drop(_) => "packets dropped",
+        }
+    }
+}
+
+impl Aim {
+    /// What it is counted as.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Frozen => "etcd frozen across a drop",
+            Self::Held => "bytes held across a drop",
+            Self::Dropped => "packets dropped across a drop",
+            Self::Nothing => "nothing held across a drop",
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for fault in &self.faults {
+            let (at, lasts) = (fault.at.as_secs_f64(), fault.lasts.as_secs_f64());
+            writeln!(f, "  {at:6.1} s, for {lasts:4.1} s: {:?}", fault.kind)?;
+        }
+        let commands: Vec<_> = self.commands.iter().map(|words| words.join(" ")).collect();
+        writeln!(f, "  commands: {}", commands.join("; "))?;
+        write!(f, "  aimed: {} at proxy {}", self.aim.name(), self.victim)
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_plan_again() {
+    let draw = |seed, number| Plan::draw(seed, number, Duration::from_secs(30), true);
+    assert_eq!(draw(7, 3), draw(7, 3));
+    assert_ne!(draw(7, 3), draw(7, 4));
+    assert_ne!(draw(7, 3), draw(8, 3));
+}
+
+#[test]
+fn every_kind_is_drawn_and_ends_in_its_round() {
+    let length = Duration::from_secs(20);
+    let plans: Vec<_> = (0..40).map(|number| Plan::draw(1, number, length, true)).collect();
+    let faults = plans.iter().flat_map(|plan| &plan.faults);
+    assert!(faults.clone().all(|fault| fault.at + fault.lasts <= length));
+    let mut names: Vec<_> = faults.map(|fault| fault.kind.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 9, "{names:?}");
+    for (_, command) in COMMANDS {
+        assert!(plans.iter().any(|plan| plan.commands.contains(&command)), "{command:?}");
+    }
+    let without = Plan::draw(1, 0, length, false);
+    assert!(!without.faults.iter().any(|fault| matches!(fault.kind, Kind::Drop(_))));
+}
