@@ -86,22 +86,31 @@ impl Way {
 
     /// The proxy whose writes will be late.
     pub(super) fn start(&self, shared: &Shared) -> Proxy {
-        // One thread: one connection that all calls share.
+        // One thread: one connection that all calls share. And whoever is away must not be the one that carries out the rotation.
         match self {
             Self::Frozen { cluster, follower, .. } => {
                 let endpoints = format!("{},{}", cluster.members[*follower].endpoint(), self.endpoints());
-                shared.setup_by_way_of(&endpoints, "far").flag("--threads=1").start()
+                shared
+                    .setup_by_way_of(&endpoints, "far")
+                    .flag("--threads=1")
+                    .flag("--sweep=off")
+                    .start()
             }
             Self::Dropped { etcd, namespace } => {
                 let setup = shared.setup_by_way_of(&outside(etcd, namespace), "far");
                 let socket = format!("unix://{}", setup.folder().join("socket").display());
                 setup
                     .flag("--threads=1")
+                    .flag("--sweep=off")
                     .under(&namespace.enter())
                     .listen(&[&socket])
                     .start()
             }
-            Self::Relayed { link, .. } => shared.setup_by_way_of(link.url(), "far").flag("--threads=1").start(),
+            Self::Relayed { link, .. } => shared
+                .setup_by_way_of(link.url(), "far")
+                .flag("--threads=1")
+                .flag("--sweep=off")
+                .start(),
         }
     }
 
