@@ -29,7 +29,14 @@ pub async fn hold_across_a_drop(
     plan: &Plan,
 ) -> (Option<i32>, Duration) {
     let marker = format!("{prefix}late-");
-    let victim = plan.victim;
+    // A follower: a leader that was away answers what lay in its socket, and hands little of it on.
+    let mut victim = plan.victim;
+    if plan.aim == Aim::Frozen {
+        let leader = world.leader().await;
+        while world.member_of(victim) == leader && (victim + 1) % PROXIES != plan.victim {
+            victim = (victim + 1) % PROXIES;
+        }
+    }
     let (by_victim, by_other) = (world.client(victim).await, world.client((victim + 1) % PROXIES).await);
     let session = |client: &_, number, deadline| Session {
         client: Clone::clone(client),
@@ -45,7 +52,7 @@ pub async fn hold_across_a_drop(
     let member = world.member_of(victim);
 
     let begun = Instant::now();
-    set(world, plan, member, Some(&marker));
+    set(world, plan.aim, victim, member, Some(&marker));
     let mut burst = Vec::new();
     for number in 0..BURST {
         let session = session(&by_victim, 101 + number, DEADLINES[number % 2]);
@@ -63,7 +70,7 @@ pub async fn hold_across_a_drop(
         after.put(&replaced(number), &padded("after", number)).await;
     }
     let held = begun.elapsed();
-    set(world, plan, member, None);
+    set(world, plan.aim, victim, member, None);
     for write in burst {
         write.await.expect("a write ends");
     }
@@ -71,13 +78,13 @@ pub async fn hold_across_a_drop(
 }
 
 /// Has the bytes of keys that begin with `marker` wait, or go on.
-fn set(world: &World, plan: &Plan, member: usize, marker: Option<&str>) {
-    match plan.aim {
+fn set(world: &World, aim: Aim, victim: usize, member: usize, marker: Option<&str>) {
+    match aim {
         Aim::Frozen => world.freeze_member(member, marker.is_some()),
         Aim::Nothing => {}
-        Aim::Dropped => world.drop_packets(plan.victim, marker.is_some()),
+        Aim::Dropped => world.drop_packets(victim, marker.is_some()),
         Aim::Held => {
-            for link in world.links(plan.victim) {
+            for link in world.links(victim) {
                 match marker {
                     Some(marker) => link.hold_at(marker.as_bytes()),
                     None => link.release(),

@@ -101,6 +101,11 @@ impl World {
         self.namespaces.iter().all(Option::is_some)
     }
 
+    /// The member that leads, while all are well.
+    pub async fn leader(&self) -> usize {
+        self.cluster.leader().await
+    }
+
     /// The member that a proxy has sent something to last.
     pub fn member_of(&self, proxy: usize) -> usize {
         let used = |member: &usize| self.links[proxy][*member].used();
