@@ -196,14 +196,16 @@ async fn a_member_of_the_other_etcd_that_has_not_loaded_is_waited_for() {
     // Has a file of its own, which nobody brings up to date.
     let own = Shared::new(&scene.second, &scene.shared.text());
     let stuck = own.setup_by_way_of(&scene.second.endpoint(), "stuck").start();
-    let words = [&ROTATE[..], &[&scene.also(), "--timeout=2s"]].concat();
+    let also = scene.also();
+    let words = [&ROTATE[..], &[&also, "--timeout=2s"]].concat();
     let outcome = scene.shared.run(&words).await;
     assert_eq!(outcome.code, Some(4), "{outcome:#?}");
     assert!(outcome.stderr.contains("stuck (http://127.0.0.1:"), "{outcome:#?}");
     assert_eq!(scene.shared.keys()[0], "alder");
     drop(stuck);
     // The other one cannot be made the first half-way.
-    let words = ["rotate-keys", "--also-etcd-servers", &scene.first.endpoint()];
+    let first = scene.first.endpoint();
+    let words = ["rotate-keys", "--also-etcd-servers", &first];
     let turned = Shared::on(&scene.second.endpoint(), &scene.shared.text());
     let outcome = turned.run(&words).await;
     assert_eq!(outcome.code, Some(3), "{outcome:#?}");
