@@ -16,7 +16,7 @@ use crate::files::Nudge;
 use crate::keyring::{self, KeyringHandle, Permit, ReadError};
 use crate::managed::{self, Current, Reader, Reading as Look, Strongbox};
 use crate::rotation::MANAGED;
-use crate::types::{SecretBytes, Tenure, with_causes};
+use crate::types::{Epoch, SecretBytes, Tenure, with_causes};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -144,11 +144,15 @@ impl Follower {
         }
     }
 
-    /// Looks once, and has what is found taken into use before it returns; false if it could not be looked.
-    pub(super) async fn renew(&self) -> bool {
-        let is_seen = self.look().await.is_some();
+    /// Looks once, and has what is found taken into use before it returns: in which epoch it was there. `None` if it could not be
+    /// looked.
+    pub(super) async fn renew(&self) -> Option<Epoch> {
+        let epoch = match self.look().await {
+            Some(_) => self.seen.lock().await.reader.epoch().cloned(),
+            None => None,
+        };
         self.nudge.looked().await;
-        is_seen
+        epoch
     }
 
     /// Whether something else is there; `None` if that is not known.

@@ -1,19 +1,20 @@
 //! Gives the keyring in use its permit to write, and finds it out anew when the epoch in etcd has been replaced, when another
 //! keyring is in use, or when it was refused.
 //!
-//! The order is the argument. First the epoch is read; then the configuration is looked at, and what is there is taken into
-//! use; then it is asked whether a rotation has noted a key of it as dropped. Who drops a key notes that first and replaces
+//! The order is the argument. First the epoch is read; then the configuration is looked at (a keyring in etcd is read along with
+//! the epoch, at one revision), and what is there is taken into use; then it is asked whether a rotation has noted a key of it as dropped. Who drops a key notes that first and replaces
 //! the epoch afterwards. So either this process sees the note, or its epoch is one that etcd no longer takes.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::follower::Follower;
-use crate::etcd::{CallError, Client, Trouble, epoch};
+use crate::etcd::{self, CallError, Client, epoch};
 use crate::files::Nudge;
 use crate::keyring::{KeyringHandle, Permit};
 use crate::rotation::barred;
@@ -36,14 +37,24 @@ pub(super) enum Renewal {
 }
 
 impl Renewal {
-    /// Looks, and has what is found taken into use before it returns; false if it could not be looked.
-    pub(super) async fn look(&self) -> bool {
+    /// Looks, and has what is found taken into use before it returns.
+    pub(super) async fn look(&self) {
+        match self {
+            Self::File(nudge) => nudge.looked().await,
+            Self::Managed(follower) => drop(follower.renew().await),
+        }
+    }
+
+    /// The same, and the epoch since when what is in use has been looked at: read before the file is looked at, or together with
+    /// the keyring, at one revision.
+    async fn epoch(&self, client: &Client, state: &StatePrefix) -> Result<Epoch, Trouble> {
         match self {
             Self::File(nudge) => {
+                let epoch = epoch::read(client, state).await?;
                 nudge.looked().await;
-                true
+                Ok(epoch)
             }
-            Self::Managed(follower) => follower.renew().await,
+            Self::Managed(follower) => follower.renew().await.ok_or(Trouble::NotLooked),
         }
     }
 
@@ -98,8 +109,8 @@ impl Permits {
                         retry.reset();
                         told.of(&permit);
                     }
-                    Err(why) => {
-                        told.trouble(&why);
+                    Err(trouble) => {
+                        told.trouble(&trouble);
                         tokio::time::sleep(retry.step()).await;
                     }
                 }
@@ -116,27 +127,23 @@ impl Permits {
     }
 
     /// Finds out what the keyring in use may write, and notes it.
-    async fn find_out(&self, client: &Client) -> Result<Permit, String> {
-        let call = |error: CallError| error.to_string();
-        let epoch = match epoch::read(client, &self.state).await {
+    async fn find_out(&self, client: &Client) -> Result<Permit, Trouble> {
+        let epoch = match self.renewal.epoch(client, &self.state).await {
             Ok(epoch) => epoch,
-            Err(error) if error.trouble() == Trouble::PermissionDenied => {
+            Err(Trouble::Call(error)) if error.trouble() == etcd::Trouble::PermissionDenied => {
                 return Ok(self.note(refused_by_etcd(&self.state, &error)));
             }
-            Err(error) => return Err(call(error)),
+            Err(trouble) => return Err(trouble),
         };
-        if !self.renewal.look().await {
-            return Err("the keyring in etcd could not be looked at".to_owned());
-        }
         let keyring = self.keyring.snapshot();
-        let barred = barred(client, &self.state, &keyring).await.map_err(call)?;
+        let barred = barred(client, &self.state, &keyring).await?;
         let why = self
             .renewal
             .lost()
             .or_else(|| barred.map(|why| Arc::from(why.to_string())));
         let permit = match why {
             Some(why) => Permit::Refused(why),
-            None if self.takes_fence(client, &epoch).await.map_err(call)? => Permit::Fenced {
+            None if self.takes_fence(client, &epoch).await? => Permit::Fenced {
                 nests: client.is_authentication_off().await,
                 epoch,
             },
@@ -155,6 +162,15 @@ impl Permits {
         self.keyring.permit(&self.keyring.snapshot(), permit.clone());
         permit
     }
+}
+
+/// Why it could not be found out what may be written.
+#[derive(Debug, Error)]
+enum Trouble {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("the keyring in etcd could not be looked at")]
+    NotLooked,
 }
 
 fn refused_by_etcd(state: &StatePrefix, error: &CallError) -> Permit {
@@ -200,10 +216,10 @@ impl Told {
         }
     }
 
-    fn trouble(&mut self, why: &str) {
+    fn trouble(&mut self, why: &Trouble) {
         if !std::mem::replace(&mut self.has_trouble, true) {
             tracing::warn!(
-                why,
+                %why,
                 "writes of values under a rule wait: it cannot be found out whether they may be"
             );
         }

@@ -13,6 +13,14 @@ pub trait Store {
     fn count(&self, start: &[u8], end: Option<&[u8]>) -> impl Future<Output = Result<(i64, u64), CallError>>;
     /// One key, now; the revision of the answer with it.
     fn get(&self, key: &[u8]) -> impl Future<Output = Result<(i64, Option<KeyValue>), CallError>>;
+    /// Two keys, now, at one revision.
+    fn get_both(&self, keys: [&[u8]; 2]) -> impl Future<Output = Result<[Option<KeyValue>; 2], CallError>>;
+    /// Puts two records of the proxy's own at one revision, if all guards hold: at which.
+    fn put_both_if(
+        &self,
+        guards: &[Guard<'_>],
+        records: [(&[u8], &[u8]); 2],
+    ) -> impl Future<Output = Result<Option<i64>, CallError>>;
     /// Puts `value` under `key`, with `lease`, if it was last written at `mod_revision` and `fence` holds; else says what is
     /// there.
     fn replace(
@@ -54,6 +62,14 @@ impl Store for Client {
 
     async fn get(&self, key: &[u8]) -> Result<(i64, Option<KeyValue>), CallError> {
         self.get(key).await
+    }
+
+    async fn get_both(&self, keys: [&[u8]; 2]) -> Result<[Option<KeyValue>; 2], CallError> {
+        self.get_both(keys).await
+    }
+
+    async fn put_both_if(&self, guards: &[Guard<'_>], records: [(&[u8], &[u8]); 2]) -> Result<Option<i64>, CallError> {
+        self.put_both_if(guards, records).await
     }
 
     async fn replace(

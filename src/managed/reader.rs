@@ -4,13 +4,14 @@ use super::error::Error;
 use super::keyring_record::Current;
 use super::record::Name;
 use super::strongbox::Strongbox;
-use crate::etcd::Store;
-use crate::types::Fingerprint;
+use crate::etcd::{Store, epoch};
+use crate::types::{Epoch, Fingerprint};
 
 /// Remembers the highest generation that was seen, and takes nothing older.
 #[derive(Clone, Debug, Default)]
 pub struct Reader {
     seen: Option<Seen>,
+    epoch: Option<Epoch>,
 }
 
 #[derive(Clone, Debug)]
@@ -41,7 +42,13 @@ impl Reader {
                 document: current.fingerprint,
                 record: None,
             }),
+            epoch: None,
         }
+    }
+
+    /// The epoch in which the keyring is what the last look that got an answer of etcd found: both were read at one revision.
+    pub fn epoch(&self) -> Option<&Epoch> {
+        self.epoch.as_ref()
     }
 
     /// Looks at the keyring. Cheap where nothing has changed: one read of etcd, nothing opened.
@@ -49,7 +56,9 @@ impl Reader {
     /// # Errors
     /// It is not to be had, does not open, or is not a later one than was seen; that is remembered as it was then.
     pub async fn look<S: Store>(&mut self, strongbox: &Strongbox<S>) -> Result<Reading, Error> {
-        let (_, found) = strongbox.store.get(&Name::keyring().key(&strongbox.state)).await?;
+        let key = Name::keyring().key(&strongbox.state);
+        let (epoch, found) = epoch::read_with(&strongbox.store, &strongbox.state, &key).await?;
+        self.epoch = Some(epoch);
         let Some(kv) = found else {
             return match &self.seen {
                 Some(seen) => Err(Error::Gone { seen: seen.generation }),

@@ -11,7 +11,7 @@ use super::roots::{KnownRoot, Means, Roots};
 use super::stretch::Stretch;
 use super::time::Time;
 use crate::config::{self, EncryptionConfiguration, Options};
-use crate::etcd::{CallError, Guard, KeyValue, Store};
+use crate::etcd::{CallError, Guard, KeyValue, Store, epoch};
 use crate::types::{SecretBytes, StatePrefix};
 
 /// Members take it into use while they run, so it is held to the rules for that.
@@ -143,10 +143,12 @@ impl<S: Store> Strongbox<S> {
         })
     }
 
+    /// With a new epoch: whatever was sealed by the keyring before, etcd refuses from then on, however late it arrives, and also
+    /// where the store is set back to a snapshot of before.
     async fn put(&self, sealed: &Ready, revision: i64) -> Result<Option<i64>, CallError> {
         let key = self.keyring_key();
-        let guard = Guard::mod_revision(&key, revision);
-        self.store.put_if(&[guard], &key, &sealed.bytes, 0).await
+        let guards = [Guard::mod_revision(&key, revision)];
+        epoch::replace_with(&self.store, &self.state, &guards, (&key, &sealed.bytes)).await
     }
 
     /// Puts a sealed record in the place of the one of `revision`.

@@ -163,7 +163,7 @@ async fn after_etcd_went_back_nothing_is_written_with_a_keyring_that_is_not_ther
         until("the refusal", async || {
             proxy
                 .output()
-                .contains("writes of values that this process encrypts are refused")
+                .contains("writes of values under a rule are refused")
         })
         .await;
         let output = proxy.output();

@@ -257,22 +257,56 @@ impl Client {
         value: &[u8],
         lease: i64,
     ) -> Result<Option<i64>, CallError> {
-        self.write_if(guards, op::PUT, &put(key, value, lease)).await
+        self.write_if(guards, op::PUT, &[put(key, value, lease)]).await
+    }
+
+    /// Puts two records of our own in one transaction if every guard holds: at which revision, or `None` if one did not.
+    pub async fn put_both_if(
+        &self,
+        guards: &[Guard<'_>],
+        records: [(&[u8], &[u8]); 2],
+    ) -> Result<Option<i64>, CallError> {
+        let puts = records.map(|(key, value)| put(key, value, 0));
+        self.write_if(guards, op::PUT, &puts).await
+    }
+
+    /// Two keys, now, in one transaction and so at one revision.
+    pub async fn get_both(&self, keys: [&[u8]; 2]) -> Result<[Option<KeyValue>; 2], CallError> {
+        let frame = framed(|out| {
+            for key in keys {
+                let mut range = Vec::with_capacity(key.len() + 8);
+                put_bytes(&mut range, range_request::KEY, key);
+                put_op(out, txn_request::SUCCESS, op::RANGE, &range);
+            }
+        });
+        let message = self.unary(TXN, frame).await?;
+        let found = ranges(&message).map_err(|error| CallError::wire(TXN.name, error))?;
+        <[_; 2]>::try_from(found).map_err(|found| CallError::Malformed {
+            rpc: TXN.name,
+            why: format!("{} answers to two ranges", found.len()),
+        })
     }
 
     /// Deletes one record of our own if every guard holds: at which revision, or `None` if one did not.
     pub async fn delete_if(&self, guards: &[Guard<'_>], key: &[u8]) -> Result<Option<i64>, CallError> {
         let mut delete = Vec::with_capacity(key.len() + 8);
         put_bytes(&mut delete, DELETE_KEY, key);
-        self.write_if(guards, op::DELETE_RANGE, &delete).await
+        self.write_if(guards, op::DELETE_RANGE, &[delete]).await
     }
 
-    async fn write_if(&self, guards: &[Guard<'_>], member: u32, request: &[u8]) -> Result<Option<i64>, CallError> {
+    async fn write_if(
+        &self,
+        guards: &[Guard<'_>],
+        member: u32,
+        requests: &[Vec<u8>],
+    ) -> Result<Option<i64>, CallError> {
         let frame = framed(|out| {
             for guard in guards {
                 guard.encode(out);
             }
-            put_op(out, txn_request::SUCCESS, member, request);
+            for request in requests {
+                put_op(out, txn_request::SUCCESS, member, request);
+            }
         });
         let message = self.unary(TXN, frame).await?;
         let read = || {
@@ -403,7 +437,17 @@ fn replaced(message: &Bytes, mod_revision: i64) -> Result<Replaced, WireError> {
     if read::number(message, txn_response::SUCCEEDED)? != 0 {
         return Ok(Replaced::Done(read::header_revision(message)?));
     }
-    let mut current = None;
+    let current = ranges(message)?.pop().flatten();
+    // Where the first of the two compares holds, the other one does not.
+    Ok(match current {
+        Some(kv) if kv.mod_revision == mod_revision => Replaced::Fenced,
+        current => Replaced::Lost(current),
+    })
+}
+
+/// What each range of a transaction has found, in order: the last key of each.
+fn ranges(message: &Bytes) -> Result<Vec<Option<KeyValue>>, WireError> {
+    let mut all = Vec::new();
     for field in Fields::new(message) {
         let field = field?;
         if field.number != txn_response::RESPONSES {
@@ -411,21 +455,20 @@ fn replaced(message: &Bytes, mod_revision: i64) -> Result<Replaced, WireError> {
         }
         for member in field.body()?.fields() {
             let member = member?;
-            if member.number == op::RANGE {
-                for found in member.body()?.fields() {
-                    let found = found?;
-                    if found.number == range_response::KVS {
-                        current = Some(key_value(message, &found.body()?)?);
-                    }
+            if member.number != op::RANGE {
+                continue;
+            }
+            let mut current = None;
+            for found in member.body()?.fields() {
+                let found = found?;
+                if found.number == range_response::KVS {
+                    current = Some(key_value(message, &found.body()?)?);
                 }
             }
+            all.push(current);
         }
     }
-    // Where the first of the two compares holds, the other one does not.
-    Ok(match current {
-        Some(kv) if kv.mod_revision == mod_revision => Replaced::Fenced,
-        current => Replaced::Lost(current),
-    })
+    Ok(all)
 }
 
 #[cfg(test)]

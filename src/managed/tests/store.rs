@@ -153,6 +153,26 @@ impl Store for &Model {
             .await
     }
 
+    async fn get_both(&self, keys: [&[u8]; 2]) -> Result<[Option<KeyValue>; 2], CallError> {
+        self.call(|| keys.map(|key| self.keys.borrow().get(key).cloned())).await
+    }
+
+    async fn put_both_if(&self, guards: &[Guard<'_>], records: [(&[u8], &[u8]); 2]) -> Result<Option<i64>, CallError> {
+        self.call(|| {
+            self.holds(guards).then(|| {
+                self.writes.set(self.writes.get() + 1);
+                let revision = self.revision.get() + 1;
+                for (key, value) in records {
+                    // Both at one revision.
+                    self.revision.set(revision - 1);
+                    self.put(key, value);
+                }
+                revision
+            })
+        })
+        .await
+    }
+
     async fn put_if(&self, guards: &[Guard<'_>], key: &[u8], value: &[u8], _: i64) -> Result<Option<i64>, CallError> {
         self.call(|| {
             self.holds(guards).then(|| {

@@ -383,6 +383,16 @@ impl Store for &Model {
         self.after(answer).await
     }
 
+    async fn get_both(&self, keys: [&[u8]; 2]) -> Result<[Option<KeyValue>; 2], CallError> {
+        self.before().await?;
+        let found = keys.map(|key| self.state.borrow().now.get(key).cloned());
+        self.after(found).await
+    }
+
+    async fn put_both_if(&self, _: &[Guard<'_>], _: [(&[u8], &[u8]); 2]) -> Result<Option<i64>, CallError> {
+        unreachable!("a sweep puts one record at a time")
+    }
+
     async fn put_if(
         &self,
         guards: &[Guard<'_>],

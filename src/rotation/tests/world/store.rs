@@ -57,6 +57,16 @@ impl Store for &World {
         self.after(answer).await
     }
 
+    async fn get_both(&self, keys: [&[u8]; 2]) -> Result<[Option<KeyValue>; 2], CallError> {
+        self.before().await?;
+        let found = keys.map(|key| self.keys.borrow().get(key).cloned());
+        self.after(found).await
+    }
+
+    async fn put_both_if(&self, _: &[Guard<'_>], _: [(&[u8], &[u8]); 2]) -> Result<Option<i64>, CallError> {
+        unreachable!("the configuration is a file here")
+    }
+
     async fn put_if(
         &self,
         guards: &[Guard<'_>],
