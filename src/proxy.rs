@@ -16,6 +16,7 @@ mod frame;
 pub mod fuzz;
 mod heartbeat;
 mod http;
+mod kv;
 mod meters;
 
 mod open;

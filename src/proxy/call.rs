@@ -11,7 +11,7 @@ use super::fault::{Code, Fault};
 use super::responder::Responder;
 use super::rpcs::{Lookup, Treatment, lookup, unknown_text};
 use super::worker::Worker;
-use super::{checked, meters, pipe, range_stream, unary, watch};
+use super::{checked, kv, meters, pipe, range_stream, unary, watch};
 use crate::rewrite::UnaryRpc;
 
 /// Serves one call to its end.
@@ -74,10 +74,10 @@ async fn route(
 ) -> Result<(), Fault> {
     // Calls other than these few are rare or long: on the heap, so that their state does not swell that of every call.
     match treatment {
-        Treatment::Range => unary::serve(worker, UnaryRpc::Range, request, body, respond).await,
-        Treatment::Put => unary::serve(worker, UnaryRpc::Put, request, body, respond).await,
-        Treatment::DeleteRange => unary::serve(worker, UnaryRpc::DeleteRange, request, body, respond).await,
-        Treatment::Txn => unary::serve(worker, UnaryRpc::Txn, request, body, respond).await,
+        Treatment::Range => kv::serve(worker, UnaryRpc::Range, request, body, respond).await,
+        Treatment::Put => kv::serve(worker, UnaryRpc::Put, request, body, respond).await,
+        Treatment::DeleteRange => kv::serve(worker, UnaryRpc::DeleteRange, request, body, respond).await,
+        Treatment::Txn => kv::serve(worker, UnaryRpc::Txn, request, body, respond).await,
         Treatment::LeaseRevoke => Box::pin(checked::lease_revoke(worker, request, body, respond)).await,
         Treatment::LeaseTimeToLive => Box::pin(unary::lease_time_to_live(worker, request, body, respond)).await,
         Treatment::RangeStream => Box::pin(range_stream::serve(worker, request, body, respond)).await,

@@ -161,9 +161,7 @@ async fn after_etcd_went_back_nothing_is_written_with_a_keyring_that_is_not_ther
     let direct = etcd.client().await;
     for (proxy, client) in proxies.iter().zip(&clients) {
         until("the refusal", async || {
-            proxy
-                .output()
-                .contains("writes of values under a rule are refused")
+            proxy.output().contains("writes of values under a rule are refused")
         })
         .await;
         let output = proxy.output();
