@@ -3,8 +3,10 @@
 use super::store::Model;
 use super::world::{KEYRING, document, roots, strongbox};
 use crate::config::{Options, Writer, parse};
+use crate::etcd::epoch;
 use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::managed::{Error, Reader, Reading, Time, default_document, holds_sealed_values};
+use crate::types::{Epoch, StatePrefix};
 
 #[test]
 fn the_first_document_has_one_key_of_its_own_and_reads_plaintext() {
@@ -80,4 +82,24 @@ async fn a_reader_goes_forward_only() {
     model.put(KEYRING.as_bytes(), b"{}");
     assert!(reader.look(&strongbox).await.is_err());
     assert_eq!(reader.generation(), Some(2), "it is remembered");
+}
+
+/// So a write that was sealed by the one before is refused, and whoever reads the keyring knows in which epoch it is the one.
+#[tokio::test]
+async fn the_keyring_and_the_epoch_are_replaced_and_read_at_one_revision() {
+    let (model, roots) = (Model::default(), roots(1));
+    let strongbox = strongbox(&model, &roots);
+    let state = StatePrefix::new(StatePrefix::DEFAULT).unwrap();
+    let mut reader = Reader::default();
+    let mut epochs = vec![Epoch::FIRST];
+    let mut current = strongbox.create(&document(&["a"])).await.unwrap();
+    for name in ["b", "c", "d"] {
+        let epoch = epoch::read(&&model, &state).await.unwrap();
+        assert_eq!(epoch.revision(), current.revision);
+        assert!(!epochs.contains(&epoch), "it never was");
+        reader.look(&strongbox).await.unwrap();
+        assert_eq!(reader.epoch(), Some(&epoch));
+        epochs.push(epoch);
+        current = strongbox.replace(&current, &document(&[name]), true).await.unwrap();
+    }
 }

@@ -44,8 +44,14 @@ async fn an_empty_store_gets_what_was_backed_up_whichever_call_goes_wrong() {
             }
             empty.fails(0, Trouble::None);
             assert_eq!(restored.unwrap().current.generation, 2);
-            let values = |model: &Model| -> Vec<_> { model.all().into_values().map(|kv| (kv.key, kv.value)).collect() };
+            // Each has begun an epoch of its own.
+            let values = |model: &Model| -> Vec<_> {
+                let records = model.all().into_values().filter(|kv| !kv.key.ends_with(b"/epoch"));
+                records.map(|kv| (kv.key, kv.value)).collect()
+            };
             assert_eq!(values(&empty), values(&model));
+            let epochs = |model: &Model| model.all().into_values().find(|kv| kv.key.ends_with(b"/epoch"));
+            assert_ne!(epochs(&empty).map(|kv| kv.value), epochs(&model).map(|kv| kv.value));
         }
     }
 }
