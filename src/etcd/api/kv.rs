@@ -22,6 +22,18 @@ const RANGE: Rpc = Rpc {
     path: "/etcdserverpb.KV/Range",
     timeout: LONG_TIMEOUT,
 };
+/// One record is read within etcd's own few milliseconds. What takes longer is a member that stands still: the read, which does no harm
+/// twice, is given up before etcd itself would, so that whoever waits for it can ask another member, which the pool has found by then.
+const GET_TIMEOUT: Duration = Duration::from_secs(3);
+
+const GET: Rpc = Rpc {
+    timeout: GET_TIMEOUT,
+    ..RANGE
+};
+const GET_BOTH: Rpc = Rpc {
+    timeout: GET_TIMEOUT,
+    ..TXN
+};
 const TXN: Rpc = Rpc {
     name: "KV/Txn",
     path: "/etcdserverpb.KV/Txn",
@@ -190,8 +202,8 @@ impl Client {
     /// One key, now; the revision of the answer with it.
     pub async fn get(&self, key: &[u8]) -> Result<(i64, Option<KeyValue>), CallError> {
         let frame = framed(|out| put_bytes(out, range_request::KEY, key));
-        let message = self.unary(RANGE, frame).await?;
-        let mut page = page(&message, false).map_err(|error| CallError::wire(RANGE.name, error))?;
+        let message = self.unary(GET, frame).await?;
+        let mut page = page(&message, false).map_err(|error| CallError::wire(GET.name, error))?;
         Ok((page.revision, page.kvs.pop()))
     }
 
@@ -279,7 +291,7 @@ impl Client {
                 put_op(out, txn_request::SUCCESS, op::RANGE, &range);
             }
         });
-        let message = self.unary(TXN, frame).await?;
+        let message = self.unary(GET_BOTH, frame).await?;
         let found = ranges(&message).map_err(|error| CallError::wire(TXN.name, error))?;
         <[_; 2]>::try_from(found).map_err(|found| CallError::Malformed {
             rpc: TXN.name,
