@@ -9,6 +9,7 @@ mod error;
 mod families;
 mod follower;
 mod keyring;
+mod lasting;
 mod marking;
 mod memory;
 mod offline;
@@ -24,6 +25,7 @@ mod strongbox;
 mod sweep;
 mod unopened;
 mod user;
+mod writes;
 
 pub use error::Error;
 pub use families::families;

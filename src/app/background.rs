@@ -17,10 +17,12 @@ use tokio::time::timeout;
 use super::build::Parts;
 use super::caretaking::Caretaking;
 use super::follower::{Follower, Kept, KnownRoots};
+use super::lasting::Lives;
 use super::marking::{Marking, Said};
 use super::permits::{Permits, Renewal};
 use super::standing::{Standing, Witness};
 use super::unopened::{Watch, told};
+use super::writes::Writes;
 use super::{Background as Wanted, Settings, on_etcd};
 use crate::files::Nudge;
 use crate::members::{Member, MemberId, Presence};
@@ -42,26 +44,33 @@ pub(super) struct Background {
     leave: watch::Sender<bool>,
     /// Of the sweep; `None` where this process never sweeps.
     pub(super) sweep: Option<Arc<WorkerStatus>>,
+    /// Whether values under a rule may be written.
+    pub(super) writes: Arc<Writes>,
 }
 
 impl Background {
     /// Starts it. Clients connect at `urls`; `nudge` has the configuration looked at. `kept` is the keyring in etcd, if the
-    /// configuration lives there. A process that is to keep out of etcd only finds out there whether it may write.
+    /// configuration lives there. A process that is to keep out of etcd only finds out there whether it may write. `lives`
+    /// until the thread ends.
     pub(super) fn start(
         settings: &Settings,
         parts: &Parts,
         urls: Vec<String>,
         nudge: Nudge,
         kept: Option<Kept>,
+        lives: Lives,
         stage: watch::Receiver<Stage>,
     ) -> Result<Self, io::Error> {
         let (in_use, state) = (Arc::clone(&parts.keyring), settings.common.state_prefix.clone());
         let members = Arc::clone(&parts.upstream.members);
+        let writes = Arc::new(Writes::new(parts));
+        let told_of_writes = Arc::clone(&writes);
         let (is_there, seen_there) = watch::channel(false);
         let Wanted::On { name, sweep, rotation } = &settings.background else {
             let (leave, mut leaves) = watch::channel(false);
             let thread = on_etcd::spawn("background", members, async move |on_etcd| {
-                let permits = Permits::new(in_use, state, Renewal::File(nudge), false);
+                let _lives = lives;
+                let permits = Permits::new(in_use, state, Renewal::File(nudge), false, told_of_writes);
                 tokio::select! {
                     () = permits.run(&on_etcd.client) => {}
                     // It ends where nobody is left to say so, too.
@@ -74,6 +83,7 @@ impl Background {
                 is_there: seen_there,
                 leave,
                 sweep: None,
+                writes,
             });
         };
         let leave = watch::Sender::new(false);
@@ -119,6 +129,7 @@ impl Background {
         let state_prefix = settings.common.state_prefix.clone();
         let followed = Arc::clone(&parts.keyring);
         let thread = on_etcd::spawn("background", members, async move |on_etcd| {
+            let _lives = lives;
             let client = on_etcd.client;
             let follower = match kept
                 .map(|kept| Follower::start(kept, &client, &nudge, known, tenure, followed))
@@ -130,7 +141,7 @@ impl Background {
                 }
             };
             let renewal = follower.clone().map_or(Renewal::File(nudge), Renewal::Managed);
-            let permits = Permits::new(in_use, state, renewal.clone(), true);
+            let permits = Permits::new(in_use, state, renewal.clone(), true, told_of_writes);
             let presence = Presence {
                 id,
                 describe,
@@ -168,6 +179,7 @@ impl Background {
             is_there: seen_there,
             leave,
             sweep: status,
+            writes,
         })
     }
 

@@ -11,7 +11,9 @@ use tokio::sync::watch;
 
 use super::Settings;
 use super::build::Parts;
+use super::lasting::Lasting;
 use super::unopened::sweep_text;
+use super::writes::Writes;
 use crate::admin::{Check, Outcome};
 use crate::config::KmsApiVersion;
 use crate::files::State;
@@ -23,18 +25,22 @@ use crate::sweep::WorkerStatus;
 pub(super) fn checks(
     settings: &Settings,
     parts: &Parts,
-    heartbeats: Heartbeats,
+    (heartbeats, lasting): (Heartbeats, &Lasting),
+    writes: Arc<Writes>,
     sweep: Option<Arc<WorkerStatus>>,
     stage: &watch::Receiver<Stage>,
 ) -> Arc<[Check]> {
     let mut checks = vec![
         Check::new("ping", || Ok(None)).vital(),
         runtimes(heartbeats),
+        lasting.check(),
         etcd(parts),
         config(parts),
     ];
     checks.extend(certificates(parts));
     checks.extend(kms(settings, parts));
+    // Never a failure: see there.
+    checks.push(Check::new("writes", move || Ok(Some(writes.text()))));
     // Never a failure: what is stored can be read, and clients are served, however the sweep fares.
     checks.extend(sweep.map(|status| {
         let unopened = Arc::clone(&parts.proxy.unopened);

@@ -122,6 +122,9 @@ pub enum Error {
         /// Why not.
         reason: Unlockable,
     },
+    /// A part of the process is gone, and only a new process has it again.
+    #[error("{0} has ended, and this process cannot go on without: see the log before. It has to be started again")]
+    Ended(&'static str),
     /// The system gave no thread, no signal handler or no event queue.
     #[error("cannot start")]
     Start(#[source] io::Error),

@@ -14,6 +14,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::follower::Follower;
+use super::writes::{Told, Writes};
 use crate::etcd::{self, CallError, Client, epoch};
 use crate::files::Nudge;
 use crate::keyring::{KeyringHandle, Permit};
@@ -74,6 +75,8 @@ pub(super) struct Permits {
     renewal: Renewal,
     /// Whether it is found out before the first write that waits for it.
     is_eager: bool,
+    /// Told of what comes of it.
+    writes: Arc<Writes>,
     /// Whether the store takes the fence, once that is known.
     takes_fence: OnceCell<bool>,
 }
@@ -81,12 +84,19 @@ pub(super) struct Permits {
 impl Permits {
     /// For the keyring in use, whose configuration is looked at by `renewal`. Unless it `is_eager` it asks etcd nothing until
     /// somebody wants to write.
-    pub(super) fn new(keyring: Arc<KeyringHandle>, state: StatePrefix, renewal: Renewal, is_eager: bool) -> Self {
+    pub(super) fn new(
+        keyring: Arc<KeyringHandle>,
+        state: StatePrefix,
+        renewal: Renewal,
+        is_eager: bool,
+        writes: Arc<Writes>,
+    ) -> Self {
         Self {
             keyring,
             state,
             renewal,
             is_eager,
+            writes,
             takes_fence: OnceCell::new(),
         }
     }
@@ -103,14 +113,18 @@ impl Permits {
         loop {
             permits.borrow_and_update();
             let known = self.keyring.writing().permit.clone();
+            self.writes.measure();
             if known == Permit::Unknown {
                 match self.find_out(client).await {
                     Ok(permit) => {
                         retry.reset();
+                        self.writes.found(None);
                         told.of(&permit);
                     }
                     Err(trouble) => {
-                        told.trouble(&trouble);
+                        let why = trouble.to_string();
+                        self.writes.found(Some(&why));
+                        told.trouble(&why);
                         tokio::time::sleep(retry.step()).await;
                     }
                 }
@@ -178,50 +192,4 @@ fn refused_by_etcd(state: &StatePrefix, error: &CallError) -> Permit {
     Permit::Refused(Arc::from(format!(
         "etcd does not let this proxy's user read {state}: {error}. Grant it readwrite on the prefix {state}"
     )))
-}
-
-/// What has been said in the log.
-#[derive(Default)]
-struct Told {
-    refused: Option<Arc<str>>,
-    is_unfenced: bool,
-    has_trouble: bool,
-}
-
-impl Told {
-    fn of(&mut self, permit: &Permit) {
-        self.has_trouble = false;
-        match permit {
-            Permit::Refused(why) => {
-                if self.refused.as_ref() != Some(why) {
-                    self.refused = Some(Arc::clone(why));
-                    tracing::error!(why = &**why, "writes of values under a rule are refused");
-                }
-            }
-            Permit::Fenced { epoch, .. } => {
-                tracing::debug!(?epoch, "values under a rule are written in this epoch");
-                if self.refused.take().is_some() {
-                    tracing::info!("values under a rule are written again");
-                }
-            }
-            Permit::Unfenced => {
-                if !std::mem::replace(&mut self.is_unfenced, true) {
-                    tracing::warn!(
-                        "this store does not take a transaction with the compare that keeps late writes out; they are bound by \
-                         time instead, and rotations wait for them"
-                    );
-                }
-            }
-            Permit::Unknown => {}
-        }
-    }
-
-    fn trouble(&mut self, why: &Trouble) {
-        if !std::mem::replace(&mut self.has_trouble, true) {
-            tracing::warn!(
-                %why,
-                "writes of values under a rule wait: it cannot be found out whether they may be"
-            );
-        }
-    }
 }

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::build::{Parts, Renewed, compile};
+use super::lasting::Lasting;
 use super::{Error, Origin, Settings};
 use crate::files::{Nudge, Nudged, POLL, Permissions, Watcher, follow, nudge, warn_of_mounts};
 use crate::keyring::{self, LoadError, ReloadConfig};
@@ -27,7 +28,7 @@ const HEALTH_PAUSE: Duration = Duration::from_millis(500);
 ///
 /// SIGHUP has all of them looked at, at once; the `configuration` by that nudge, too.
 pub(super) fn spawn(
-    tasks: &mut JoinSet<()>,
+    (tasks, lasting): (&mut JoinSet<()>, &Lasting),
     settings: &Settings,
     parts: &Parts,
     configuration: (Nudge, Nudged),
@@ -45,26 +46,28 @@ pub(super) fn spawn(
         }
     };
     if let Some(files) = followed {
-        tasks.spawn(follow(Watcher::new(files, POLL), configuration.1, reloader));
+        let following = follow(Watcher::new(files, POLL), configuration.1, reloader);
+        tasks.spawn(lasting.task("the reload of the encryption configuration", following));
     }
     if let (Some(files), Some(tls)) = (&settings.server_files, &parts.server_tls) {
-        nudges.push(follow_side(tasks, files.clone(), tls, &parts.permissions));
+        nudges.push(follow_side((tasks, lasting), files.clone(), tls, &parts.permissions));
     }
     if let Some(tls) = &parts.client_tls {
         let files = settings.common.client_files.clone();
-        nudges.push(follow_side(tasks, files, tls, &parts.permissions));
+        nudges.push(follow_side((tasks, lasting), files, tls, &parts.permissions));
     }
-    tasks.spawn(async move {
+    let hanging_up = async move {
         while hangups.recv().await.is_some() {
             tracing::info!("SIGHUP: looking at every file that is followed");
             nudges.iter().for_each(Nudge::now);
         }
-    });
+    };
+    tasks.spawn(lasting.task("the task that waits for SIGHUP", hanging_up));
     Ok(())
 }
 
 fn follow_side<S: Side>(
-    tasks: &mut JoinSet<()>,
+    (tasks, lasting): (&mut JoinSet<()>, &Lasting),
     files: S,
     tls: &Renewed<S::Tls>,
     permissions: &Arc<Permissions>,
@@ -73,7 +76,7 @@ fn follow_side<S: Side>(
     let watcher = Watcher::new(files.paths(), POLL);
     let (handle, status) = (tls.handle.clone(), Arc::clone(&tls.status));
     let reloader = tls::Reloader::new(files, handle, tls.seen, status, Arc::clone(permissions));
-    tasks.spawn(follow(watcher, nudged, reloader));
+    tasks.spawn(lasting.task("the reload of certificates", follow(watcher, nudged, reloader)));
     nudge
 }
 

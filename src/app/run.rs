@@ -13,6 +13,7 @@ use super::background::Background;
 use super::build::{Parts, build};
 use super::checks::checks;
 use super::families::{families, record_build};
+use super::lasting::Lasting;
 use super::{Error, Settings, forbid_dumps, memory, reload};
 use crate::admin;
 use crate::audit::{self, Audit};
@@ -89,8 +90,10 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
     let urls = clients.iter().map(|listener| listener.url().to_owned()).collect();
     let (nudge, nudged) = nudge();
     let kept = parts.kept.take();
+    let lasting = Lasting::new();
+    let lives = lasting.lives("the background's thread");
     let background =
-        Background::start(settings, &parts, urls, nudge.clone(), kept, stage.clone()).map_err(Error::Start)?;
+        Background::start(settings, &parts, urls, nudge.clone(), kept, lives, stage.clone()).map_err(Error::Start)?;
     let runtimes = Arc::new(Runtimes::start(settings.threads, &shared).map_err(Error::Start)?);
     log_what_is_served(settings, &parts.keyring);
     let audit = &parts.proxy.audit;
@@ -102,16 +105,24 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
     drop(keyring);
 
     let mut admin = JoinSet::new();
-    reload::spawn(&mut admin, settings, &parts, (nudge, nudged))?;
+    reload::spawn((&mut admin, &lasting), settings, &parts, (nudge, nudged))?;
     let sweep = background.sweep.clone();
-    let checks = checks(settings, &parts, runtimes.heartbeats(), sweep, &stage);
+    let writes = Arc::clone(&background.writes);
+    let checks = checks(
+        settings,
+        &parts,
+        (runtimes.heartbeats(), &lasting),
+        writes,
+        sweep,
+        &stage,
+    );
     for (listener, url) in metrics.into_iter().zip(&settings.listen_metrics) {
         tracing::info!(url = listener.url(), "serving metrics and health");
         let subject = admin::State {
             registry: registry.clone(),
             checks: Arc::clone(&checks),
         };
-        admin.spawn(admin::serve(
+        let serving = admin::serve(
             listener,
             parts
                 .server_tls
@@ -119,7 +130,8 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
                 .map(|tls| tls.handle.clone())
                 .filter(|_| url.is_tls()),
             subject,
-        ));
+        );
+        admin.spawn(lasting.task("the serving of metrics and health", serving));
     }
     background.announced().await;
     let mut accepting = JoinSet::new();
@@ -131,7 +143,7 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
             .map(|tls| tls.handle.clone())
             .filter(|_| url.is_tls());
         let runtimes = Arc::clone(&runtimes);
-        accepting.spawn(async move {
+        accepting.spawn(lasting.task("the accepting of connections", async move {
             loop {
                 match listener.accept().await {
                     Ok(accepted) => {
@@ -145,13 +157,13 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
                     }
                 }
             }
-        });
+        }));
     }
-    drain(settings, signals, &progress, accepting, runtimes).await;
+    let broken = drain(settings, signals, &lasting, &progress, accepting, runtimes).await;
     background.end().await;
     admin.shutdown().await;
     tracing::info!("stopped");
-    Ok(())
+    broken.map_or(Ok(()), |what| Err(Error::Ended(what)))
 }
 
 /// Waits for the first look at each KMS plugin, but no longer than `FIRST_LOOK`: one that is down is no reason not to
@@ -163,25 +175,36 @@ pub(super) async fn examine(plugins: &[kms::Plugin]) {
     }
 }
 
-/// Waits for a signal, then sees everything to its end.
+/// Waits for a signal, or for the end of something that has to last, which it names; then sees everything to its end.
 async fn drain(
     settings: &Settings,
     mut signals: Signals,
+    lasting: &Lasting,
     stage: &watch::Sender<Stage>,
     mut accepting: JoinSet<()>,
     runtimes: Arc<Runtimes>,
-) {
-    let signal = signals.next().await;
-    tracing::info!(signal, timeout = ?settings.shutdown_timeout, "draining; a second signal stops at once");
+) -> Option<&'static str> {
+    let timeout = settings.shutdown_timeout;
+    let broken = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, ?timeout, "draining; a second signal stops at once");
+            None
+        }
+        what = lasting.broken() => {
+            tracing::error!(what, ?timeout, "draining, because this has ended; a signal stops at once");
+            Some(what)
+        }
+    };
+    lasting.over();
     accepting.shutdown().await;
     stage.send_replace(Stage::Draining);
     // The accepting tasks had the other handles, and they have ended.
     let Some(runtimes) = Arc::into_inner(runtimes) else {
-        return;
+        return broken;
     };
     let mut ended = tokio::task::spawn_blocking(|| runtimes.join());
     tokio::select! {
-        _ = &mut ended => return,
+        _ = &mut ended => return broken,
         () = tokio::time::sleep(settings.shutdown_timeout) => {
             tracing::warn!("calls still under way after --shutdown-timeout are cut off");
         }
@@ -189,6 +212,7 @@ async fn drain(
     }
     stage.send_replace(Stage::Stopped);
     let _ = ended.await;
+    broken
 }
 
 fn bind_all(urls: &[ListenUrl]) -> Result<Vec<Listener>, Error> {

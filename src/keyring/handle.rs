@@ -1,6 +1,7 @@
 //! The keyring in use, replaced as a whole and without a lock, and the permit to write with it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
@@ -37,6 +38,7 @@ impl KeyringHandle {
             writing: ArcSwap::from_pointee(Writing {
                 keyring,
                 permit: Permit::Unknown,
+                since: SystemTime::now(),
             }),
             replacing: Mutex::new(()),
             replaced: watch::Sender::new(()),
@@ -96,6 +98,7 @@ impl KeyringHandle {
         self.writing.store(Arc::new(Writing {
             keyring: Arc::clone(keyring),
             permit,
+            since: SystemTime::now(),
         }));
         self.permits.send_replace(());
     }

@@ -6,6 +6,7 @@
 //! dropped before that epoch began.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::Keyring;
 use crate::types::Epoch;
@@ -17,6 +18,8 @@ pub struct Writing {
     pub keyring: Arc<Keyring>,
     /// Whether values under its rules may be written.
     pub permit: Permit,
+    /// Since when that is so, to be shown.
+    pub since: SystemTime,
 }
 
 /// Whether values under a rule may be written.

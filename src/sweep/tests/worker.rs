@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use tokio::sync::watch;
@@ -24,6 +24,7 @@ impl InUse for &Process {
         Arc::new(Writing {
             keyring: Arc::clone(&self.keyring.borrow()),
             permit: epoch.map_or(Permit::Unknown, |epoch| Permit::Fenced { epoch, nests: false }),
+            since: SystemTime::now(),
         })
     }
 
