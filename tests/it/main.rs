@@ -49,6 +49,7 @@ mod state_prefix;
 mod storm;
 mod sweep;
 mod tls;
+mod tokens;
 mod traces;
 mod transcript;
 mod twins;
