@@ -1,22 +1,29 @@
 //! Target: the four unary calls of the KV service, requests and answers, well formed or not.
 
 use bytes::Bytes;
-use etcd_encryption_proxy::rewrite::{Context, Refusal, ResponsePlan, UnaryRpc, unary_request};
+use etcd_encryption_proxy::{
+    rewrite::{Context, Fence, FencedResponse, Refusal, ResponsePlan, UnaryRequest, UnaryRpc, Unfenced, unary_request},
+    types::Epoch,
+};
 use prost::Message;
 
 use super::{
     generate,
     opened::{self, Opening, Pace},
     pb::etcdserverpb::{
-        DeleteRangeResponse, PutResponse, RangeRequest, RangeResponse, ResponseOp, TxnResponse, request_op::Request,
+        Compare, DeleteRangeResponse, PutResponse, RangeRequest, RangeResponse, RequestOp, ResponseOp, TxnRequest,
+        TxnResponse,
+        compare::{CompareResult, CompareTarget, TargetUnion},
+        request_op::Request,
         response_op::Response,
     },
+    pb::mvccpb::KeyValue,
     sent,
     source::{Source, input},
     world::{MARKER, World, holds, policy},
 };
 
-/// A request, then an answer to it; each either made from choices or bytes as they are.
+/// A request, then an answer to it, then one to the same under the fence; each either made from choices or bytes as they are.
 pub fn run(data: &[u8]) {
     let mut source = Source::new(data);
     let world = World::pick(&mut source);
@@ -63,6 +70,156 @@ pub fn run(data: &[u8]) {
         (rpc, send_as),
         (opening, &ctx, pace),
     );
+    if let Ok(request) = unary_request(rpc, message, &ctx)
+        && request.response.seals()
+    {
+        fenced(&mut source, rpc, request, (opening, &ctx, pace));
+    }
+}
+
+/// Puts the fence around a request that stores a value under a rule, and reads an answer to it.
+fn fenced(
+    source: &mut Source<'_>,
+    rpc: UnaryRpc,
+    request: UnaryRequest,
+    (opening, ctx, pace): (Opening<'_>, &Context<'_>, Pace),
+) {
+    let state = &opening.world.state;
+    let epoch = source
+        .pick(&[Epoch::FIRST, Epoch::found(b"nonce", 7).expect("it is an epoch")])
+        .clone();
+    let nests = source.flag();
+    let fence = Fence {
+        epoch: &epoch,
+        state,
+        nests,
+    };
+    let fenced = match request.fenced(fence) {
+        Ok(fenced) => fenced,
+        Err(Unfenced(request)) => {
+            assert!(
+                !nests && rpc == UnaryRpc::Txn,
+                "only what writes on failure has to be nested"
+            );
+            let bytes = sent::drain(request.message, pace.chunk);
+            let txn = TxnRequest::decode(&bytes[..]).expect("it was accepted");
+            assert!(txn.failure.iter().any(writes), "it could have been fenced: {txn:?}");
+            return;
+        }
+    };
+    let response = fenced.response;
+    let message = sent::drain(fenced.message, pace.chunk);
+    let whole = [&fenced.head[..], &message, &fenced.tail].concat();
+    check_fenced(rpc, &message, &whole, &epoch, opening.world);
+    assert_eq!(response.epoch(), &epoch);
+    let answer = match source.below(3) {
+        0 => source.block().to_vec(),
+        succeeded => fenced_answer(source, succeeded == 1, opening.world).encode_to_vec(),
+    };
+    check_fenced_answer(response, &answer, ctx, pace, opening.world);
+}
+
+/// etcd applies what the client asked for only in this epoch, and nothing else of the request writes.
+fn check_fenced(rpc: UnaryRpc, message: &[u8], whole: &[u8], epoch: &Epoch, world: &World) {
+    let outer = TxnRequest::decode(whole).expect("a transaction");
+    let key = Epoch::key(&world.state);
+    let guard = outer.compare.last().expect("a compare of the epoch");
+    let target = match epoch.nonce() {
+        Some(nonce) => (CompareTarget::Value, Some(TargetUnion::Value(nonce.to_vec()))),
+        None => (CompareTarget::Create, None),
+    };
+    assert_eq!((guard.target(), guard.target_union.clone()), target);
+    assert_eq!((guard.result(), &guard.key[..]), (CompareResult::Equal, &key[..]));
+    let look = outer.failure.last().and_then(|op| op.request.as_ref());
+    assert!(
+        matches!(look, Some(Request::RequestRange(range)) if range.key == key && range.range_end.is_empty()),
+        "{look:?}"
+    );
+    assert!(!outer.failure.iter().any(writes), "written in any epoch: {outer:?}");
+    let asked = sent::decode(rpc, message).expect("it was accepted");
+    let is_wrapped = outer.success.len() == 1 && outer.success[0].request.as_ref() == Some(&asked);
+    let is_alone = |compare: &[Compare]| compare.len() == 1;
+    match asked {
+        Request::RequestTxn(txn) if !(is_wrapped && is_alone(&outer.compare)) => {
+            assert_eq!(outer.success, txn.success);
+            assert_eq!(outer.compare[..outer.compare.len() - 1], txn.compare);
+            assert_eq!(outer.failure[..outer.failure.len() - 1], txn.failure);
+        }
+        _ => assert!(is_wrapped && is_alone(&outer.compare), "{outer:?}"),
+    }
+}
+
+/// Whether the operation writes, at whatever depth.
+fn writes(op: &RequestOp) -> bool {
+    match &op.request {
+        Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) => true,
+        Some(Request::RequestTxn(txn)) => txn.success.iter().chain(&txn.failure).any(writes),
+        Some(Request::RequestRange(_)) | None => false,
+    }
+}
+
+/// An answer with the epoch's key at its end, if the compares did not hold.
+fn fenced_answer(source: &mut Source<'_>, succeeded: bool, world: &World) -> TxnResponse {
+    let mut responses: Vec<_> = (0..source.below(3))
+        .map(|_| match source.below(2) {
+            0 => Response::ResponsePut(generate::put_response(source, world)),
+            _ => Response::ResponseRange(generate::range_response(source, world)),
+        })
+        .collect();
+    if succeeded && source.flag() {
+        responses = vec![Response::ResponseTxn(TxnResponse {
+            succeeded: source.flag(),
+            responses: responses.into_iter().map(op).collect(),
+            ..TxnResponse::default()
+        })];
+    } else if !succeeded {
+        let mut found = RangeResponse::default();
+        if source.flag() {
+            let value = source.pick(&["nonce", "another"]).as_bytes();
+            found.kvs.push(KeyValue {
+                key: Epoch::key(&world.state),
+                value: value.to_vec(),
+                ..KeyValue::default()
+            });
+        }
+        responses.push(Response::ResponseRange(found));
+    }
+    TxnResponse {
+        succeeded,
+        responses: responses.into_iter().map(op).collect(),
+        ..TxnResponse::default()
+    }
+}
+
+fn op(response: Response) -> ResponseOp {
+    ResponseOp {
+        response: Some(response),
+    }
+}
+
+/// That another epoch is never taken for this one, nor the other way round; and that any other bytes are read without harm.
+fn check_fenced_answer(response: FencedResponse, answer: &[u8], ctx: &Context<'_>, pace: Pace, world: &World) {
+    let epoch = response.epoch().clone();
+    let job = match response.open(Bytes::copy_from_slice(answer), &world.state) {
+        Ok(Some(job)) => job,
+        Ok(None) => {
+            let succeeded = TxnResponse::decode(answer).is_ok_and(|answer| answer.succeeded);
+            assert!(!succeeded, "what was written is not sent again");
+            return;
+        }
+        Err(_) => return,
+    };
+    // The fence reads no deeper than it has to; what prost does not take is found out when the answer is opened.
+    if let Ok(read) = TxnResponse::decode(answer)
+        && !read.succeeded
+    {
+        let found = match read.responses.last().and_then(|op| op.response.as_ref()) {
+            Some(Response::ResponseRange(found)) => found.kvs.first().map(|kv| &kv.value[..]),
+            other => panic!("nothing told the epoch: {other:?}"),
+        };
+        assert_eq!(found, epoch.nonce(), "another epoch is taken for this one");
+    }
+    drop(opened::run(job, ctx, pace));
 }
 
 fn request(source: &mut Source<'_>, rpc: UnaryRpc, world: &World) -> Request {
