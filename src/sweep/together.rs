@@ -73,3 +73,136 @@ fn added(one: Counts, other: Counts) -> Counts {
         undecryptable: one.undecryptable + other.undecryptable,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::report::{Line, Revisions};
+    use super::super::tally::{Row, State};
+    use super::*;
+    use crate::inventory::{Left, Under};
+    use crate::value::ProviderKind;
+
+    fn line(state: State, before: Option<u64>, objects: u64) -> Line {
+        let row = Row {
+            resource: "secrets".to_owned(),
+            state,
+            under: Under::of(ProviderKind::AesCbc, "k"),
+        };
+        Line { row, before, objects }
+    }
+
+    fn report(finding: Finding, scanned: u64, inventory: Vec<Line>, revision: i64) -> Report {
+        let counts = Counts {
+            scanned,
+            rewritten: 2 * scanned,
+            raced: 3 * scanned,
+            overwritten: 4 * scanned,
+            vanished: 5 * scanned,
+            contended: 6 * scanned,
+            refused: 7 * scanned,
+            undecryptable: 8 * scanned,
+        };
+        let left = Left::new(
+            b"/registry/secrets/a",
+            "secrets".to_owned(),
+            Under::identity(),
+            "why".to_owned(),
+        );
+        Report {
+            schema: 1,
+            finding,
+            is_dry_run: false,
+            is_partial: false,
+            configuration: "one".to_owned(),
+            kms: BTreeMap::new(),
+            started: "then".to_owned(),
+            finished: "now".to_owned(),
+            seconds: 2.0,
+            rewritten_per_second: 0.0,
+            counts,
+            inventory,
+            left: vec![left; 600],
+            revisions: Revisions {
+                rewrite_from: Some(revision),
+                first_write: None,
+                last_write: None,
+                epoch: Some(revision + 1),
+                proof_from: revision + 2,
+                proof_to: revision + 3,
+                overtaken: 0,
+                old_keys_needed_before: Some(revision + 3),
+                is_compacted: Some(false),
+            },
+            defragmented: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn counts_are_added_row_by_row_and_revisions_are_not_mixed() {
+        let (fresh, stale) = (State::Current, State::Stale);
+        let mut all = report(Finding::Clean, 1, vec![line(fresh, Some(1), 10)], 100);
+        let first = all.revisions;
+        all.join(report(
+            Finding::Clean,
+            100,
+            vec![line(fresh, Some(2), 20), line(stale, Some(5), 0)],
+            7,
+        ));
+        assert_eq!(all.inventory, [line(fresh, Some(3), 30), line(stale, Some(5), 0)]);
+        let Counts {
+            scanned,
+            rewritten,
+            raced,
+            overwritten,
+            vanished,
+            contended,
+            refused,
+            undecryptable,
+        } = all.counts;
+        let sums = [
+            scanned,
+            rewritten,
+            raced,
+            overwritten,
+            vanished,
+            contended,
+            refused,
+            undecryptable,
+        ];
+        assert_eq!(sums, [101, 202, 303, 404, 505, 606, 707, 808]);
+        assert_eq!((all.revisions, all.is_partial), (first, false));
+        assert_eq!((all.seconds, all.rewritten_per_second), (4.0, 50.5));
+        assert_eq!(all.left.len(), MAX_LEFT);
+    }
+
+    #[test]
+    fn it_is_as_good_as_the_worst_and_partial_if_one_is() {
+        use Finding::{Clean, Stale, Undecryptable};
+        let of = |finding| report(finding, 1, Vec::new(), 1);
+        for (one, other, both) in [
+            (Clean, Clean, Clean),
+            (Clean, Undecryptable, Undecryptable),
+            (Undecryptable, Clean, Undecryptable),
+            (Stale, Undecryptable, Stale),
+            (Undecryptable, Stale, Stale),
+            (Clean, Stale, Stale),
+        ] {
+            let mut all = of(one);
+            all.join(of(other));
+            assert_eq!((all.finding, all.is_partial), (both, false));
+        }
+        let changes: [fn(&mut Report); 3] = [
+            |report| report.is_partial = true,
+            |report| report.configuration = "other".to_owned(),
+            |report| drop(report.kms.insert("plugin".to_owned(), "key ID".to_owned())),
+        ];
+        for change in changes {
+            let (mut all, mut other) = (of(Clean), of(Clean));
+            change(&mut other);
+            all.join(other);
+            assert!(all.is_partial);
+        }
+    }
+}
