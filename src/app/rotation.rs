@@ -225,7 +225,7 @@ async fn status<C: Source, A: Audience>(
             keys: facts.config.key_ids(),
             others: true,
         };
-        Some(site.uncovered(&facts.config, wanted, driver.stop.clone()).await?)
+        Some(driver.uncovered(&facts.config, &wanted, &driver.stop).await?)
     } else {
         None
     };

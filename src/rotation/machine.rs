@@ -96,6 +96,8 @@ pub(super) struct Session {
     pub(super) sweeps: u32,
     /// The last one.
     pub(super) report: Option<Report>,
+    /// What it found in each other store; empty where they have to be swept.
+    pub(super) beside: Vec<Report>,
     /// What no rule covers, as of the last look for it.
     pub(super) uncovered: Option<Uncovered>,
 }

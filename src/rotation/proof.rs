@@ -137,11 +137,15 @@ impl Proof {
     /// # Errors
     /// Nothing, and why.
     pub fn after(report: &Report, facts: &Facts, noted: Option<i64>) -> Result<Self, NoProof> {
-        let is_after = |noted| report.revisions.epoch.is_some_and(|epoch| epoch > noted);
-        if !noted.is_some_and(is_after) {
+        if !noted.is_some_and(|noted| Self::is_after(report, noted)) {
             return Err(NoProof::Before);
         }
         Self::of(report, facts)
+    }
+
+    /// Whether the sweep of `report` replaced the epoch of its store after that store's revision `noted`.
+    pub(super) fn is_after(report: &Report, noted: i64) -> bool {
+        report.revisions.epoch.is_some_and(|epoch| epoch > noted)
     }
 
     /// The configuration that `facts` have, without `keys` wherever one of `beside` is listed too.

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::record::Record;
+use crate::config::KeyId;
 use crate::files::StoreNumber;
 use crate::members::{StoreId, StoreMark};
 
@@ -16,8 +17,10 @@ pub struct Beside {
     pub name: String,
     /// Which it is; `None` where no process of a version that says so has ever served it.
     pub store: Option<StoreId>,
-    /// What it keeps of rotations of its own.
+    /// What it keeps of rotations of its own, and which keys its processes are told are going.
     pub record: Record,
+    /// The revision at which that was last written; 0 where there is none.
+    pub revision: i64,
     /// The revision of that store at which one of its members' records was last written.
     pub changed: i64,
 }
@@ -37,6 +40,13 @@ impl Beside {
     /// Whether a rotation of its own is under way.
     pub fn is_rotating(&self) -> bool {
         self.record.underway.is_some() || !self.record.stage.is_rest()
+    }
+
+    /// A revision at which it has been noted there that `keys` are going; `None` where it is not. It may have been noted earlier:
+    /// a sweep of the time between is repeated, which does no harm.
+    pub(super) fn noted(&self, keys: &[KeyId]) -> Option<i64> {
+        let is_noted = keys.iter().all(|key| self.record.dropped.contains(key));
+        is_noted.then_some(self.revision)
     }
 }
 

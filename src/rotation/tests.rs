@@ -4,5 +4,6 @@
 mod due;
 mod model;
 mod printed;
+mod stores;
 mod uncovered;
 mod world;

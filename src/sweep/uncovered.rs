@@ -56,6 +56,9 @@ pub struct Uncovered {
     keys: Vec<KeyId>,
     /// The revision of the first page.
     pub(crate) revision: i64,
+    /// The revision of the first page in each other store, in the order of the stores.
+    #[serde(skip)]
+    revisions_beside: Vec<i64>,
     /// Whether keys outside of `--etcd-prefix` could be read, too.
     is_whole: bool,
     rows: Vec<Row>,
@@ -70,6 +73,18 @@ struct Row {
     objects: u64,
     /// The first of their etcd keys, with what is no printable ASCII escaped.
     examples: Vec<String>,
+    /// Where they are, if it is not in the store that the command was given first.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    elsewhere: Option<Elsewhere>,
+}
+
+/// Another store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Elsewhere {
+    /// What operators call it.
+    servers: String,
+    /// The revision of its first page.
+    revision: i64,
 }
 
 /// What values of one row have in common.
@@ -102,11 +117,29 @@ enum Cover {
 }
 
 impl Uncovered {
-    /// Whether every one of `keys` was looked for under this configuration, at `revision` or later.
-    pub(crate) fn is_of(&self, configuration: Fingerprint, keys: &[KeyId], revision: i64) -> bool {
+    /// Whether every one of `keys` was looked for under this configuration, at `revision` or later, and in each other store at
+    /// its one of `beside` or later.
+    pub(crate) fn is_of(&self, configuration: Fingerprint, keys: &[KeyId], revision: i64, beside: &[i64]) -> bool {
+        let mut both = self.revisions_beside.iter().zip(beside);
         self.configuration == configuration
             && self.revision >= revision
+            && self.revisions_beside.len() == beside.len()
+            && both.all(|(looked, wanted)| looked >= wanted)
             && keys.iter().all(|key| self.keys.contains(key))
+    }
+
+    /// Adds what was found in one more store, `servers`, in the same look: the same keys, under the same configuration.
+    pub(crate) fn join(&mut self, servers: &str, other: Self) {
+        self.revisions_beside.push(other.revision);
+        self.is_whole &= other.is_whole;
+        let elsewhere = Elsewhere {
+            servers: servers.to_owned(),
+            revision: other.revision,
+        };
+        self.rows.extend(other.rows.into_iter().map(|row| Row {
+            elsewhere: Some(elsewhere.clone()),
+            ..row
+        }));
     }
 
     /// The same, of what may need one of the keys that were looked for; `None` where nothing does.
@@ -160,6 +193,7 @@ pub async fn uncovered<S: Store>(
         configuration: scope.keyring.fingerprint(),
         keys: wanted.keys,
         revision,
+        revisions_beside: Vec::new(),
         is_whole,
         rows,
     })
@@ -244,6 +278,7 @@ impl Rows {
             kind,
             objects,
             examples,
+            elsewhere: None,
         };
         self.0.into_iter().map(row).collect()
     }

@@ -19,7 +19,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         let own = self.site.identity().await?;
         for site in self.site.beside() {
             let loaded = Record::load(site.store(), site.state()).await?;
-            let (record, _) = loaded.map_err(|why| Error::Record {
+            let (record, revision) = loaded.map_err(|why| Error::Record {
                 why: format!("{why} (at {})", site.name()),
             })?;
             let (name, store) = (site.name(), site.identity().await?);
@@ -31,6 +31,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
                 name,
                 store,
                 record,
+                revision,
                 changed: 0,
             });
         }
@@ -71,14 +72,14 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
                 .await?;
             return Ok(true);
         }
-        let mut proofs = facts.beside.iter().zip(&run.beside);
+        let mut proofs = facts.beside.iter().zip(&run.session.beside);
         // As with the first store: whoever is there has been as they say since before the proof's first page was read.
         let is_over = proofs.any(|(beside, report)| beside.changed > report.revisions.proof_from);
-        if is_over || run.beside.len() != facts.beside.len() {
+        if is_over || run.session.beside.len() != facts.beside.len() {
             run.session.report = None;
         }
         if facts.is_history_gone {
-            for (site, report) in self.site.beside().iter().zip(&run.beside) {
+            for (site, report) in self.site.beside().iter().zip(&run.session.beside) {
                 if !site.store().is_compacted_before(report.revisions.proof_to).await? {
                     facts.is_history_gone = false;
                 }
@@ -87,26 +88,49 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         Ok(false)
     }
 
-    /// Notes in each other store which keys are going, as `record` says it: whoever comes back there with an old configuration
-    /// asks that store alone. Whether any of them did not know. To be done before the store is swept, and before `record` is
-    /// written.
-    pub(super) async fn note_beside(&self, record: &Record, config: &EncryptionConfiguration) -> Result<bool, Error> {
-        let mut has_changed = false;
+    /// Notes in each other store which keys are going, as `record` says it, which the first store has at `revision`: whoever comes
+    /// back there with an old configuration asks that store alone. To be done before the store is swept.
+    ///
+    /// In this order: the other store's record is read; the first one's is seen to be the same still; the other one is replaced if
+    /// it is the one that was read. So whoever stops in between, and goes on when the first store has come further, takes nothing
+    /// back that was noted meanwhile: a note is left in the first store before it is left in another.
+    pub(super) async fn note_beside(
+        &self,
+        record: &Record,
+        revision: i64,
+        config: &EncryptionConfiguration,
+    ) -> Result<(), Error> {
         for site in self.site.beside() {
             let loaded = Record::load(site.store(), site.state()).await?;
-            let (mut theirs, revision) = loaded.map_err(|why| Error::Record {
+            let (mut theirs, read_at) = loaded.map_err(|why| Error::Record {
                 why: format!("{why} (at {})", site.name()),
             })?;
             if !theirs.take_dropped(record, config) {
                 continue;
             }
-            has_changed = true;
             theirs.by.clone_from(&record.by);
-            if theirs.save(site.store(), site.state(), revision).await?.is_none() {
+            let is_same = self.is_at(self.site, revision).await?;
+            if !is_same || theirs.save(site.store(), site.state(), read_at).await?.is_none() {
                 return Err(Error::Changed);
             }
         }
-        Ok(has_changed)
+        Ok(())
+    }
+
+    /// Whether every store has the record that the facts were gathered with, the first one's at `revision`.
+    pub(super) async fn is_unchanged(&self, facts: &Facts, revision: i64) -> Result<bool, Error> {
+        for (site, beside) in self.site.beside().iter().zip(&facts.beside) {
+            if !self.is_at(site, beside.revision).await? {
+                return Ok(false);
+            }
+        }
+        // Last: whoever takes the rotation back writes here.
+        self.is_at(self.site, revision).await
+    }
+
+    async fn is_at(&self, site: &S, revision: i64) -> Result<bool, Error> {
+        let loaded = Record::load(site.store(), site.state()).await?;
+        Ok(loaded.is_ok_and(|(_, now)| now == revision))
     }
 
     /// Sweeps each other store as the first one was, of which `first` is the report. All reports as one, which is as good as the
@@ -117,7 +141,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         facts: &Facts,
         first: Option<Report>,
     ) -> Result<Option<Report>, Error> {
-        run.beside.clear();
+        run.session.beside.clear();
         let Some(mut all) = first else { return Ok(None) };
         let mut reports = Vec::new();
         for site in self.site.beside() {
@@ -128,13 +152,13 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             all.join(report.clone());
             reports.push(report);
         }
-        run.beside = reports;
+        run.session.beside = reports;
         Ok(Some(all))
     }
 
     /// Lets go of the history of each other store that its proof needs gone.
     pub(super) async fn compact_beside(&self, run: &Run<'_>) -> Result<(), Error> {
-        for (site, report) in self.site.beside().iter().zip(&run.beside) {
+        for (site, report) in self.site.beside().iter().zip(&run.session.beside) {
             match site.compact(report.revisions.proof_to).await {
                 // Somebody else has compacted further.
                 Err(error) if error.trouble() == Trouble::Compacted => {}

@@ -16,7 +16,7 @@ use crate::sweep::{self, Latest, Report};
 const MAX_SWEEPS: u32 = 20;
 
 impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
-    pub(super) async fn sweep(&self, run: &mut Run<'_>, facts: &Facts) -> Result<(), Error> {
+    pub(super) async fn sweep(&self, run: &mut Run<'_>, facts: &Facts, revision: i64) -> Result<(), Error> {
         if run.ask.command == Command::Reencrypt && !run.has_started {
             self.audience.says("reencryption started");
         }
@@ -28,7 +28,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         if run.session.sweeps > MAX_SWEEPS {
             return Err(Error::Unsettled);
         }
-        self.note_beside(&facts.record, &facts.config).await?;
+        self.note_beside(&facts.record, revision, &facts.config).await?;
         let first = self.sweep_site(run, self.site, facts).await?;
         run.session.report = self.sweep_beside(run, facts, first).await?;
         Ok(())

@@ -11,7 +11,6 @@ use crate::etcd::REQUEST_TIMEOUT;
 use crate::proxy::SEALED_FOR;
 use crate::rotation::facts::Facts;
 use crate::rotation::machine::{Ask, Session};
-use crate::sweep::Report;
 use crate::types::Fingerprint;
 
 /// How long a write without a fence is taken to be on its way to etcd after it was sealed. A bound by time: it holds only where
@@ -24,8 +23,6 @@ pub(super) struct Run<'a> {
     pub(super) session: Session,
     pub(super) outcome: Outcome,
     pub(super) lost: u32,
-    /// What the last sweep of each other store proved; empty where they have to be swept.
-    pub(super) beside: Vec<Report>,
     /// It has said that re-encryption starts.
     pub(super) has_started: bool,
     pub(super) waiting: RefCell<Option<Waiting>>,
@@ -55,7 +52,6 @@ impl<'a> Run<'a> {
             session: Session::default(),
             outcome: Outcome::default(),
             lost: 0,
-            beside: Vec::new(),
             has_started: false,
             waiting: RefCell::new(None),
             agreed: None,

@@ -62,8 +62,9 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         }
         match step {
             Step::Note(record) => {
-                self.note_beside(&record, &facts.config).await?;
-                self.note(run, record, revision).await?;
+                if let Some((record, revision)) = self.note(run, record, revision).await? {
+                    self.note_beside(&record, revision, &facts.config).await?;
+                }
             }
             Step::Change(change) => {
                 self.explain(&change);
@@ -76,18 +77,13 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
                 self.wait(run, "writes", text, || Error::Unsettled).await?;
             }
             Step::AwaitKms(dissent) => self.await_kms(run, &facts, dissent).await?,
-            Step::Sweep => self.sweep(run, &facts).await?,
+            Step::Sweep => self.sweep(run, &facts, revision).await?,
             Step::Look(keys) => self.look(run, &facts, keys).await?,
             Step::AwaitHistory(needed) => self.await_history(run, needed).await?,
             Step::Remove { proof, keys, beside } => {
-                if self.note_beside(&facts.record, &facts.config).await? {
-                    // Somebody may have written there with such a key since the proof.
-                    run.session.report = None;
-                    return Ok(After::Another);
-                }
-                // The record says that nobody has taken the rotation back since the facts were looked at.
-                let loaded = Record::load(self.site.store(), self.site.state()).await?;
-                if loaded.is_ok_and(|(_, now)| now == revision) {
+                // The records say that nobody has taken the rotation back since the facts were looked at, nor taken back in another
+                // store that these keys are going.
+                if self.is_unchanged(&facts, revision).await? {
                     let draft = proof
                         .remove(&facts, &keys, &beside)
                         .map_err(|why| Error::not_proved(why, None))?;
@@ -96,8 +92,8 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
                     run.outcome.removed = keys;
                 }
             }
-            Step::Finish(Some(record)) => {
-                if self.save(run, record, revision).await?.is_none() {
+            Step::Finish(Some(mut record)) => {
+                if self.save(run, &mut record, revision).await?.is_none() {
                     self.again(run).await?;
                     return Ok(After::Another);
                 }
@@ -122,16 +118,17 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         Ok(After::Another)
     }
 
-    async fn note(&self, run: &mut Run<'_>, record: Record, revision: i64) -> Result<(), Error> {
-        let begun = record.begun;
-        if self.save(run, record, revision).await?.is_none() {
-            return self.again(run).await;
-        }
-        run.session.begun = Some(begun);
-        Ok(())
+    /// Writes the record: as which, and at which revision; `None` where somebody else was first.
+    async fn note(&self, run: &mut Run<'_>, mut record: Record, revision: i64) -> Result<Option<(Record, i64)>, Error> {
+        let Some(revision) = self.save(run, &mut record, revision).await? else {
+            self.again(run).await?;
+            return Ok(None);
+        };
+        run.session.begun = Some(record.begun);
+        Ok(Some((record, revision)))
     }
 
-    async fn save(&self, run: &Run<'_>, mut record: Record, revision: i64) -> Result<Option<i64>, CallError> {
+    async fn save(&self, run: &Run<'_>, record: &mut Record, revision: i64) -> Result<Option<i64>, CallError> {
         record.generation += 1;
         record.updated = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
         record.by.clone_from(&run.ask.host);

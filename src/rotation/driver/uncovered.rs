@@ -4,16 +4,16 @@ use tokio::sync::watch;
 
 use super::run::Run;
 use super::{Audience, Driver, Site};
-use crate::config::KeyId;
+use crate::config::{EncryptionConfiguration, KeyId};
 use crate::rotation::facts::Facts;
 use crate::rotation::{Error, Source};
-use crate::sweep::Wanted;
+use crate::sweep::{Uncovered, Wanted};
 
 impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
     pub(super) async fn look(&self, run: &mut Run<'_>, facts: &Facts, keys: Vec<KeyId>) -> Result<(), Error> {
         let wanted = Wanted { keys, others: false };
         let (stop, stops) = watch::channel(false);
-        let looking = self.site.uncovered(&facts.config, wanted, stops);
+        let looking = self.uncovered(&facts.config, &wanted, &stops);
         tokio::pin!(looking);
         let found = tokio::select! {
             found = &mut looking => found?,
@@ -28,5 +28,23 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         };
         run.session.uncovered = Some(found);
         Ok(())
+    }
+
+    /// What is found here, and in each other store: a key of the configuration may be needed in any of them.
+    ///
+    /// # Errors
+    /// It did not come to its end.
+    pub async fn uncovered(
+        &self,
+        config: &EncryptionConfiguration,
+        wanted: &Wanted,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Uncovered, Error> {
+        let mut found = self.site.uncovered(config, wanted.clone(), stop.clone()).await?;
+        for other in self.site.beside() {
+            let theirs = other.uncovered(config, wanted.clone(), stop.clone()).await?;
+            found.join(&other.name(), theirs);
+        }
+        Ok(found)
     }
 }

@@ -6,6 +6,8 @@ use crate::rotation::proof::{NoProof, Proof};
 use crate::rotation::record::{Proved, Record};
 use crate::rotation::refusal::{self, Refusal};
 use crate::rotation::stage::Stage;
+use crate::rotation::stores::Beside;
+use crate::sweep::Report;
 
 /// Sweeps of one command that may find stale values at their end. One that takes up where another was left does not go back
 /// to what was written there meanwhile; the next one does.
@@ -304,6 +306,9 @@ impl Context<'_> {
     /// In this order: it is noted that they are going; the epoch is replaced, which the sweep does before it proves; nothing that
     /// is stored needs them, by a proof of the time after that. So a process that may write after the proof has read an epoch
     /// that began behind the note, and looks at the note after it has read the epoch: it does not write with them.
+    ///
+    /// A process reads the epoch and the note of its own store alone. So each store has a note and an epoch of its own, and that
+    /// order holds in each of them.
     pub(super) fn removed(self, keys: Vec<KeyId>, others: &[KeyId]) -> Result<Step, Stop> {
         let record = self.record();
         let is_noted = |key: &KeyId| record.dropped.contains(key) && record.removed.contains(key);
@@ -327,6 +332,10 @@ impl Context<'_> {
                 return Err(Stop::NotProved(why));
             }
         };
+        if !self.is_after_notes_beside() {
+            // The sweep notes what is not noted there.
+            return Ok(Step::Sweep);
+        }
         if let Some(step) = self.uncovered(report, &keys)? {
             return Ok(step);
         }
@@ -355,6 +364,18 @@ impl Context<'_> {
             keys,
             beside: others.to_vec(),
         })
+    }
+
+    /// Whether in each other store, too, the epoch was replaced after it was noted there which keys are going. It may not have
+    /// been: a sweep that a process there had left at its proof replaced it earlier.
+    fn is_after_notes_beside(self) -> bool {
+        let (stores, reports) = (&self.facts.beside, &self.session.beside);
+        let mut both = stores.iter().zip(reports);
+        let is_after = |(beside, report): (&Beside, &Report)| {
+            let noted = beside.noted(&self.record().removed);
+            noted.is_some_and(|noted| Proof::is_after(report, noted))
+        };
+        stores.len() == reports.len() && both.all(is_after)
     }
 
     /// `rotate-keys`: each of the three, with waiting between them.

@@ -15,8 +15,10 @@ impl Context<'_> {
         let configuration = self.facts.config.fingerprint;
         // Nobody writes with these keys any more when the proof begins. So what is read later shows all that there will be.
         let proof_from = report.revisions.proof_from;
+        let beside = self.session.beside.iter().map(|report| report.revisions.proof_from);
+        let beside: Vec<i64> = beside.collect();
         let looked = self.session.uncovered.as_ref();
-        let Some(looked) = looked.filter(|looked| looked.is_of(configuration, keys, proof_from)) else {
+        let Some(looked) = looked.filter(|looked| looked.is_of(configuration, keys, proof_from, &beside)) else {
             return Ok(Some(Step::Look(keys.to_vec())));
         };
         match looked.in_the_way() {

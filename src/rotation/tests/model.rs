@@ -57,9 +57,14 @@ pub(super) fn ask(command: Command) -> Ask {
 }
 
 pub(super) async fn run(world: &World, ask: &Ask, timeout: Duration) -> Result<Outcome, Error> {
+    run_on(&Place(world, Vec::new()), ask, timeout).await
+}
+
+pub(super) async fn run_on(site: &Place<'_>, ask: &Ask, timeout: Duration) -> Result<Outcome, Error> {
+    let world = site.0;
     let (_stop, stop) = watch::channel(false);
     let driver = Driver {
-        site: &Place(world),
+        site,
         source: world,
         audience: &Deaf,
         limits: Limits { timeout },
@@ -345,7 +350,7 @@ fn what_does_not_open_keeps_the_old_key_until_that_is_accepted() {
         assert!(
             error
                 .to_string()
-                .starts_with("1 values do not open, so no key was removed"),
+                .starts_with("1 value does not open, so no key was removed"),
             "{error}"
         );
         let skip = Ask {

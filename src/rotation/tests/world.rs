@@ -40,9 +40,10 @@ pub(super) struct World {
     /// Whether somebody compacts now and then.
     pub(super) compacts: Cell<bool>,
     rng: RefCell<StdRng>,
-    pub(super) file: RefCell<Loaded>,
+    /// The same of all worlds that are served with it.
+    pub(super) file: Rc<RefCell<Loaded>>,
     /// What the file was before.
-    former: RefCell<Vec<Loaded>>,
+    former: Rc<RefCell<Vec<Loaded>>>,
     pub(super) members: RefCell<Vec<Process>>,
     /// Of a thousand calls so many fail.
     pub(super) trouble: Cell<u32>,
@@ -141,15 +142,24 @@ fn object(index: u32) -> Vec<u8> {
 
 impl World {
     pub(super) fn new(seed: u64, document: &str, members: usize) -> Rc<Self> {
-        let file = Loaded::of(document);
+        let file = Rc::new(RefCell::new(Loaded::of(document)));
+        Self::with(seed, file, Rc::default(), members)
+    }
+
+    /// Another store that is served with the same file.
+    pub(super) fn beside(&self, seed: u64, members: usize) -> Rc<Self> {
+        Self::with(seed, Rc::clone(&self.file), Rc::clone(&self.former), members)
+    }
+
+    fn with(seed: u64, file: Rc<RefCell<Loaded>>, former: Rc<RefCell<Vec<Loaded>>>, members: usize) -> Rc<Self> {
         let world = Self {
             keys: RefCell::default(),
             revision: Cell::new(1),
             compacted: Cell::new(0),
             compacts: Cell::new(true),
             rng: RefCell::new(StdRng::seed_from_u64(seed)),
-            file: RefCell::new(file),
-            former: RefCell::default(),
+            file,
+            former,
             members: RefCell::default(),
             trouble: Cell::new(0),
             dies_after: Cell::new(0),
@@ -229,7 +239,7 @@ impl World {
     }
 
     /// The epoch as the store has it.
-    fn epoch(&self) -> Epoch {
+    pub(super) fn epoch(&self) -> Epoch {
         let keys = self.keys.borrow();
         let found = keys.get(&Epoch::key(&self.state));
         found.map_or(Epoch::FIRST, |kv| {
@@ -409,6 +419,13 @@ impl World {
                 .unwrap();
         }
         self.put(key, &stored);
+    }
+
+    /// The revision at which the record of rotations was last written; 0 where there is none.
+    pub(super) fn noted(&self) -> i64 {
+        let keys = self.keys.borrow();
+        keys.get(format!("{STATE}rotation").as_bytes())
+            .map_or(0, |kv| kv.mod_revision)
     }
 
     /// Takes it away again.

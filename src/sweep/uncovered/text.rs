@@ -20,11 +20,21 @@ impl fmt::Display for Uncovered {
             write!(f, "{comma}{} of {}", values(row.objects), kind.resource)?;
             write!(f, " under {}{}", kind.under, of(kind.cover))?;
             write!(f, " (such as {})", row.examples.join(", "))?;
+            if let Some(elsewhere) = &row.elsewhere {
+                write!(
+                    f,
+                    " in the etcd {} at revision {}",
+                    elsewhere.servers, elsewhere.revision
+                )?;
+            }
         }
         if self.rows.len() > MAX_NAMED {
             write!(f, "; and {} kinds more", self.rows.len() - MAX_NAMED)?;
         }
-        write!(f, ", at revision {}", self.revision)
+        if self.rows.iter().any(|row| row.elsewhere.is_none()) {
+            write!(f, ", at revision {}", self.revision)?;
+        }
+        Ok(())
     }
 }
 
@@ -62,8 +72,13 @@ impl Uncovered {
                 self.revision
             )?;
             let head = ["Objects", "Provider", "Key", "Opens", "Resource", "Such As"];
-            let lines = self.rows.iter().map(cells);
-            let rows: Vec<Vec<String>> = [head.map(str::to_owned).to_vec()].into_iter().chain(lines).collect();
+            let mut head = head.map(str::to_owned).to_vec();
+            let names_stores = self.rows.iter().any(|row| row.elsewhere.is_some());
+            if names_stores {
+                head.push("Store".to_owned());
+            }
+            let lines = self.rows.iter().map(|row| cells(row, names_stores));
+            let rows: Vec<Vec<String>> = [head].into_iter().chain(lines).collect();
             columns(&rows, rows.len(), f)?;
         }
         if !self.is_whole {
@@ -73,18 +88,27 @@ impl Uncovered {
     }
 }
 
-fn cells(row: &Row) -> Vec<String> {
+fn cells(row: &Row, names_store: bool) -> Vec<String> {
     let kind = &row.kind;
     let opens = if kind.opens { "yes" } else { "no" };
     let example = row.examples.first().cloned().unwrap_or_default();
-    vec![
+    let mut cells = vec![
         row.objects.to_string(),
         kind.under.provider.escape_debug().to_string(),
         kind.under.key.escape_debug().to_string(),
         opens.to_owned(),
         format!("{}{}", kind.resource, of(kind.cover)),
         example,
-    ]
+    ];
+    if names_store {
+        // The first one is the one that the revision above is of.
+        let store = row.elsewhere.as_ref();
+        cells.push(store.map_or_else(
+            || "--etcd-servers".to_owned(),
+            |elsewhere| format!("{} at revision {}", elsewhere.servers, elsewhere.revision),
+        ));
+    }
+    cells
 }
 
 fn values(count: u64) -> String {

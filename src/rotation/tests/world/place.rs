@@ -28,8 +28,11 @@ impl Audience for Deaf {
     fn follows(&self, _: &sweep::Work) {}
 }
 
-/// The store as a site: with the real sweep.
-pub(in crate::rotation::tests) struct Place<'a>(pub(in crate::rotation::tests) &'a World);
+/// The store as a site: with the real sweep. And the other ones.
+pub(in crate::rotation::tests) struct Place<'a>(
+    pub(in crate::rotation::tests) &'a World,
+    pub(in crate::rotation::tests) Vec<Place<'a>>,
+);
 
 const OPTIONS: SweepOptions = SweepOptions {
     limits: Limits {
@@ -70,6 +73,15 @@ impl<'a> Site for Place<'a> {
 
     fn prefixes(&self) -> Vec<String> {
         vec!["/registry".to_owned()]
+    }
+
+    fn name(&self) -> String {
+        // Only the first one has others.
+        if self.1.is_empty() { "etcd-two" } else { "etcd-one" }.to_owned()
+    }
+
+    fn beside(&self) -> &[Self] {
+        &self.1
     }
 
     async fn sweep(
