@@ -50,7 +50,11 @@ async fn members_that_start_at_once_on_an_empty_etcd_agree() {
         assert_eq!(a.1, 1);
         assert!(a == b && b == c, "{a:?} {b:?} {c:?}");
         let direct = etcd.client().await;
-        assert_eq!(direct.everything().await.len(), 2, "the keyring, and the epoch that it began");
+        assert_eq!(
+            direct.everything().await.len(),
+            2,
+            "the keyring, and the epoch that it began"
+        );
     }
 }
 

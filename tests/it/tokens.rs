@@ -230,16 +230,16 @@ async fn a_token_that_may_not_read_the_epoch_writes_what_it_may() {
         assert!(is_fenced(&direct).await, "{version:?}");
         // Nested, etcd 3.4 would take it.
         expect_denied(reader.txn(otherwise(&foreign, "smuggled")).await);
-        assert!(direct.get(&foreign).await.is_none(), "{version:?}");
+        assert!(direct.get(foreign.as_str()).await.is_none(), "{version:?}");
 
         let mine = Bearer::log_in(&client, "mine").await;
         expect_denied(mine.txn(otherwise(&foreign, "smuggled")).await);
-        assert!(direct.get(&foreign).await.is_none(), "{version:?}");
+        assert!(direct.get(foreign.as_str()).await.is_none(), "{version:?}");
 
         mine.put(&own, "first").await.unwrap();
         let created = mine.txn(update(&format!("{MINE}b"), 0, "created")).await.unwrap();
         assert!(created.succeeded, "{version:?}");
-        let revision = direct.get(&own).await.unwrap().mod_revision;
+        let revision = direct.get(own.as_str()).await.unwrap().mod_revision;
         assert!(mine.txn(update(&own, revision, "second")).await.unwrap().succeeded);
         assert!(!mine.txn(update(&own, revision, "third")).await.unwrap().succeeded);
         assert_eq!(client.value(&own).await, b"second");
@@ -262,7 +262,7 @@ async fn a_token_that_may_not_read_the_epoch_writes_what_it_may() {
             ..otherwise(&foreign, "")
         };
         expect_denied(mine.txn(both).await);
-        assert!(direct.get(&foreign).await.is_none(), "{version:?}");
+        assert!(direct.get(foreign.as_str()).await.is_none(), "{version:?}");
         assert_eq!(client.value(&own).await, b"second", "{version:?}");
         let allowed = mine.txn(otherwise(&own, "otherwise")).await.unwrap();
         assert!(!allowed.succeeded, "{version:?}");
@@ -331,7 +331,7 @@ async fn a_proxy_that_may_not_read_its_own_prefix_says_so_and_reads_on() {
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
         let advice = "Grant it readwrite on the prefix /etcd-encryption-proxy/";
         assert!(refused.message().contains(advice), "{refused:?}");
-        assert!(direct.get(&key).await.is_none(), "{version:?}");
+        assert!(direct.get(key.as_str()).await.is_none(), "{version:?}");
         assert_eq!(client.value("/registry/configmaps/ns/a").await, b"in clear");
         client.put("/registry/configmaps/ns/b", "without a rule").await;
 
