@@ -7,6 +7,7 @@
 mod auth;
 mod call;
 mod error;
+mod guard;
 mod kv;
 mod lease;
 mod maintenance;
@@ -15,7 +16,8 @@ mod read;
 use std::rc::Rc;
 
 pub use error::{CallError, Trouble};
-pub use kv::{Guard, KeyValue, Page, PageAsk, Replaced, replace_len};
+pub use guard::Guard;
+pub use kv::{KeyValue, Page, PageAsk, Replaced, replace_len};
 pub use maintenance::{Member, Status};
 
 use super::Pool;

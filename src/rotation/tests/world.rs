@@ -3,6 +3,7 @@
 //!
 //! At each moment every stored value must open with what every member has loaded, and with what the file says.
 
+mod permit;
 mod place;
 mod store;
 
@@ -21,12 +22,10 @@ use crate::keyring::Keyring;
 use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::kms::Plugins;
 use crate::members::Member;
-use crate::rotation::Record;
-use crate::rotation::barred::judged;
-use crate::rotation::record::parse as parse_record;
 use crate::types::{Epoch, StatePrefix, StorageKey};
 use crate::value::Deks;
 
+use permit::Permit;
 pub(super) use place::{Deaf, Place};
 
 pub(super) const STATE: &str = "/etcd-encryption-proxy/";
@@ -88,19 +87,6 @@ pub(super) struct Process {
     is_here: bool,
     /// How far it is with finding out whether it may write.
     permit: Permit,
-}
-
-/// How far a process is with finding out whether it may write.
-#[derive(Clone, PartialEq, Eq)]
-enum Permit {
-    /// It has yet to begin.
-    Unknown,
-    /// It has read the epoch.
-    Read(Epoch),
-    /// And has looked at the file since.
-    Looked(Epoch),
-    /// It writes in this epoch.
-    Granted(Epoch),
 }
 
 impl Loaded {
@@ -236,40 +222,6 @@ impl World {
         };
         self.say(&process);
         self.members.borrow_mut().push(process);
-    }
-
-    /// The epoch as the store has it.
-    pub(super) fn epoch(&self) -> Epoch {
-        let keys = self.keys.borrow();
-        let found = keys.get(&Epoch::key(&self.state));
-        found.map_or(Epoch::FIRST, |kv| {
-            Epoch::found(&kv.value, kv.mod_revision).expect("an epoch")
-        })
-    }
-
-    /// The process takes one step more to find out whether it may write.
-    fn ask(&self, process: &mut Process) {
-        process.permit = match &process.permit {
-            Permit::Unknown => Permit::Read(self.epoch()),
-            Permit::Read(epoch) => {
-                let epoch = epoch.clone();
-                // It takes what is there, unless it refuses that, or has only an old copy.
-                if !process.is_stubborn {
-                    self.load(process);
-                }
-                Permit::Looked(epoch)
-            }
-            Permit::Looked(epoch) => {
-                let keys = self.keys.borrow();
-                let record = keys.get(format!("{STATE}rotation").as_bytes());
-                let record = record.map_or_else(|| Ok(Record::default()), |kv| parse_record(&kv.value));
-                match judged(record, &process.loaded.keyring) {
-                    None => Permit::Granted(epoch.clone()),
-                    Some(_) => Permit::Unknown,
-                }
-            }
-            Permit::Granted(epoch) => Permit::Granted(epoch.clone()),
-        };
     }
 
     /// The process takes the file into use, if that is another one; what it knew of permits was of the old one.
