@@ -44,7 +44,16 @@ impl Draft {
     /// Puts `key` in front of the key `over` in each entry that lists both: first in its list, and its provider before that
     /// of `over`. It writes where `over` did. All others keep their order.
     pub fn promote(&mut self, key: &KeyId, over: &KeyId) {
-        for entry in &mut self.entries {
+        self.promote_where(key, over, |_| true);
+    }
+
+    /// The same, in the entries that write with `over` now. Where another key has come first since, that one stays first.
+    pub fn reinstate(&mut self, key: &KeyId, over: &KeyId) {
+        self.promote_where(key, over, |entry| entry.is_headed_by(over));
+    }
+
+    fn promote_where(&mut self, key: &KeyId, over: &KeyId, is_wanted: impl Fn(&Entry) -> bool) {
+        for entry in self.entries.iter_mut().filter(|entry| is_wanted(entry)) {
             let (Some((from, index)), Some((to, _))) = (entry.place(key), entry.place(over)) else {
                 continue;
             };

@@ -122,6 +122,12 @@ impl Entry {
         providers.find_map(|(index, provider)| Some((index, provider.key_ids().position(|id| id == *key)?)))
     }
 
+    /// Whether `key` is the first key of its first provider.
+    pub(super) fn is_headed_by(&self, key: &KeyId) -> bool {
+        let first = self.providers.first().and_then(|provider| provider.key_ids().next());
+        first.as_ref() == Some(key)
+    }
+
     /// Whether it lists one of `keys`.
     pub(super) fn lists_any(&self, keys: &[KeyId]) -> bool {
         keys.iter().any(|key| self.place(key).is_some())
@@ -175,6 +181,18 @@ impl EncryptionConfiguration {
             (Some((provider, index)), Some((other, _))) => index == 0 && provider <= other,
             _ => true,
         })
+    }
+
+    /// Whether `key` writes in an entry that lists `other` too.
+    pub fn writes_beside(&self, key: &KeyId, other: &KeyId) -> bool {
+        let mut entries = self.entries.iter().filter(|entry| entry.is_headed_by(key));
+        entries.any(|entry| entry.place(other).is_some())
+    }
+
+    /// Whether `key` writes in an entry that does not list `other`.
+    pub fn writes_without(&self, key: &KeyId, other: &KeyId) -> bool {
+        let mut entries = self.entries.iter().filter(|entry| entry.is_headed_by(key));
+        entries.any(|entry| entry.place(other).is_none())
     }
 
     /// Whether `key` is in an entry that lists one of `others` too.

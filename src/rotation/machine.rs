@@ -17,6 +17,8 @@ use crate::config::{KeyId, KeyType};
 use crate::members::Dissent;
 use crate::sweep::{Report, Uncovered};
 
+pub(super) use abort::replaced;
+
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -109,6 +111,8 @@ pub(super) enum Change {
     Append(Vec<(KeyId, KeyId)>),
     /// Of each pair, the first one writes where the second one did, which is read with.
     Promote(Vec<(KeyId, KeyId)>),
+    /// Of each pair, the first one writes again where the second one does now, and nowhere else.
+    Reinstate(Vec<(KeyId, KeyId)>),
     /// A provider with a new key, where there is nothing but identity.
     AddProvider(KeyId),
     /// Values in the clear can be read everywhere.

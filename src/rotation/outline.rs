@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::facts::Facts;
-use super::machine::{Ask, Command, Session, Stop, next};
+use super::machine::{Ask, Command, Session, Stop, next, replaced};
 use super::refusal::{Refusal, listed};
 use super::stage::Stage;
 use crate::config::KeyId;
@@ -98,12 +98,11 @@ pub fn outline(
             plan.reencrypt(&mut lines);
         }
         Command::Abort => {
-            lines.push(format!(
-                "have {} write again, in {}",
-                listed(&facts.record.retiring),
-                facts.source
-            ));
-            plan.wait(&mut lines);
+            let back: Vec<_> = replaced(facts).into_iter().map(|(old, _)| old).collect();
+            if !back.is_empty() {
+                lines.push(format!("have {} write again, in {}", listed(&back), facts.source));
+                plan.wait(&mut lines);
+            }
             if !ask.how.skip {
                 plan.sweep(&mut lines);
                 plan.uncovered(&mut lines);

@@ -57,6 +57,13 @@ pub enum Refusal {
     NothingToAbort(Stage),
     /// An old key is gone already.
     Dropped(KeyId),
+    /// A new key writes where the old one is not listed, so that nothing could write in its place.
+    NoWayBack {
+        /// The key that wrote before.
+        old: KeyId,
+        /// The key that writes now.
+        new: KeyId,
+    },
     /// The configuration is used for a store that the command was not told of.
     OtherStore(Box<User>),
     /// Another store that the command was told of has a rotation of its own under way.
@@ -83,6 +90,7 @@ impl Refusal {
             | Self::Disabled
             | Self::NoOtherKey
             | Self::KeyMissing(_)
+            | Self::NoWayBack { .. }
             | Self::OtherStore(_) => Kind::Configuration,
         }
     }
@@ -158,6 +166,12 @@ impl fmt::Display for Refusal {
                 f,
                 "{key} has been removed, since nothing that is stored needs it: there is no way back from there. \
                  `reencrypt` brings the rotation to its end"
+            ),
+            Self::NoWayBack { old, new } => write!(
+                f,
+                "{new} writes in an entry that does not list {old}, so nothing there could write in its place, and nothing was \
+                 changed. List {old} behind it there, from the kept file that has it, and run this again; or bring the rotation \
+                 to its end with `rotate` and `reencrypt`"
             ),
             Self::OtherStore(user) => write!(
                 f,

@@ -5,5 +5,6 @@ mod due;
 mod model;
 mod printed;
 mod stores;
+mod takes_back;
 mod uncovered;
 mod world;

@@ -26,6 +26,11 @@ pub(super) fn changed(config: &EncryptionConfiguration, change: Change) -> Resul
                 draft.promote(&key, &over);
             }
         }
+        Change::Reinstate(pairs) => {
+            for (key, over) in pairs {
+                draft.reinstate(&key, &over);
+            }
+        }
         Change::AddProvider(key) => draft.add_provider(key.provider, &drawn(&key)?),
         Change::AddIdentity => draft.add_identity(),
         Change::IdentityFirst => draft.identity_first(),

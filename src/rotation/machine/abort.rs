@@ -1,11 +1,27 @@
-//! `abort`: the old keys write again, everything is stored under them, and the new ones go. As long as no old key is gone.
+//! `abort`: the old keys write again where the new ones write now, everything is stored under what writes then, and the new
+//! keys go. As long as no old key is gone.
+//!
+//! A key writes again only where the configuration says that this rotation replaced it: where the new key of its pair writes.
+//! The record may be older than the configuration (etcd was restored from a snapshot), or somebody has put another key first
+//! by hand, because the old one has leaked. What writes there stays, and the rotation's keys are taken away all the same.
 
 use super::rotation::settle;
 use super::{Change, Context, Step, Stop};
 use crate::config::KeyId;
+use crate::rotation::facts::Facts;
 use crate::rotation::record::Record;
 use crate::rotation::refusal::Refusal;
 use crate::rotation::stage::Stage;
+
+/// The old keys that are to write again, each with the new one that writes in its place now.
+pub(in crate::rotation) fn replaced(facts: &Facts) -> Vec<(KeyId, KeyId)> {
+    let pairs = facts.record.pairs();
+    let is_replaced = |(old, new): &(&KeyId, &KeyId)| facts.config.writes_beside(new, old);
+    pairs
+        .filter(is_replaced)
+        .map(|(old, new)| (old.clone(), new.clone()))
+        .collect()
+}
 
 impl Context<'_> {
     pub(super) fn begin_abort(self) -> Result<Step, Stop> {
@@ -13,22 +29,31 @@ impl Context<'_> {
         if record.fresh.is_empty() {
             return Err(Refusal::NothingToAbort(record.stage).into());
         }
-        let going = record.removed.first().filter(|_| record.removing).cloned();
-        match going.or_else(|| self.gone()) {
-            Some(gone) => Err(Refusal::Dropped(gone).into()),
-            None => Ok(self.begin(|record| (record.dropping, record.proved) = (false, None))),
+        if let Some(going) = record.removed.first().filter(|_| record.removing) {
+            return Err(Refusal::Dropped(going.clone()).into());
         }
+        self.refuse_gone()?;
+        Ok(self.begin(|record| (record.dropping, record.proved) = (false, None)))
     }
 
-    /// An old key that is gone from where the one that follows it is.
-    fn gone(self) -> Option<KeyId> {
-        let config = &self.facts.config;
-        // The new key may be listed elsewhere as ever, if it came first by force.
-        let writing = config.writing_keys();
+    /// A new key writes where the old one that it follows is not listed: nothing could write there in its place.
+    fn refuse_gone(self) -> Result<(), Stop> {
+        let (record, config) = (self.record(), &self.facts.config);
         let is_gone = |(old, new): &(&KeyId, &KeyId)| {
-            config.has_key(new) && !writing.contains(old) && !config.is_beside(old, std::slice::from_ref(*new))
+            // By force, a key may have come first that writes elsewhere as ever.
+            let is_own = record.names.iter().any(|name| name == new.name.as_str());
+            let is_nowhere = !config.writing_keys().contains(old) && !config.is_beside(old, std::slice::from_ref(*new));
+            config.writes_without(new, old) && (is_own || is_nowhere)
         };
-        self.record().pairs().find(is_gone).map(|(old, _)| old.clone())
+        match record.pairs().find(is_gone) {
+            None => Ok(()),
+            Some((old, _)) if record.dropped.contains(old) => Err(Refusal::Dropped(old.clone()).into()),
+            Some((old, new)) => Err(Refusal::NoWayBack {
+                old: old.clone(),
+                new: new.clone(),
+            }
+            .into()),
+        }
     }
 
     pub(super) fn abort(self) -> Result<Step, Stop> {
@@ -37,26 +62,37 @@ impl Context<'_> {
         if record.fresh.is_empty() {
             return Ok(self.end(|_| {}));
         }
+        self.refuse_gone()?;
+        let writing = config.writing_keys();
+        let is_reader = |key: &&KeyId| config.has_key(key) && !writing.contains(key);
         let back = |record: &mut Record| {
+            // What the rotation made and stands beside nothing that writes goes with a later one.
+            let fresh = std::mem::take(&mut record.fresh).into_iter();
+            let own = fresh.filter(|key| is_reader(&key) && record.names.iter().any(|name| name == key.name.as_str()));
+            let own: Vec<KeyId> = own.filter(|key| !record.kept.contains(key)).collect();
+            record.kept.extend(own);
             record.stage = record.origin;
             settle(record);
         };
-        if let Some(gone) = self.gone() {
-            return Err(Refusal::Dropped(gone).into());
-        }
-        let is_listed = |key: &&KeyId| config.is_beside(key, &record.retiring);
-        let listed: Vec<KeyId> = record.fresh.iter().filter(is_listed).cloned().collect();
-        if listed.is_empty() {
-            return Ok(Step::Note(self.note(back)));
-        }
-        let behind = record.pairs().filter(|(old, new)| !config.leads(old, new));
-        let behind: Vec<_> = behind.map(|(old, new)| (old.clone(), new.clone())).collect();
-        if !behind.is_empty() {
+        let replaced = replaced(self.facts);
+        if !replaced.is_empty() {
+            let old: Vec<KeyId> = replaced.iter().map(|(old, _)| old.clone()).collect();
             // Everybody could read with the old keys all the while, or the rotation could not have begun.
-            return match self.facts.cannot_read(&record.retiring) {
-                None => Ok(Step::Change(Change::Promote(behind))),
+            return match self.facts.cannot_read(&old) {
+                None => Ok(Step::Change(Change::Reinstate(replaced))),
                 Some(_) => Ok(Step::Await),
             };
+        }
+        // A key that was made for this rotation may stand where somebody has taken the old one out by hand.
+        let is_apart = |key: &&KeyId| is_reader(key) && !config.is_beside(key, &record.retiring);
+        let mut beside = record.retiring.clone();
+        if record.fresh.iter().any(|key| is_apart(&key)) {
+            beside.extend(writing.iter().cloned());
+        }
+        let listed = record.fresh.iter().filter(|key| config.is_beside(key, &beside));
+        let listed: Vec<KeyId> = listed.cloned().collect();
+        if listed.is_empty() {
+            return Ok(Step::Note(self.note(back)));
         }
         if record.stage != Stage::Prepare {
             return Ok(Step::Note(self.note(|record| record.stage = Stage::Prepare)));
@@ -71,11 +107,10 @@ impl Context<'_> {
             })));
         }
         // By force, a key may have come first that writes elsewhere as ever: it stays.
-        let writing = config.writing_keys();
         let going: Vec<KeyId> = listed.into_iter().filter(|key| !writing.contains(key)).collect();
         if going.is_empty() {
             return Ok(Step::Note(self.note(back)));
         }
-        self.removed(going, &record.retiring)
+        self.removed(going, &beside)
     }
 }

@@ -285,6 +285,16 @@ fn each_refusal_says_what_was_found_and_what_to_do() {
         (ask(Command::Abort), plain(at(Stage::ReencryptFinished))),
         (
             ask(Command::Abort),
+            facts(
+                &[&cbc(&[NEW])],
+                Record {
+                    dropped: vec![key(OLD)],
+                    ..rotating(Stage::ReencryptActive, NEW, OLD)
+                },
+            ),
+        ),
+        (
+            ask(Command::Abort),
             facts(&[&cbc(&[NEW])], rotating(Stage::ReencryptActive, NEW, OLD)),
         ),
     ];

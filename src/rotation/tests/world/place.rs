@@ -113,6 +113,16 @@ impl<'a> Site for Place<'a> {
     }
 }
 
+impl World {
+    /// Puts `text` in the file, by a command or by hand.
+    pub(in crate::rotation::tests) fn edit(&self, text: &str) {
+        let former = self.file.replace(Loaded::of(text));
+        self.former.borrow_mut().push(former);
+        self.remember();
+        self.check();
+    }
+}
+
 impl Source for World {
     fn name(&self) -> String {
         "the file".to_owned()
@@ -139,10 +149,7 @@ impl Source for World {
         if self.file.borrow().config.fingerprint != was.fingerprint {
             return Err(Error::Changed);
         }
-        let former = self.file.replace(Loaded::of(&next.render(comment)));
-        self.former.borrow_mut().push(former);
-        self.remember();
-        self.check();
+        self.edit(&next.render(comment));
         Ok(None)
     }
 }
