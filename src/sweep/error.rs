@@ -39,7 +39,9 @@ pub enum Error {
     #[error("stopped. What is done is kept: start it again to go on")]
     Stopped,
     /// The checkpoint is of a newer version, or not a checkpoint.
-    #[error("the checkpoint in etcd cannot be read ({why}); --restart begins anew")]
+    #[error(
+        "the checkpoint in etcd cannot be read ({why}). It is progress and nothing else: `etcd-encryption-proxy sweep --restart` begins anew"
+    )]
     Checkpoint {
         /// What is wrong with it.
         why: String,
