@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::join_all;
 use humantime::format_rfc3339_seconds;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -61,30 +62,13 @@ impl Background {
         lives: Lives,
         stage: watch::Receiver<Stage>,
     ) -> Result<Self, io::Error> {
-        let (in_use, state) = (Arc::clone(&parts.keyring), settings.common.state_prefix.clone());
+        let (in_use, prefix) = (Arc::clone(&parts.keyring), settings.common.state_prefix.clone());
         let members = Arc::clone(&parts.upstream.members);
         let writes = Arc::new(Writes::new(parts));
         let told_of_writes = Arc::clone(&writes);
         let (is_there, seen_there) = watch::channel(false);
         let Wanted::On { name, sweep, rotation } = &settings.background else {
-            let (leave, mut leaves) = watch::channel(false);
-            let thread = on_etcd::spawn("background", members, async move |on_etcd| {
-                let _lives = lives;
-                let permits = Permits::new(in_use, state, Renewal::File(nudge), false, told_of_writes);
-                tokio::select! {
-                    () = permits.run(&on_etcd.client) => {}
-                    // It ends where nobody is left to say so, too.
-                    _ = leaves.changed() => {}
-                }
-            })?;
-            is_there.send_replace(true);
-            return Ok(Self {
-                thread,
-                is_there: seen_there,
-                leave,
-                sweep: None,
-                writes,
-            });
+            return Self::apart(settings, parts, nudge, lives);
         };
         let leave = watch::Sender::new(false);
         let status = sweep.map(|_| Arc::new(WorkerStatus::default()));
@@ -127,12 +111,12 @@ impl Background {
             stop,
         };
         let state_prefix = settings.common.state_prefix.clone();
-        let followed = Arc::clone(&parts.keyring);
+        let handle = Arc::clone(&parts.keyring);
         let thread = on_etcd::spawn("background", members, async move |on_etcd| {
             let _lives = lives;
             let client = on_etcd.client;
             let follower = match kept
-                .map(|kept| Follower::start(kept, &client, &nudge, known, tenure, followed))
+                .map(|kept| Follower::start(kept, &client, &nudge, known, tenure, handle))
                 .transpose()
             {
                 Ok(follower) => follower.map(Rc::new),
@@ -141,7 +125,7 @@ impl Background {
                 }
             };
             let renewal = follower.clone().map_or(Renewal::File(nudge), Renewal::Managed);
-            let permits = Permits::new(in_use, state, renewal.clone(), true, told_of_writes);
+            let permits = Permits::new(in_use, prefix, renewal.clone(), true, told_of_writes);
             let presence = Presence {
                 id,
                 describe,
@@ -149,14 +133,10 @@ impl Background {
                 witness: Witness { standing, renewal },
                 leave: told_to_leave,
             };
-            let sweeping = async {
-                if let Some(worker) = worker {
-                    worker.run(&client).await;
-                }
-            };
+            let sweeping = join_all(worker.map(|worker| worker.run(&client)));
             let caring = async {
                 if let Some(follower) = &follower {
-                    caretaking.run(&client, follower).await;
+                    Box::pin(caretaking.run(&client, follower)).await;
                 }
             };
             let following = async {
@@ -179,6 +159,31 @@ impl Background {
             is_there: seen_there,
             leave,
             sweep: status,
+            writes,
+        })
+    }
+
+    /// Of a process that keeps out of etcd: all that it does there is to find out whether it may write.
+    fn apart(settings: &Settings, parts: &Parts, nudge: Nudge, lives: Lives) -> Result<Self, io::Error> {
+        let (handle, prefix) = (Arc::clone(&parts.keyring), settings.common.state_prefix.clone());
+        let writes = Arc::new(Writes::new(parts));
+        let told_of_writes = Arc::clone(&writes);
+        let (leave, mut leaves) = watch::channel(false);
+        let members = Arc::clone(&parts.upstream.members);
+        let thread = on_etcd::spawn("background", members, async move |on_etcd| {
+            let _lives = lives;
+            let permits = Permits::new(handle, prefix, Renewal::File(nudge), false, told_of_writes);
+            tokio::select! {
+                () = permits.run(&on_etcd.client) => {}
+                // It ends where nobody is left to say so, too.
+                _ = leaves.changed() => {}
+            }
+        })?;
+        Ok(Self {
+            thread,
+            is_there: watch::Sender::new(true).subscribe(),
+            leave,
+            sweep: None,
             writes,
         })
     }

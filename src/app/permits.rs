@@ -42,7 +42,9 @@ impl Renewal {
     pub(super) async fn look(&self) {
         match self {
             Self::File(nudge) => nudge.looked().await,
-            Self::Managed(follower) => drop(follower.renew().await),
+            Self::Managed(follower) => {
+                follower.renew().await;
+            }
         }
     }
 

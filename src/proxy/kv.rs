@@ -84,6 +84,7 @@ struct Unary {
 }
 
 /// What came of sealing and sending it once.
+#[expect(clippy::large_enum_variant, reason = "nearly every attempt is answered")]
 enum Attempt {
     /// An answer, and what is to be opened of it.
     Answered(Received, OpenJob),
@@ -183,7 +184,7 @@ impl Unary {
             return Err(Fault::unknown_to_others());
         }
         let (path, frame) = (path_of(sealed.send_as), self.frame.clone().with(sealed.message));
-        self.check_length(worker, &frame)?;
+        check_length(worker, &frame)?;
         respond.clock.asked();
         // Right before it is sent: a process that slept meanwhile may have been given up by the others.
         let may_send = || sealed_at.is_fresh() && worker.config.tenure.holds();
@@ -204,7 +205,7 @@ impl Unary {
         reading: Reading,
         respond: &mut Responder,
     ) -> Result<Attempt, Fault> {
-        self.check_length(worker, &frame)?;
+        check_length(worker, &frame)?;
         respond.clock.asked();
         let path = path_of(rpc);
         let Some(answer) = ask(worker, &path, &self.request.headers, frame, || true, respond).await? else {
@@ -225,15 +226,15 @@ impl Unary {
             Answered::Message(received) => opened(received, reading, worker),
         }
     }
+}
 
-    /// Sealing may have made it longer than etcd takes.
-    fn check_length(&self, worker: &Worker, frame: &Frame) -> Result<(), Fault> {
-        let (length, limit) = (frame.message().len(), worker.max_request());
-        if length > limit {
-            return Err(Fault::request(&FrameError::TooLarge { length, limit }));
-        }
-        Ok(())
+/// Sealing may have made it longer than etcd takes.
+fn check_length(worker: &Worker, frame: &Frame) -> Result<(), Fault> {
+    let (length, limit) = (frame.message().len(), worker.max_request());
+    if length > limit {
+        return Err(Fault::request(&FrameError::TooLarge { length, limit }));
     }
+    Ok(())
 }
 
 fn is_denied(trailers: &HeaderMap) -> bool {

@@ -354,10 +354,10 @@ pub(super) async fn next_page<S: Store>(
         sleep(pace.pause()).await;
         let asked = Instant::now();
         match store.page(ask).await {
-            Ok(page) => {
+            Ok(read) => {
                 pace.read(asked.elapsed());
                 reads.worked();
-                let kvs = scan.take(page);
+                let kvs = scan.take(read);
                 return Ok(NextPage {
                     scan,
                     kvs,

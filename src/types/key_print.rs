@@ -1,7 +1,7 @@
 //! Tells whether two keys of one name have the same bytes, without the bytes: for a configuration held against the next one,
 //! and for members that have copies of one configuration.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use aws_lc_rs::hmac;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ const LABEL: &[u8] = b"etcd-encryption-proxy key fingerprint v1";
 /// It lies in etcd in the clear, in the records of members. That tells an attacker nothing that helps:
 /// - The value is HKDF-Expand (RFC 5869, one block) of the key, cut to 64 bits. HMAC-SHA256 is a pseudorandom function, so
 ///   who does not have the key cannot tell the value from random bits, and cannot get from it to the key, to what AES or
-///   XSalsa20 makes of the key, or to a fingerprint of the key under another name or type.
+///   `XSalsa20` makes of the key, or to a fingerprint of the key under another name or type.
 /// - Who guesses keys can test a guess with it, as with any stored value that the key sealed and that lies in the same etcd:
 ///   a guess is as hard as before, 2^128 at least for a drawn key.
 /// - Names and types go into it, so that it does not even tell that two names have one key.
@@ -37,7 +37,12 @@ impl KeyPrint {
             context.update(part);
         }
         let tag = context.sign();
-        Self(tag.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+        let digits = tag.as_ref().iter().take(8).fold(String::new(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        Self(digits)
     }
 }
 

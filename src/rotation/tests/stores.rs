@@ -151,9 +151,9 @@ fn a_rotation_of_the_other_store_is_refused_and_so_is_one_that_leaves_out_a_stor
             };
             facts.strangers = vec![user.clone()];
             for command in [Command::Prepare, Command::Abort, Command::Enable] {
-                let step = next(&ask(command), &facts, &Session::default());
+                let outcome = next(&ask(command), &facts, &Session::default());
                 let refusal = Stop::Refused(Refusal::OtherStore(Box::new(user.clone())));
-                assert_eq!(matches!(&step, Err(stop) if *stop == refusal), is_refused, "{step:?}");
+                assert_eq!(matches!(&outcome, Err(why) if *why == refusal), is_refused, "{outcome:?}");
             }
         }
     });

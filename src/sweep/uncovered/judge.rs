@@ -58,7 +58,7 @@ impl<'a> Judge<'a> {
             // must not go either. The name alone says too little: the key that writes may be called so and go on.
             return named
                 .filter(|_| !self.others && !self.is_fresh(key, stored))
-                .map(|under| self.counted(key, place, Cover::Rule, under.clone(), (false, true)));
+                .map(|under| counted(key, place, Cover::Rule, under.clone(), (false, true)));
         }
         let cover = if place == Place::Outside {
             Cover::Outside
@@ -79,21 +79,7 @@ impl<'a> Judge<'a> {
         let opens = opener.is_some();
         let under = opener.or_else(|| named.filter(|_| needs).cloned());
         let under = under.unwrap_or_else(|| Under::claimed(stored));
-        Some(self.counted(key, place, cover, under, (opens, needs)))
-    }
-
-    fn counted(&self, key: &[u8], place: Place<'_>, cover: Cover, under: Under, (opens, needs): (bool, bool)) -> Found {
-        let resource = match place {
-            Place::Resource { .. } => shown(inventory::resource(place).as_bytes()),
-            Place::Unlisted | Place::NeverEncrypted | Place::Outside => folder(key),
-        };
-        Found(Kind {
-            resource,
-            cover,
-            under,
-            opens,
-            needs,
-        })
+        Some(counted(key, place, cover, under, (opens, needs)))
     }
 
     /// Whether a value under a rule is as that writes it.
@@ -115,6 +101,20 @@ impl<'a> Judge<'a> {
             is_plausible(kind, &plaintext).then(|| Under::opened(chain, opened))
         })
     }
+}
+
+fn counted(key: &[u8], place: Place<'_>, cover: Cover, under: Under, (opens, needs): (bool, bool)) -> Found {
+    let resource = match place {
+        Place::Resource { .. } => shown(inventory::resource(place).as_bytes()),
+        Place::Unlisted | Place::NeverEncrypted | Place::Outside => folder(key),
+    };
+    Found(Kind {
+        resource,
+        cover,
+        under,
+        opens,
+        needs,
+    })
 }
 
 /// The beginning of a key's path, for what is of no resource that has a name.
