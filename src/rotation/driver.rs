@@ -30,8 +30,14 @@ use crate::sweep::{self, Latest, Report, Uncovered, Wanted};
 use crate::types::{StatePrefix, with_causes};
 use run::Run;
 
-/// Between two looks at what is waited for.
+/// Between two looks at what is waited for, at first and at most.
+const FIRST_POLL: Duration = Duration::from_millis(50);
 const POLL: Duration = Duration::from_millis(500);
+
+/// Between two looks at what has been waited for that long: what comes soon is seen soon, and what takes long is asked for rarely.
+fn poll(waited: Duration) -> Duration {
+    (waited / 4).clamp(FIRST_POLL, POLL)
+}
 
 /// Where the right to take steps lies below the state prefix.
 pub(super) const RIGHT: &str = "driver";
@@ -223,12 +229,12 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         if !run.ask.wait {
             return Err(Error::Driven(holder.to_string()));
         }
-        self.say(run, "right", &format!("following {holder}, which carries it out"));
+        let waited = self.say(run, "right", &format!("following {holder}, which carries it out"));
         let latest = Latest::read(self.site.store(), self.site.state()).await?;
         if let Some(work) = latest.work.as_ref().filter(|_| latest.holder.is_some()) {
             self.audience.follows(work);
         }
-        self.pause().await
+        self.pause(poll(waited)).await
     }
 
     /// The facts as they are, and the revision of the record among them.

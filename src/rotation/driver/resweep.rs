@@ -4,7 +4,7 @@
 use tokio::sync::watch;
 
 use super::run::Run;
-use super::{Audience, Driver, Site};
+use super::{Audience, Driver, POLL, Site};
 use crate::election::Holder;
 use crate::rotation::facts::Facts;
 use crate::rotation::machine::Command;
@@ -86,7 +86,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
     /// Until this process is to stop (true), or another command took over (false).
     pub(super) async fn interrupted(&self, run: &Run<'_>) -> bool {
         loop {
-            if self.pause().await.is_err() {
+            if self.pause(POLL).await.is_err() {
                 return true;
             }
             // What cannot be seen now is seen later.
@@ -106,7 +106,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
     /// Until nobody sweeps, or another command took over.
     async fn follow(&self, run: &Run<'_>, site: &S) -> Result<(), Error> {
         loop {
-            self.pause().await?;
+            self.pause(POLL).await?;
             let latest = Latest::read(site.store(), site.state()).await?;
             if let Some(work) = &latest.work {
                 self.audience.follows(work);

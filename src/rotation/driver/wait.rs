@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::run::{Run, Waiting};
-use super::{Audience, Driver, POLL, Site};
+use super::{Audience, Driver, Site, poll};
 use crate::etcd::Trouble;
 use crate::members::Dissent;
 use crate::rotation::error::advice;
@@ -84,10 +84,11 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         text: &str,
         end: impl FnOnce() -> Error,
     ) -> Result<(), Error> {
-        if self.say(run, what, text) >= self.limits.timeout {
+        let waited = self.say(run, what, text);
+        if waited >= self.limits.timeout {
             return Err(end());
         }
-        self.pause().await
+        self.pause(poll(waited)).await
     }
 
     /// Says what is waited for, unless that was just said; for how long it has been waited for.
@@ -110,11 +111,11 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         now - state.since
     }
 
-    /// Until it is worth looking again.
-    pub(super) async fn pause(&self) -> Result<(), Error> {
+    /// Until it is worth looking again, or the command is to end.
+    pub(super) async fn pause(&self, time: Duration) -> Result<(), Error> {
         let mut stop = self.stop.clone();
         tokio::select! {
-            () = sleep(POLL) => Ok(()),
+            () = sleep(time) => Ok(()),
             Ok(_) = stop.wait_for(|stops| *stops) => Err(Error::Stopped),
         }
     }
