@@ -48,14 +48,25 @@ async fn stands_still(direct: &Client) {
     .await;
 }
 
-/// Revision and value of each secret, as `client` sees it.
+/// Revision and value of each secret, as `client` sees it. On a busy machine etcd may just have no leader.
 async fn secrets(client: &Client) -> BTreeMap<String, (i64, Vec<u8>)> {
-    let answer = client.range(RangeRequest {
-        key: b"/registry/secrets/".to_vec(),
-        range_end: b"/registry/secrets0".to_vec(),
-        ..RangeRequest::default()
-    });
-    let pairs = answer.await.kvs.into_iter().map(|kv| {
+    let mut found = None;
+    until("an answer with every secret", async || {
+        let mut kv = client.kv();
+        let answer = kv.range(RangeRequest {
+            key: b"/registry/secrets/".to_vec(),
+            range_end: b"/registry/secrets0".to_vec(),
+            ..RangeRequest::default()
+        });
+        found = match answer.await {
+            Ok(answer) => Some(answer.into_inner()),
+            Err(status) if status.code() == tonic::Code::Unavailable => None,
+            Err(status) => panic!("a range: {status}"),
+        };
+        found.is_some()
+    })
+    .await;
+    let pairs = found.expect("an answer").kvs.into_iter().map(|kv| {
         let name = String::from_utf8(kv.key).expect("a name");
         (name, (kv.mod_revision, kv.value))
     });
