@@ -146,6 +146,11 @@ impl Scene {
             round.at.as_secs_f64(),
             failed.len()
         );
+        // Now, too: a run that is ended from outside says no more.
+        for (check, _) in failed {
+            eprintln!("  FAILED: {check}");
+        }
+        eprint!("{}", round.verdict);
         round
     }
 }
