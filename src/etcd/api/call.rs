@@ -1,5 +1,6 @@
 //! One unary gRPC call over the pool's connection: framed, sent once, its answer read to its end or to a bound.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use ::http::uri::PathAndQuery;
@@ -64,17 +65,31 @@ impl Client {
 
     /// Calls with `frame`, and reads the answer up to `enough` bytes; what is beyond is never in memory here.
     pub(super) async fn unary_up_to(&self, rpc: Rpc, frame: Bytes, enough: usize) -> Result<Answer, CallError> {
-        let timeout = |_| CallError::Timeout {
-            rpc: rpc.name,
-            after: rpc.timeout,
-        };
-        tokio::time::timeout(rpc.timeout, self.attempt(rpc, frame, enough))
-            .await
-            .map_err(timeout)?
+        let asked = OnceCell::new();
+        let answered = tokio::time::timeout(rpc.timeout, self.attempt(rpc, frame, enough, &asked)).await;
+        answered.unwrap_or_else(|_| {
+            let timeout = CallError::Timeout {
+                rpc: rpc.name,
+                after: rpc.timeout,
+            };
+            // A member that stands still would be found out by a ping, but only later than who waits for this gives up.
+            if let Some(connection) = asked.get() {
+                self.pool.move_on(connection, &timeout.to_string());
+            }
+            Err(timeout)
+        })
     }
 
-    async fn attempt(&self, rpc: Rpc, frame: Bytes, enough: usize) -> Result<Answer, CallError> {
+    async fn attempt(
+        &self,
+        rpc: Rpc,
+        frame: Bytes,
+        enough: usize,
+        asked: &OnceCell<Connection>,
+    ) -> Result<Answer, CallError> {
         let (connection, call) = self.open(rpc).await?;
+        // It is set once.
+        let _ = asked.set(connection.clone());
         let Call {
             response,
             mut request,

@@ -57,6 +57,16 @@ impl CallError {
         }
     }
 
+    /// Whether the server says that it does not know this kind of request, which no later attempt changes. kine's texts, for a
+    /// transaction of another shape than its own: "unsupported transaction: ...", "etcdserver: unsupported operations in txn
+    /// request". Any other error may be of this moment alone, as "etcdserver: revision of auth store is old" is.
+    pub(super) fn is_unsupported(&self) -> bool {
+        match self {
+            Self::Status { code, text, .. } => *code == 12 || text.contains("unsupported"),
+            _ => false,
+        }
+    }
+
     /// What kind of trouble this is.
     pub fn trouble(&self) -> Trouble {
         match self {
@@ -166,6 +176,30 @@ mod tests {
             text: text.to_owned(),
         };
         error.trouble()
+    }
+
+    #[test]
+    fn only_a_server_that_says_so_does_not_support_a_request() {
+        let is_unsupported = |code: u16, text: &str| {
+            let error = CallError::Status {
+                rpc: "KV/Txn",
+                code,
+                text: text.to_owned(),
+            };
+            error.is_unsupported()
+        };
+        assert!(is_unsupported(2, "unsupported transaction: compare:<...>"));
+        assert!(is_unsupported(3, "etcdserver: unsupported operations in txn request"));
+        assert!(is_unsupported(12, "unknown method Txn"));
+        for (code, text) in [
+            (3, "etcdserver: revision of auth store is old"),
+            (2, "raft: stopped"),
+            (13, "stream terminated by RST_STREAM"),
+            (15, "etcdserver: corrupt cluster"),
+        ] {
+            assert!(!is_unsupported(code, text), "{text}");
+            assert_eq!(trouble(code, text), Trouble::Other);
+        }
     }
 
     #[test]

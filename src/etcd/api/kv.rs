@@ -22,8 +22,9 @@ const RANGE: Rpc = Rpc {
     timeout: LONG_TIMEOUT,
 };
 /// One record is read within etcd's own few milliseconds. What takes longer is a member that stands still: the read, which does no harm
-/// twice, is given up before etcd itself would, so that whoever waits for it can ask another member, which the pool has found by then.
-const GET_TIMEOUT: Duration = Duration::from_secs(3);
+/// twice, is given up before etcd itself would, and made again with the next member.
+const GET_TIMEOUT: Duration = Duration::from_secs(4);
+const GET_ATTEMPTS: u32 = 4;
 
 const GET: Rpc = Rpc {
     timeout: GET_TIMEOUT,
@@ -129,7 +130,7 @@ impl Client {
     /// One key, now; the revision of the answer with it.
     pub async fn get(&self, key: &[u8]) -> Result<(i64, Option<KeyValue>), CallError> {
         let frame = framed(|out| put_bytes(out, range_request::KEY, key));
-        let message = self.unary(GET, frame).await?;
+        let message = self.unary_again(GET, frame).await?;
         let mut page = page(&message, false).map_err(|error| CallError::wire(GET.name, error))?;
         Ok((page.revision, page.kvs.pop()))
     }
@@ -209,6 +210,17 @@ impl Client {
         self.write_if(guards, op::PUT, &puts).await
     }
 
+    /// Calls a few times, as long as no answer comes.
+    async fn unary_again(&self, rpc: Rpc, frame: Bytes) -> Result<Bytes, CallError> {
+        for _ in 1..GET_ATTEMPTS {
+            match self.unary(rpc, frame.clone()).await {
+                Err(CallError::Timeout { .. }) => {}
+                answer => return answer,
+            }
+        }
+        self.unary(rpc, frame).await
+    }
+
     /// Two keys, now, in one transaction and so at one revision.
     pub async fn get_both(&self, keys: [&[u8]; 2]) -> Result<[Option<KeyValue>; 2], CallError> {
         let frame = framed(|out| {
@@ -218,7 +230,7 @@ impl Client {
                 put_op(out, txn_request::SUCCESS, op::RANGE, &range);
             }
         });
-        let message = self.unary(GET_BOTH, frame).await?;
+        let message = self.unary_again(GET_BOTH, frame).await?;
         let found = ranges(&message).map_err(|error| CallError::wire(TXN.name, error))?;
         <[_; 2]>::try_from(found).map_err(|found| CallError::Malformed {
             rpc: TXN.name,
@@ -259,7 +271,8 @@ impl Client {
     /// Whether the store takes a transaction with the compare that late writes are kept out with. Writes nothing.
     ///
     /// # Errors
-    /// It could not be asked. What it answers to the transaction itself is an answer.
+    /// It could not be asked, or answered with something that says nothing of the transaction's kind: the fence is not given up
+    /// for an error that may be of this moment.
     pub async fn takes_fence(&self, key: &[u8], epoch: &Epoch) -> Result<bool, CallError> {
         let frame = framed(|out| {
             Guard::epoch(key, epoch).encode(out);
@@ -272,7 +285,7 @@ impl Client {
             Ok(_) => Ok(true),
             // It was understood, and would not even have needed room.
             Err(error) if error.trouble() == super::Trouble::NoSpace => Ok(true),
-            Err(error) if error.trouble() == super::Trouble::Other => Ok(false),
+            Err(error) if error.is_unsupported() => Ok(false),
             Err(error) => Err(error),
         }
     }
