@@ -153,7 +153,11 @@ fn a_rotation_of_the_other_store_is_refused_and_so_is_one_that_leaves_out_a_stor
             for command in [Command::Prepare, Command::Abort, Command::Enable] {
                 let outcome = next(&ask(command), &facts, &Session::default());
                 let refusal = Stop::Refused(Refusal::OtherStore(Box::new(user.clone())));
-                assert_eq!(matches!(&outcome, Err(why) if *why == refusal), is_refused, "{outcome:?}");
+                assert_eq!(
+                    matches!(&outcome, Err(why) if *why == refusal),
+                    is_refused,
+                    "{outcome:?}"
+                );
             }
         }
     });
