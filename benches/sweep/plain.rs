@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use etcd_encryption_proxy::etcd::{Client, Config, KeyValue, PageAsk, Pool, Reachability, Replaced};
+use etcd_encryption_proxy::etcd::{Client, Config, Guard, KeyValue, PageAsk, Pool, Reachability, Replaced};
 use etcd_encryption_proxy::transport::{Dialer, Endpoint, Flusher};
+use etcd_encryption_proxy::types::Epoch;
 use futures_util::stream::{self, StreamExt as _};
 use tokio::runtime::{Builder, LocalOptions};
 
@@ -44,7 +45,10 @@ async fn measure(endpoint: Endpoint, concurrencies: &[usize]) -> Vec<f64> {
     for &concurrency in concurrencies {
         let began = Instant::now();
         let writes = secrets.iter_mut().map(|kv| async {
-            let answer = client.replace(&kv.key, kv.mod_revision, &kv.value, kv.lease).await;
+            let fence = Guard::epoch(b"/etcd-encryption-proxy/epoch", &Epoch::FIRST);
+            let answer = client
+                .replace(&kv.key, kv.mod_revision, &kv.value, kv.lease, fence)
+                .await;
             let Replaced::Done(revision) = answer.expect("an answer") else {
                 panic!("somebody else writes");
             };

@@ -158,8 +158,9 @@ async fn values_outside_of_the_prefix_keep_their_key() {
     let etcd = Etcd::start(Version::V3_5).await;
     let direct = etcd.client().await;
     let shared = Shared::new(&etcd, &document("secrets"));
-    // As it was served until somebody gave it another prefix.
-    let former = shared
+    // As it was served until somebody gave it another prefix: with a file of its own, or it would be one that serves two stores.
+    let own = Shared::new(&etcd, &document("secrets"));
+    let former = own
         .setup("former")
         .flag("--etcd-prefix=/elsewhere")
         .flag("--state-prefix=/other/");
