@@ -194,7 +194,7 @@ async fn sweep(proxy: &Proxy) -> String {
         .await
         .expect("an answer");
     assert_eq!(answer.status, 200, "kube-apiserver is served all the same: {answer:?}");
-    let mut lines = answer.body.lines().filter(|line| line.contains("sweep"));
+    let mut lines = answer.body.lines().filter(|line| line.contains("]sweep "));
     lines.next().expect("a check of that name").to_owned()
 }
 
