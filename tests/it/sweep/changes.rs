@@ -177,9 +177,9 @@ async fn history_goes_where_that_is_asked_for() {
 /// One member is named; the others say where they are.
 #[tokio::test]
 async fn every_member_of_the_cluster_is_defragmented_or_named() {
+    const PLAIN: &str = "plaintext-that-was-here-before";
     let mut cluster = Cluster::start(Version::V3_5).await;
     let client = cluster.members[0].client().await;
-    const PLAIN: &str = "plaintext-that-was-here-before";
     for index in 0..300 {
         client.put(key(index), PLAIN.repeat(100)).await;
     }
