@@ -10,7 +10,7 @@ use super::offline::{self, Hands, load_keyring};
 use super::run::examine;
 use super::{Common, Error};
 use crate::config::ResourceSelector;
-use crate::etcd::{self, CallError, Client, Pool, Reachability, epoch};
+use crate::etcd::{self, CallError, Client, Patience, Pool, Reachability, epoch};
 use crate::keyring::Keyring;
 use crate::members::{Dissent, Loaded, Roster};
 use crate::rotation::{Barred, barred};
@@ -91,18 +91,26 @@ pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<R
     let stopped = || SweepError::Sweep(sweep::Error::Stopped);
     offline::run(&common, &|text| observer.notice(text), stopped, async move |hands| {
         let (client, state) = (&hands.on_etcd.client, &settings.common.state_prefix);
-        let called = |error| SweepError::Sweep(sweep::Error::Call(error));
+        let heard = Arc::clone(&told);
+        let patience = Patience::new("reading", settings.options.max_wait, move |text| heard.notice(text));
+        let called = |error: etcd::WaitError| SweepError::Sweep(error.into());
         // Before the configuration is read, and that before it is asked whether a key of it was dropped: who drops one notes that
         // first and replaces the epoch then, so that one of the two is seen.
         let is_dry_run = settings.options.dry_run;
         let epoch = if is_dry_run {
             Epoch::FIRST
         } else {
-            epoch::read(client, state).await.map_err(called)?
+            patience
+                .call(async || epoch::read(client, state).await)
+                .await
+                .map_err(called)?
         };
         let keyring = Arc::new(load_keyring(&settings.common, &hands).await?);
-        if !is_dry_run && let Some(why) = barred(client, state, &keyring).await.map_err(called)? {
-            return Err(SweepError::Barred(why));
+        if !is_dry_run {
+            let asked = patience.call(async || barred(client, state, &keyring).await);
+            if let Some(why) = asked.await.map_err(called)? {
+                return Err(SweepError::Barred(why));
+            }
         }
         examine(keyring.plugins()).await;
         let job = Job {
