@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use humantime::format_rfc3339_seconds;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::etcd::{CallError, Store};
 use crate::keyring::KeyringHandle;
@@ -19,6 +19,8 @@ use crate::types::{Epoch, StatePrefix};
 
 /// Between two looks for a proof.
 const EVERY: Duration = Duration::from_secs(5);
+/// Between two looks at etcd's revision, however often something is met.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Waits for proofs.
 pub(super) struct Watch {
@@ -39,7 +41,9 @@ impl Watch {
     pub(super) async fn run<S: Store>(&self, store: &S) {
         let mut mark = None;
         loop {
-            sleep(EVERY).await;
+            sleep(PAUSE).await;
+            // At once: a proof that begins before etcd's revision is known counts for nothing.
+            _ = timeout(EVERY, self.unopened.noted()).await;
             // Without etcd nothing is proved, and what was met stays.
             if let Err(error) = self.look(store, &mut mark).await {
                 tracing::debug!(%error, "no look for a proof");

@@ -76,6 +76,8 @@ enum How {
     OneOfName,
     /// A new key has taken its name.
     OtherBytes,
+    /// A new key has its name too, and the cipher cannot tell which of the two sealed a value.
+    Shared,
     /// No rule is left.
     NoRule,
 }
@@ -87,16 +89,20 @@ impl fmt::Display for Lost {
             How::Gone => "is gone",
             How::OneOfName => "is gone; another key of the same name stays",
             How::OtherBytes => "has other bytes under the same name",
+            How::Shared => {
+                "has other bytes under the same name, beside the old ones: aescbc has no authentication, and opens about one \
+                 value in 256 of the other key to rubbish"
+            }
             How::NoRule => "is gone, as is every rule for these resources",
         })
     }
 }
 
 impl Lost {
-    /// Whether the key's name now stands for other bytes. Values name the key that sealed them and nothing else, so nobody
+    /// Whether the key's name now stands for other bytes, alone or, under aescbc, at all. Values name the key that sealed them and nothing else, so nobody
     /// could tell from then on which of the two a value needs: that is never what is meant.
     pub fn is_replaced(&self) -> bool {
-        self.how == How::OtherBytes
+        matches!(self.how, How::OtherBytes | How::Shared)
     }
 }
 
@@ -128,7 +134,12 @@ impl Readers {
                 let how = match now {
                     // Without a rule all values pass as they are, those in the clear among them.
                     None if *reader == Reader::Identity => continue,
-                    Some(now) if now.contains(reader) => continue,
+                    Some(now) if now.contains(reader) => {
+                        if !self.is_shared(reader, newer) {
+                            continue;
+                        }
+                        How::Shared
+                    }
                     // Wherever the name stands now: a value says nothing of the rule that it was written by.
                     _ if self.is_replaced(reader, newer) => How::OtherBytes,
                     Some(now) if now.iter().any(|other| other.has_name_of(reader)) => {
@@ -159,8 +170,20 @@ impl Readers {
 
     /// Whether the key is nowhere any more, and its name stands for bytes that it did not stand for before.
     fn is_replaced(&self, reader: &Reader, newer: &Self) -> bool {
+        !newer.all().any(|other| other == reader) && self.has_new_of_name(reader, newer)
+    }
+
+    /// Whether the name stands for other bytes beside these, and nothing but the padding tells values of the one from those
+    /// of the other: right by chance once in 256.
+    fn is_shared(&self, reader: &Reader, newer: &Self) -> bool {
+        let is_unauthenticated = matches!(reader, Reader::Key { provider: "aescbc", .. });
+        is_unauthenticated && self.has_new_of_name(reader, newer)
+    }
+
+    /// Whether the reader's name stands for bytes in `newer` that are nowhere in these.
+    fn has_new_of_name(&self, reader: &Reader, newer: &Self) -> bool {
         let is_new = |other: &Reader| other.has_name_of(reader) && !self.all().any(|before| before == other);
-        !newer.all().any(|other| other == reader) && newer.all().any(is_new)
+        newer.all().any(is_new)
     }
 
     fn all(&self) -> impl Iterator<Item = &Reader> {
@@ -272,9 +295,9 @@ mod tests {
     #[test]
     fn a_key_is_replaced_where_its_name_stands_for_bytes_that_it_did_not_stand_for() {
         let (old, new, other) = (
-            key("aescbc", "one", A),
-            key("aescbc", "one", B),
-            key("aescbc", "two", B),
+            key("secretbox", "one", A),
+            key("secretbox", "one", B),
+            key("secretbox", "two", B),
         );
         let replaced = |before: &[(&str, &str)], after: &[(&str, &str)]| -> Vec<bool> {
             let lost = readers(before).lost(&readers(after));
@@ -286,9 +309,14 @@ mod tests {
         assert_eq!(lost(&[("secrets", &old)], &[("secrets", &both)]), NONE);
         assert_eq!(
             lost(&[("secrets", &both)], &[("secrets", &new)]),
-            ["secrets: aescbc key \"one\" is gone; another key of the same name stays"]
+            ["secrets: secretbox key \"one\" is gone; another key of the same name stays"]
         );
         assert_eq!(replaced(&[("secrets", &both)], &[("secrets", &new)]), [false]);
+        // Unless the cipher cannot tell the two apart.
+        let (old_cbc, new_cbc) = (key("aescbc", "one", A), key("aescbc", "one", B));
+        let both_cbc = format!("{new_cbc}, {old_cbc}");
+        assert_eq!(replaced(&[("secrets", &old_cbc)], &[("secrets", &both_cbc)]), [true]);
+        assert_eq!(replaced(&[("secrets", &both_cbc)], &[("secrets", &both_cbc)]), [false; 0]);
         // Under another rule, where the old rule is no more, or reads with something else now.
         assert_eq!(replaced(&[("secrets", &old)], &[("configmaps", &new)]), [true]);
         assert_eq!(replaced(&[("secrets", &old)], &[("*.", &new)]), [true]);

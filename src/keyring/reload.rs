@@ -49,8 +49,8 @@ pub enum LoadError {
     /// Names of keys that are in use stand for other bytes in it.
     #[error(
         "{}: what the key in use has sealed could not be read any more, and nobody could tell its values from those of the new \
-         key. Give the new key another name; or list the old bytes too, in a second provider of the same type behind the \
-         first, with the same name: both are tried then", listed(.0)
+         key. Give the new key another name; or, unless it is aescbc, list the old bytes too, in a second provider of the same \
+         type behind the first, with the same name: both are tried then", listed(.0)
     )]
     Replaced(Vec<Lost>),
     /// The process is ending.

@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::Notify;
+
 use super::families::UNOPENED;
 
 /// Words of the sketch: it tells some thousand values apart, and counts the rest as these.
@@ -22,6 +24,7 @@ pub struct Unopened {
     sketch: [AtomicU64; WORDS],
     /// Seconds of the Unix epoch; 0 for never.
     since: AtomicU64,
+    noted: Notify,
 }
 
 /// Values that do not open.
@@ -40,6 +43,7 @@ impl Default for Unopened {
             settled: AtomicU64::new(0),
             sketch: [const { AtomicU64::new(0) }; WORDS],
             since: AtomicU64::new(0),
+            noted: Notify::new(),
         }
     }
 }
@@ -60,7 +64,13 @@ impl Unopened {
         }
         self.begun();
         self.met.fetch_add(hashes.len() as u64, Ordering::Release);
+        self.noted.notify_one();
         self.export();
+    }
+
+    /// Ends once values have been met since the last time it ended.
+    pub async fn noted(&self) {
+        self.noted.notified().await;
     }
 
     /// What was met and not settled.

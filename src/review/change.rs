@@ -95,13 +95,17 @@ fn compare_key(
         before.flat_map(|provider| keys(provider)).any(|before| before == other)
     };
     if now().any(|other| other.name == key.name && !is_known(other)) {
+        let or_both = if of == "aescbc" {
+            String::new()
+        } else {
+            format!(", or list the old bytes too, in a second {of} provider with a key of the same name")
+        };
         changes.add(
             selector,
             "changed-key",
             format!(
                 "{of} key {name:?} has other bytes under the same name: what it sealed can't be read, and a proxy that has loaded \
-                 the configuration so far refuses this one; give the new key a new name and list the old one behind it, or \
-                 list the old bytes too, in a second {of} provider with a key of the same name"
+                 the configuration so far refuses this one; give the new key a new name and list the old one behind it{or_both}"
             ),
         );
     } else if let Some(other) = now().find(|other| other.secret == key.secret) {

@@ -176,6 +176,14 @@ fn keys_together(providers: &[Placed<'_>]) -> Vec<Finding> {
                          nothing"
                     ),
                 ),
+                (false, true, true) if matches!(one.provider, Provider::AesCbc { .. }) => (
+                    "same-name-twice",
+                    format!(
+                        "two aescbc keys are called {name}: which of them sealed a value can't be seen, and as aescbc has no \
+                         authentication, about one value in 256 of the one opens to rubbish under the other; rewrite \
+                         everything under a key with another name"
+                    ),
+                ),
                 (false, true, true) => (
                     "same-name-twice",
                     format!(

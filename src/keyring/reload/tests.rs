@@ -138,12 +138,14 @@ async fn what_is_wrong_is_told_with_every_place_and_the_keyring_stays() {
 async fn other_bytes_under_the_name_of_a_key_are_not_taken() {
     const OTHER: &str = "emFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6OTg3NjU=";
     let mut world = World::new(false, compile);
-    let replaced = document("old").replace(KEY, OTHER);
+    let old = document("old").replace("aescbc", "secretbox");
+    assert!(world.write_and_look(&old).await);
+    let replaced = old.replace(KEY, OTHER);
     assert!(!world.write_and_look(&replaced).await);
-    assert_eq!(world.in_use(), of(&document("old")));
+    assert_eq!(world.in_use(), of(&old));
     let failure = world.failure().unwrap();
     for part in [
-        "secrets: aescbc key \"old\" has other bytes under the same name",
+        "secrets: secretbox key \"old\" has other bytes under the same name",
         "another name",
         "a second provider of the same type",
     ] {
@@ -154,7 +156,7 @@ async fn other_bytes_under_the_name_of_a_key_are_not_taken() {
         "{failure}"
     );
     // The way out that it names; and then without the old bytes, when nothing needs them any more.
-    let both = format!("{replaced}  - aescbc: {{keys: [{{name: old, secret: {KEY}}}]}}\n");
+    let both = format!("{replaced}  - secretbox: {{keys: [{{name: old, secret: {KEY}}}]}}\n");
     assert!(world.write_and_look(&both).await);
     assert!(world.write_and_look(&replaced).await);
     assert_eq!((world.in_use(), world.failure()), (of(&replaced), None));
