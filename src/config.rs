@@ -15,6 +15,7 @@ mod model;
 mod path;
 mod render;
 mod render_json;
+mod retired;
 mod scalar;
 mod schema;
 mod text;
@@ -26,6 +27,8 @@ pub use draft::Draft;
 pub use error::{Error, Location, Problem};
 pub use keys::{KeyId, KeyType, Writer};
 pub use model::{EncryptionConfiguration, Entry, Key, Kms, KmsApiVersion, Provider, ResourceSelector};
+
+pub use retired::Retired;
 
 use crate::types::Fingerprint;
 
@@ -57,6 +60,7 @@ pub fn parse(bytes: &[u8], options: Options) -> Result<EncryptionConfiguration, 
     Ok(EncryptionConfiguration {
         entries,
         fingerprint: Fingerprint::of(bytes),
+        retired: Retired::default(),
     })
 }
 

@@ -30,8 +30,8 @@ pub use lookup::Lookup;
 pub use permit::{Permit, Writing};
 pub use readers::{Lost, Reader};
 pub use reload::{
-    FAMILIES as RELOAD_FAMILIES, FileSource, Load, LoadError, Loading, ReadError, Reading, ReloadConfig, ReloadStatus,
-    Reloader, Source,
+    Document, FAMILIES as RELOAD_FAMILIES, FileSource, Load, LoadError, Loading, ReadError, Reading, ReloadConfig,
+    ReloadStatus, Reloader, Source, say_retired,
 };
 pub use rule::Rule;
 pub(crate) use rule::scope;

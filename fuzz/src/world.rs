@@ -103,6 +103,7 @@ impl World {
             EncryptionConfiguration {
                 entries: Vec::new(),
                 fingerprint: Fingerprint::of(b""),
+                retired: config::Retired::default(),
             }
         } else {
             config::parse(format!("{HEAD}{rules}").as_bytes(), Options::default()).expect("the rules are sound")

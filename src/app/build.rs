@@ -7,13 +7,13 @@ use std::sync::Arc;
 use super::follower::{self, Kept};
 use super::{Background, Common, Error, Origin, RootSettings, Settings, on_etcd, strongbox};
 use crate::audit::Audit;
-use crate::config::{self, Options};
+use crate::config::{self, EncryptionConfiguration, Options};
 use crate::etcd::Reachability;
 use crate::files::{self, Permissions};
 use crate::keyring::{self, FileSource, Keyring, KeyringHandle, LoadError};
 use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::kms::Plugins;
-use crate::managed::Current;
+use crate::managed::{Current, Past};
 use crate::proxy::{self, Unfenced};
 use crate::rotation::Policy;
 use crate::tls::{ClientSessions, ClientTls, ServerTls, Side};
@@ -158,15 +158,16 @@ fn configuration(
             if matches!(settings.background, Background::Off) {
                 return Err(Error::ManagedWithoutRecord);
             }
-            let first = first_keyring(common, root, Arc::clone(members))?;
-            let (kept, source) = follower::channel(common, root, &first);
-            Ok((managed_keyring(&first, common, plugins)?, Arc::new(source), Some(kept)))
+            let (first, past) = first_keyring(common, root, Arc::clone(members))?;
+            let keyring = managed_keyring((&first, &past), common, plugins)?;
+            let (kept, source) = follower::channel(common, root, &first, past);
+            Ok((keyring, Arc::new(source), Some(kept)))
         }
     }
 }
 
 /// The keyring in etcd at the start of a process. Blocks until it is there.
-fn first_keyring(common: &Common, root: &RootSettings, members: Dialers) -> Result<Current, Error> {
+fn first_keyring(common: &Common, root: &RootSettings, members: Dialers) -> Result<(Current, Past), Error> {
     let (common, root) = (common.clone(), root.clone());
     let looking = on_etcd::spawn("keyring", members, async move |on_etcd| {
         let strongbox = strongbox::strongbox(&common, &root, on_etcd.client.clone())?;
@@ -177,10 +178,15 @@ fn first_keyring(common: &Common, root: &RootSettings, members: Dialers) -> Resu
     looked.map_err(Error::Start)?
 }
 
-/// From the keyring in etcd to one that seals and opens.
-pub(super) fn managed_keyring(current: &Current, common: &Common, plugins: &Plugins) -> Result<Keyring, Error> {
+/// From the keyring in etcd, and its archive, to one that seals and opens.
+pub(super) fn managed_keyring(
+    (current, past): (&Current, &Past),
+    common: &Common,
+    plugins: &Plugins,
+) -> Result<Keyring, Error> {
     let keyspace = KeySpace::new(common.prefixes.clone())?;
-    compile(current.document.expose(), keyspace, plugins, true).map_err(Error::ManagedKeyring)
+    let document = (current.document.expose(), &*past.configs());
+    compile_with(document, keyspace, plugins, true).map_err(Error::ManagedKeyring)
 }
 
 /// The keyring of the configuration at `path`.
@@ -212,7 +218,17 @@ pub(super) fn compile(
     plugins: &Plugins,
     is_followed: bool,
 ) -> Result<Keyring, LoadError> {
-    let config = config::parse(document, Options { reload: is_followed })?;
+    compile_with((document, &[]), keyspace, plugins, is_followed)
+}
+
+/// The same of a document and those that it replaced, with whose keys it reads too.
+pub(super) fn compile_with(
+    (document, past): (&[u8], &[EncryptionConfiguration]),
+    keyspace: KeySpace,
+    plugins: &Plugins,
+    is_followed: bool,
+) -> Result<Keyring, LoadError> {
+    let config = config::parse(document, Options { reload: is_followed })?.with_past(past);
     Ok(Keyring::compile(&config, keyspace, plugins)?)
 }
 

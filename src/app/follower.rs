@@ -14,7 +14,7 @@ use super::{Common, Error, RootSettings};
 use crate::etcd::Client;
 use crate::files::Nudge;
 use crate::keyring::{self, KeyringHandle, Permit, ReadError};
-use crate::managed::{self, Current, Reader, Reading as Look, Strongbox};
+use crate::managed::{self, Current, Past, PastConfigs, Reader, Reading as Look, Strongbox};
 use crate::rotation::MANAGED;
 use crate::types::{Epoch, SecretBytes, Tenure, with_causes};
 
@@ -24,8 +24,21 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Between two questions for the roots that are at hand, where nothing has changed: a plugin's key may have.
 const ROOTS_EVERY: Duration = Duration::from_secs(60);
 
-/// The latest document, or why there is none to be had.
-type Latest = Result<SecretBytes, Arc<str>>;
+/// The latest document with those that it replaced, or why there is none to be had.
+type Latest = Result<Found, Arc<str>>;
+
+#[derive(Clone)]
+struct Found {
+    document: SecretBytes,
+    past: PastConfigs,
+}
+
+impl Found {
+    fn is_same(&self, other: &Self) -> bool {
+        self.document.expose() == other.document.expose()
+            && (Arc::ptr_eq(&self.past, &other.past) || self.past == other.past)
+    }
+}
 
 /// The roots that a process has, by ID.
 pub(super) type KnownRoots = Arc<std::sync::Mutex<Vec<String>>>;
@@ -35,16 +48,21 @@ pub(super) struct Kept {
     pub(super) common: Common,
     pub(super) root: RootSettings,
     reader: Reader,
+    past: Past,
     documents: watch::Sender<Latest>,
 }
 
 /// Both ends of what is handed on: for the follower, and for the reload.
-pub(super) fn channel(common: &Common, root: &RootSettings, first: &Current) -> (Kept, ManagedSource) {
-    let (documents, latest) = watch::channel(Ok(first.document.clone()));
+pub(super) fn channel(common: &Common, root: &RootSettings, first: &Current, past: Past) -> (Kept, ManagedSource) {
+    let (documents, latest) = watch::channel(Ok(Found {
+        document: first.document.clone(),
+        past: past.configs(),
+    }));
     let kept = Kept {
         common: common.clone(),
         root: root.clone(),
         reader: Reader::since(first),
+        past,
         documents,
     };
     (kept, ManagedSource { latest })
@@ -65,7 +83,10 @@ impl keyring::Source for ManagedSource {
         let latest = self.latest.borrow().clone();
         Box::pin(async move {
             match latest {
-                Ok(document) => Ok(Zeroizing::new(document.expose().to_vec())),
+                Ok(Found { document, past }) => Ok(keyring::Document {
+                    bytes: Zeroizing::new(document.expose().to_vec()),
+                    past,
+                }),
                 Err(why) => Err(ReadError::Elsewhere(why)),
             }
         })
@@ -91,6 +112,7 @@ pub(super) struct Follower {
 #[derive(Default)]
 struct Seen {
     reader: Reader,
+    past: Past,
     current: Option<Current>,
     asked_for_roots: Option<Instant>,
 }
@@ -110,6 +132,7 @@ impl Follower {
     ) -> Result<Self, Error> {
         let seen = Seen {
             reader: kept.reader,
+            past: kept.past,
             ..Seen::default()
         };
         Ok(Self {
@@ -161,6 +184,13 @@ impl Follower {
         let has_new_roots = self.reload_roots().await;
         let found = seen.reader.look(&self.strongbox).await;
         self.note_loss(found.as_ref().err());
+        if has_new_roots || matches!(found, Ok(Look::New(_))) {
+            seen.past.look_closely();
+        }
+        // What is replaced is in the archive before: so the keys of a document that is seen to be replaced are found here.
+        if let Err(error) = seen.past.look(&self.strongbox).await {
+            tracing::debug!(error = with_causes(&error), "the archive was not looked at");
+        }
         let latest = match found {
             Ok(Look::New(current)) => {
                 let document = current.document.clone();
@@ -184,9 +214,11 @@ impl Follower {
             seen.asked_for_roots = Some(Instant::now());
             self.ask_for_roots(seen.current.as_ref()).await;
         }
+        let past = seen.past.configs();
+        let latest = latest.map(|document| Found { document, past });
         let is_other = self.documents.send_if_modified(|before| {
             let is_same = match (&*before, &latest) {
-                (Ok(before), Ok(now)) => before.expose() == now.expose(),
+                (Ok(before), Ok(now)) => before.is_same(now),
                 (Err(before), Err(now)) => before == now,
                 _ => false,
             };

@@ -1,6 +1,7 @@
 //! Runs the verbs that are about the keyring in etcd itself: another root, backup and restore, import and export, the archive.
 //! Rotates no key and counts no value but before an import.
 
+mod lossy;
 mod needed;
 mod report;
 
@@ -287,8 +288,13 @@ impl Job {
         })
     }
 
+    /// What is stored is looked at before: a keyring that opens less of it than the one that stands would be a loss, though
+    /// nothing was deleted.
     async fn restore(&self, path: PathBuf, force: bool) -> Result<KeyringReport, KeyringError> {
         let backup = files::read(&path, MAX_BACKUP_BYTES)?;
+        if !force {
+            self.refuse_lossy(&backup.bytes).await?;
+        }
         let restored = self.strongbox.restore(&backup.bytes, force).await?;
         Ok(KeyringReport::Restored {
             keyring: Kept::of(&restored.current),
@@ -332,6 +338,15 @@ impl Job {
         if force {
             return Ok(0);
         }
+        let counts = self.site()?.look(&config, self.stop.clone()).await?.counts;
+        match counts.undecryptable {
+            0 => Ok(counts.scanned),
+            values => Err(KeyringError::NotOpened { values }),
+        }
+    }
+
+    /// etcd, for looking at values.
+    fn site(&self) -> Result<Etcd, Error> {
         let options = sweep::Options {
             limits: sweep::Limits::default(),
             max_wait: LOOK_WAIT,
@@ -339,18 +354,13 @@ impl Job {
             dry_run: true,
         };
         let (client, plugins) = (self.client.clone(), Arc::clone(&self.plugins));
-        let site = Etcd::new(
+        Etcd::new(
             client,
             &self.settings.common,
             plugins,
             options,
             Arc::clone(&self.observer),
-        )?;
-        let report = site.look(&config, self.stop.clone()).await?;
-        match report.counts.undecryptable {
-            0 => Ok(report.counts.scanned),
-            values => Err(KeyringError::NotOpened { values }),
-        }
+        )
     }
 
     /// Writes an event, where there is an audit log, and waits until it is written.

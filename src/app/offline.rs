@@ -18,7 +18,7 @@ use crate::files::Permissions;
 use crate::keyring::Keyring;
 use crate::keyspace::KeySpace;
 use crate::kms::{self, Plugins};
-use crate::managed;
+use crate::managed::{self, Past};
 use crate::tls::{self, ClientTls};
 
 /// What such a verb works with.
@@ -97,7 +97,9 @@ pub(super) async fn load_keyring(common: &Common, hands: &Hands) -> Result<Keyri
         Origin::Managed(root) => {
             let strongbox = strongbox(common, root, hands.on_etcd.client.clone())?;
             let current = strongbox.read().await?.ok_or(managed::Error::Absent)?;
-            managed_keyring(&current, common, &hands.plugins)
+            let mut past = Past::default();
+            past.look(&strongbox).await?;
+            managed_keyring((&current, &past), common, &hands.plugins)
         }
     }
 }

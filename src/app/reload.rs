@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::build::{Parts, Renewed, compile};
+use super::build::{Parts, Renewed, compile_with};
 use super::lasting::Lasting;
 use super::{Error, Origin, Settings};
 use crate::files::{Nudge, Nudged, POLL, Permissions, Watcher, follow, nudge, warn_of_mounts};
@@ -91,7 +91,9 @@ fn keyring_reloader(parts: &Parts) -> keyring::Reloader {
         load: Box::new(move |document| {
             let (keyspace, plugins, in_use) = (keyspace.clone(), Arc::clone(&plugins), in_use.snapshot());
             // Ciphers of thousands of keys take a while to set up, and this runtime also accepts connections.
-            let compiling = tokio::task::spawn_blocking(move || compile(&document, keyspace, &plugins, true));
+            let compiling = tokio::task::spawn_blocking(move || {
+                compile_with((&document.bytes, &document.past), keyspace, &plugins, true)
+            });
             Box::pin(async move {
                 let keyring = compiling.await.map_err(|_| LoadError::Stopping)??;
                 // What a plugin that is in use already lacks is no fault of the new configuration, which may be the way out.

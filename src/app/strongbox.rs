@@ -11,7 +11,7 @@ use crate::etcd::Client;
 use crate::files::Permissions;
 use crate::keyspace::KeySpace;
 use crate::kms::Wrapper;
-use crate::managed::{self, Current, RootError, Roots, Strongbox, Time, default_document, holds_sealed_values};
+use crate::managed::{self, Current, Past, RootError, Roots, Strongbox, Time, default_document, holds_sealed_values};
 use crate::types::with_causes;
 
 /// What metrics and messages call the plugin that wraps the keyring's key.
@@ -56,15 +56,19 @@ pub(super) fn roots(common: &Common, root: &RootSettings) -> Result<Roots, Error
     Ok(Roots::load(root.file.clone(), permissions, kms).map_err(managed::Error::Root)?)
 }
 
-/// The keyring, which is made if there is none. Waits for etcd, and for the plugin, for as long as that takes.
+/// The keyring, which is made if there is none, and its archive. Waits for etcd, and for the plugin, for as long as that takes.
 ///
 /// # Errors
 /// It cannot be had, or may have been lost: values are sealed, and there is no keyring.
-pub(super) async fn first(common: &Common, strongbox: &Strongbox<Client>, client: &Client) -> Result<Current, Error> {
+pub(super) async fn first(
+    common: &Common,
+    strongbox: &Strongbox<Client>,
+    client: &Client,
+) -> Result<(Current, Past), Error> {
     let keyspace = KeySpace::new(common.prefixes.clone())?;
     let mut attempts = 0_u32;
     loop {
-        match look_or_make(&keyspace, strongbox, client).await {
+        match look_or_make_all(&keyspace, strongbox, client).await {
             Err(Error::Managed(error)) if error.is_passing() => {
                 if attempts.is_multiple_of(SAID_EVERY) {
                     tracing::warn!(
@@ -78,6 +82,18 @@ pub(super) async fn first(common: &Common, strongbox: &Strongbox<Client>, client
             outcome => return outcome,
         }
     }
+}
+
+/// The keyring, and what it replaced.
+async fn look_or_make_all(
+    keyspace: &KeySpace,
+    strongbox: &Strongbox<Client>,
+    client: &Client,
+) -> Result<(Current, Past), Error> {
+    let current = look_or_make(keyspace, strongbox, client).await?;
+    let mut past = Past::default();
+    past.look(strongbox).await?;
+    Ok((current, past))
 }
 
 async fn look_or_make(keyspace: &KeySpace, strongbox: &Strongbox<Client>, client: &Client) -> Result<Current, Error> {

@@ -186,6 +186,7 @@ mod tests {
         let config = EncryptionConfiguration {
             entries: vec![],
             fingerprint: Fingerprint::of(b""),
+            retired: crate::config::Retired::default(),
         };
         let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
         let keyring = Keyring::compile(&config, keyspace, &Plugins::none()).unwrap();

@@ -134,7 +134,7 @@ fn code_of(error: &KeyringError) -> Option<u8> {
     match error {
         KeyringError::Members { .. } => Some(MEMBERS),
         KeyringError::Stopped | KeyringError::Managed(managed::Error::Changed) => Some(UNFINISHED),
-        KeyringError::NotOpened { .. } | KeyringError::Needed(_) => Some(NOT_OPENED),
+        KeyringError::NotOpened { .. } | KeyringError::Lossy { .. } | KeyringError::Needed(_) => Some(NOT_OPENED),
         KeyringError::Stands { .. } | KeyringError::Managed(managed::Error::Standing(_)) => Some(STANDS),
         _ => None,
     }

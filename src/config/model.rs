@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, fmt, time::Duration};
 
+use super::retired::Retired;
 use crate::types::{Fingerprint, GroupResource, KeyName, SecretBytes};
 
 /// A validated EncryptionConfiguration.
@@ -12,9 +13,17 @@ pub struct EncryptionConfiguration {
     pub entries: Vec<Entry>,
     /// SHA-256 over the document's bytes as they were read.
     pub fingerprint: Fingerprint,
+    /// Keys of documents that it replaced, which read behind all that it lists. Not part of the document.
+    pub retired: Retired,
 }
 
 impl EncryptionConfiguration {
+    /// The same, reading with the keys of `past` too, latest document first.
+    pub fn with_past(self, past: &[Self]) -> Self {
+        let retired = Retired::of(&self, past);
+        Self { retired, ..self }
+    }
+
     /// Each selector once, in the order of its first appearance, with its providers in the order of the document: the
     /// first writes, every one reads.
     ///

@@ -29,6 +29,9 @@ pub enum Error {
         /// What it lacks.
         source: BuildError,
     },
+    /// A retired key could not be keyed.
+    #[error("the retired keys of the archive could not be set up")]
+    Retired(#[source] BuildError),
     /// A rule's providers make no chain.
     #[error("the rule for {selector} could not be set up")]
     Chain {

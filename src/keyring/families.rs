@@ -4,7 +4,15 @@ use crate::telemetry::{Buckets, Family, Kind};
 
 /// What this room exports. The first two are kube-apiserver's own, name, labels, bounds and quirks: its dashboards read
 /// them. Source: `k8s.io/apiserver/pkg/storage/value/metrics.go`.
-pub const FAMILIES: &[Family] = &[OPERATIONS, DURATION, OPENED, KEY_WRITES, KEY_CREATED, KEY_LOADED];
+pub const FAMILIES: &[Family] = &[
+    OPERATIONS,
+    DURATION,
+    OPENED,
+    RETIRED_READS,
+    KEY_WRITES,
+    KEY_CREATED,
+    KEY_LOADED,
+];
 
 pub(super) const OPERATIONS: Family = Family {
     name: "apiserver_storage_transformation_operations_total",
@@ -31,6 +39,14 @@ pub(super) const OPENED: Family = Family {
     help: "Values opened, by the provider and key that opened them. Stale ones were not sealed by what writes now. A KMS \
            provider's name stands for its key; identity has none.",
     labels: &["resource", "provider", "key", "stale"],
+};
+
+pub(super) const RETIRED_READS: Family = Family {
+    name: "etcd_encryption_proxy_retired_key_reads_total",
+    kind: Kind::Counter,
+    help: "Values opened by a key that only the archive of the keyring in etcd has: they come from a restored snapshot, or \
+           turned up late, and are written again with the key in use.",
+    labels: &["resource", "provider", "key"],
 };
 
 pub(super) const KEY_WRITES: Family = Family {

@@ -141,6 +141,7 @@ mod tests {
         let config = EncryptionConfiguration {
             entries: vec![],
             fingerprint: Fingerprint::of(document),
+            retired: crate::config::Retired::default(),
         };
         Keyring::compile(
             &config,

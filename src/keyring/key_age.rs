@@ -25,7 +25,7 @@ pub(super) fn loaded(keyring: &Keyring, before: Option<&Keyring>) {
 }
 
 fn labels(keyring: &Keyring) -> BTreeSet<Label> {
-    let providers = keyring.rules().iter().flat_map(|rule| rule.chain().readers());
+    let providers = keyring.rules().iter().flat_map(|rule| rule.chain().own_readers());
     let keys = providers.flat_map(|provider| provider.key_names().iter().map(|key| (provider.kind(), key)));
     keys.map(|(kind, key)| (kind.to_string(), key.to_string())).collect()
 }

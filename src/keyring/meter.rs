@@ -4,12 +4,13 @@
 //! kube-apiserver counts in each of its two nested chains: a value under a key counts for the prefix of the provider and for
 //! that of the key. What fails on the way to what opens in the end counts as well.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics::{Counter, Histogram};
 
-use super::families::{DURATION, OPENED, OPERATIONS};
+use super::families::{DURATION, OPENED, OPERATIONS, RETIRED_READS};
 use super::key_writes::KeyWrites;
 use crate::audit::KeyUse;
 use crate::value::{Chain, OpenError, Opened, Provider, SealError};
@@ -45,6 +46,8 @@ struct Reads {
     /// For each key, or for the provider where it has none: values opened that were fresh, and stale.
     opened: Vec<[OpenedBy; 2]>,
     is_identity: bool,
+    /// `None` for a provider of the rule.
+    retired: Option<Arc<AtomicU64>>,
 }
 
 /// A series of [`OPENED`].
@@ -68,7 +71,13 @@ struct Operation {
 
 impl Meter {
     /// Counts for `resource`, a label, what `chain` does.
-    pub(super) fn new(resource: String, chain: &Chain) -> Self {
+    ///
+    /// `retired_reads` is where values are counted too that a retired key opened.
+    pub(super) fn new(resource: String, chain: &Chain, retired_reads: &Arc<AtomicU64>) -> Self {
+        let reads = |(index, provider)| {
+            let retired = chain.is_retired(index).then(|| Arc::clone(retired_reads));
+            Reads::new(provider, retired)
+        };
         let writer = chain.readers().next();
         let first_key = writer.and_then(|writer| writer.key_names().first());
         let key_prefix = first_key.filter(|_| writer.is_some_and(Provider::has_key_prefixes));
@@ -83,7 +92,7 @@ impl Meter {
             key_writes: writer
                 .zip(first_key)
                 .map(|(writer, key)| KeyWrites::of(writer.kind(), key)),
-            reads: chain.readers().map(Reads::new).collect(),
+            reads: chain.readers().enumerate().map(reads).collect(),
         }
     }
 
@@ -128,9 +137,27 @@ impl Meter {
                 if let Some([fresh, stale]) = reads.opened.get(opened.key) {
                     if opened.stale { stale } else { fresh }.add(&self.resource);
                 }
+                if let Some(retired) = &reads.retired {
+                    self.retired(retired, reads.opened.get(opened.key));
+                }
             }
             Err(OpenError::Pending) => {}
             Err(error) => self.failed_before(chain, stored, None, grpc_code(error).unwrap_or(NOT_GRPC)),
+        }
+    }
+
+    /// A value was opened by a key that is retired.
+    #[cold]
+    fn retired(&self, reads: &AtomicU64, by: Option<&[OpenedBy; 2]>) {
+        reads.fetch_add(1, Ordering::Relaxed);
+        if let Some([by, _]) = by {
+            metrics::counter!(
+                RETIRED_READS.name,
+                "resource" => self.resource.clone(),
+                "provider" => by.provider.clone(),
+                "key" => by.key.clone()
+            )
+            .increment(1);
         }
     }
 
@@ -168,7 +195,7 @@ impl Meter {
 }
 
 impl Reads {
-    fn new(provider: &Provider) -> Self {
+    fn new(provider: &Provider, retired: Option<Arc<AtomicU64>>) -> Self {
         let is_identity = provider.prefix().is_empty();
         let opened = |key: &str| {
             ["false", "true"].map(|stale| OpenedBy {
@@ -201,6 +228,7 @@ impl Reads {
                 names.iter().map(|key| opened(key.as_str())).collect()
             },
             is_identity,
+            retired,
         }
     }
 }

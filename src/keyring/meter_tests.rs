@@ -44,7 +44,7 @@ fn counted<const N: usize>(
     let registry = Registry::new(super::FAMILIES);
     metrics::with_local_recorder(&registry, || {
         let chain = Arc::new(Chain::new(providers.into()).unwrap());
-        work(Metered::new(selector, &chain).sealer(Some(resource)));
+        work(Metered::new(selector, &chain, &Arc::default()).sealer(Some(resource)));
     });
     let text = registry.render();
     let mut lines: Vec<_> = text

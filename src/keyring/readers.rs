@@ -316,7 +316,10 @@ mod tests {
         let (old_cbc, new_cbc) = (key("aescbc", "one", A), key("aescbc", "one", B));
         let both_cbc = format!("{new_cbc}, {old_cbc}");
         assert_eq!(replaced(&[("secrets", &old_cbc)], &[("secrets", &both_cbc)]), [true]);
-        assert_eq!(replaced(&[("secrets", &both_cbc)], &[("secrets", &both_cbc)]), [false; 0]);
+        assert_eq!(
+            replaced(&[("secrets", &both_cbc)], &[("secrets", &both_cbc)]),
+            [false; 0]
+        );
         // Under another rule, where the old rule is no more, or reads with something else now.
         assert_eq!(replaced(&[("secrets", &old)], &[("configmaps", &new)]), [true]);
         assert_eq!(replaced(&[("secrets", &old)], &[("*.", &new)]), [true]);

@@ -10,17 +10,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use super::{Error, KeyringHandle, Lost, Rule};
 use crate::audit::Audit;
-use crate::config;
+use crate::config::{self, KeyId, Retired};
 use crate::files::{Status, Subject};
 use crate::keyring::Keyring;
 use crate::types::{Fingerprint, with_causes};
 
 pub use metrics::FAMILIES;
-pub use source::{FileSource, ReadError, Reading, Source};
+pub use source::{Document, FileSource, ReadError, Reading, Source};
 
 /// How often a document that changes while it is loaded is begun with anew, before that counts as a failure.
 const MAX_ROUNDS: usize = 10;
@@ -28,8 +27,8 @@ const MAX_ROUNDS: usize = 10;
 /// Which configuration is in use since when, and why a newer one is not.
 pub type ReloadStatus = Status<Fingerprint>;
 
-/// From a document's bytes to a keyring that has been compiled and found healthy, within a bound of its own.
-pub type Load = Box<dyn Fn(Zeroizing<Vec<u8>>) -> Loading + Send + Sync>;
+/// From a document to a keyring that has been compiled and found healthy, within a bound of its own.
+pub type Load = Box<dyn Fn(Document) -> Loading + Send + Sync>;
 
 /// A keyring on its way.
 pub type Loading = Pin<Box<dyn Future<Output = Result<Keyring, LoadError>> + Send>>;
@@ -96,6 +95,29 @@ enum ReloadError {
     Restless,
 }
 
+/// Tells what is there from what was.
+#[derive(PartialEq, Eq)]
+struct Found {
+    document: Fingerprint,
+    past: Vec<Fingerprint>,
+}
+
+impl Found {
+    fn of(found: &Document) -> Self {
+        let document = Fingerprint::of(&found.bytes);
+        let past = found.past.iter().map(|past| past.fingerprint);
+        Self {
+            document,
+            // It may be archived a moment before it is replaced.
+            past: past.filter(|past| *past != document).collect(),
+        }
+    }
+
+    fn is_in_use(&self, keyring: &Keyring) -> bool {
+        self.document == keyring.fingerprint() && self.past == keyring.retired().documents()
+    }
+}
+
 enum Round {
     Unchanged,
     Loaded,
@@ -133,22 +155,22 @@ impl Reloader {
     }
 
     async fn round(&self) -> Result<Round, ReloadError> {
-        let bytes = self.config.source.read().await?;
-        let found = Fingerprint::of(&bytes);
-        if found == self.config.keyring.load().fingerprint() {
+        let document = self.config.source.read().await?;
+        let found = Found::of(&document);
+        if found.is_in_use(&self.config.keyring.load()) {
             return Ok(Round::Unchanged);
         }
-        let keyring = (self.config.load)(bytes).await?;
+        let keyring = (self.config.load)(document).await?;
         let mut replaced = self.config.keyring.load().lost(&keyring);
         replaced.retain(Lost::is_replaced);
         if !replaced.is_empty() {
             return Err(LoadError::Replaced(replaced).into());
         }
         // The check of a plugin can take seconds. What nobody wants any more is not taken into use.
-        if Fingerprint::of(&self.config.source.read().await?) != found {
+        if Found::of(&self.config.source.read().await?) != found {
             return Ok(Round::Overtaken);
         }
-        self.put_in_place(keyring, found);
+        self.put_in_place(keyring, found.document);
         Ok(Round::Loaded)
     }
 
@@ -168,6 +190,7 @@ impl Reloader {
             "a new encryption provider configuration is in use"
         );
         self.config.keyring.load().announce();
+        say_retired(self.config.keyring.load().retired());
         for lost in lost {
             tracing::warn!(
                 %lost,
@@ -200,6 +223,23 @@ impl Subject for Reloader {
                 false
             }
         }
+    }
+}
+
+/// Which keys read though the configuration does not list them, and which do not.
+pub fn say_retired(retired: &Retired) {
+    let shown = |ids: &mut dyn Iterator<Item = KeyId>| ids.map(|id| id.to_string()).collect::<Vec<_>>().join(", ");
+    if !retired.is_empty() {
+        let keys = shown(&mut retired.ids());
+        tracing::info!(keys, "retired keys of the archive open what turns up under them");
+    }
+    if !retired.left_out().is_empty() {
+        let keys = shown(&mut retired.left_out().iter().cloned());
+        tracing::warn!(
+            keys,
+            "keys of the archive are left out, since each shares its name with other bytes and aescbc cannot tell their \
+             values apart: values that need them do not open"
+        );
     }
 }
 

@@ -5,11 +5,11 @@ use std::{fmt, ptr};
 
 use super::Error;
 use crate::audit;
-use crate::config::{self, EncryptionConfiguration, ResourceSelector};
+use crate::config::{self, EncryptionConfiguration, KeyType, ResourceSelector};
 use crate::keyspace::{KeySpace, Scope, Span};
 use crate::kms::{Plugin, Plugins};
 use crate::types::{KeyName, SecretBytes};
-use crate::value::{Chain, Provider};
+use crate::value::{BuildError, Chain, Provider};
 
 /// What one selector of the configuration leads to.
 ///
@@ -38,7 +38,7 @@ impl Rule {
             let keys = provider.key_names().iter().map(ToString::to_string);
             (provider.kind().to_string(), keys.collect())
         };
-        audit::Rule::new(&self.selector, self.chain.readers().map(names))
+        audit::Rule::new(&self.selector, self.chain.own_readers().map(names))
     }
 
     /// Where keys of the rule's resources lie. A more specific rule, or none at all, may hold for some keys there.
@@ -80,11 +80,13 @@ pub(super) fn compile(
 ) -> Result<(Vec<Rule>, Vec<Plugin>), Error> {
     let mut listed_plugins = Vec::new();
     let keyed = keyed_providers(config, plugins, &mut listed_plugins)?;
+    let retired = retired(config)?;
     let rules = config.rules().into_iter().map(|(selector, listed)| {
         // The very provider, not an equal one: the rules of an entry share its keyed ciphers.
         let same = |listed: &&config::Provider| keyed.iter().find(|(provider, _)| ptr::eq(*provider, *listed));
         let providers = listed.iter().filter_map(same).map(|(_, provider)| provider.clone());
-        let chain = Chain::new(providers.collect()).map_err(|source| Error::Chain {
+        let chain = Chain::with_retired(providers.collect(), retired.clone());
+        let chain = chain.map_err(|source| Error::Chain {
             selector: selector.to_string(),
             source,
         })?;
@@ -116,9 +118,9 @@ fn keyed_providers<'a>(
                     Ok(provider)
                 }
                 config::Provider::Identity => Ok(Provider::identity()),
-                config::Provider::AesCbc { keys } => Provider::aescbc(pairs(keys)),
-                config::Provider::AesGcm { keys } => Provider::aesgcm(pairs(keys)),
-                config::Provider::Secretbox { keys } => Provider::secretbox(pairs(keys)),
+                config::Provider::AesCbc { keys } => keyed(KeyType::AesCbc, keys),
+                config::Provider::AesGcm { keys } => keyed(KeyType::AesGcm, keys),
+                config::Provider::Secretbox { keys } => keyed(KeyType::Secretbox, keys),
             };
             let provider = provider.map_err(|source| Error::Provider {
                 entry: index,
@@ -129,6 +131,22 @@ fn keyed_providers<'a>(
         }
     }
     Ok(all)
+}
+
+/// A provider of that type with its ciphers keyed.
+fn keyed(of: KeyType, keys: &[config::Key]) -> Result<Provider, BuildError> {
+    match of {
+        KeyType::AesCbc => Provider::aescbc(pairs(keys)),
+        KeyType::AesGcm => Provider::aesgcm(pairs(keys)),
+        KeyType::Secretbox => Provider::secretbox(pairs(keys)),
+    }
+}
+
+/// The retired keys of `config`, keyed.
+fn retired(config: &EncryptionConfiguration) -> Result<Vec<Provider>, Error> {
+    let by_type = config.retired.by_type().into_iter();
+    let providers = by_type.map(|(of, keys)| keyed(of, &keys)).collect::<Result<_, _>>();
+    providers.map_err(Error::Retired)
 }
 
 fn plugin(kms: &config::Kms, plugins: &Plugins, entry: usize, provider: usize) -> Result<Plugin, Error> {

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use super::meter::Meter;
@@ -140,7 +141,7 @@ pub(super) struct Metered {
 }
 
 impl Metered {
-    pub(super) fn new(selector: &ResourceSelector, chain: &Arc<Chain>) -> Self {
+    pub(super) fn new(selector: &ResourceSelector, chain: &Arc<Chain>, retired_reads: &Arc<AtomicU64>) -> Self {
         let is_covered = |group: &str| match selector {
             ResourceSelector::Exact(_) => false,
             ResourceSelector::Group(covered) => group == covered,
@@ -149,14 +150,14 @@ impl Metered {
         let covered = builtins().filter(|builtin| is_covered(builtin.group));
         let meter = |builtin: crate::keyspace::BuiltIn| {
             let id = (builtin.group, builtin.resource);
-            (id, Meter::new(builtin.to_string(), chain))
+            (id, Meter::new(builtin.to_string(), chain, retired_reads))
         };
         let mut by_resource: Vec<_> = covered.map(meter).collect();
         by_resource.sort_unstable_by_key(|(id, _)| *id);
         Self {
             chain: Arc::clone(chain),
             by_resource,
-            rest: Meter::new(selector.to_string(), chain),
+            rest: Meter::new(selector.to_string(), chain, retired_reads),
         }
     }
 

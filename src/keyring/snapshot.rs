@@ -1,10 +1,13 @@
 //! The snapshot itself: which rule covers a key, and whether any could cover a range. Immutable.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::readers::{Lost, Reader, Readers};
 use super::rule::{Rule, compile};
 use super::sealer::Metered;
 use super::{Error, Sealer};
-use crate::config::{EncryptionConfiguration, ResourceSelector};
+use crate::config::{EncryptionConfiguration, ResourceSelector, Retired};
 use crate::keyspace::{KeySpace, Place};
 use crate::kms::{Plugin, Plugins};
 use crate::types::{Fingerprint, GroupResource, KeyRange};
@@ -31,6 +34,9 @@ pub struct Keyring {
     all: Option<Metered>,
     may_wait: bool,
     readers: Readers,
+    retired: Retired,
+    /// How many values clients have read under them.
+    retired_reads: Arc<AtomicU64>,
 }
 
 impl Keyring {
@@ -40,6 +46,7 @@ impl Keyring {
         let (rules, plugins) = compile(config, &keyspace, plugins)?;
         Ok(Self {
             readers: Readers::of(config),
+            retired: config.retired.clone(),
             plugins,
             ..Self::of(rules, keyspace, config.fingerprint)
         })
@@ -63,9 +70,11 @@ impl Keyring {
             all: None,
             may_wait: rules.iter().any(|rule| rule.chain.may_wait()),
             readers: Readers::default(),
+            retired: Retired::default(),
+            retired_reads: Arc::default(),
         };
         for Rule { selector, chain, .. } in &rules {
-            let metered = Metered::new(selector, chain);
+            let metered = Metered::new(selector, chain, &keyring.retired_reads);
             match selector {
                 ResourceSelector::Exact(resource) => keyring.exact.push((resource.clone(), metered)),
                 ResourceSelector::Group(group) => keyring.groups.push((group.clone(), metered)),
@@ -136,6 +145,16 @@ impl Keyring {
     /// What the rule for `selector` reads with, in the order of the document; the first of it writes.
     pub fn readers(&self, selector: &ResourceSelector) -> &[Reader] {
         self.readers.of_rule(selector)
+    }
+
+    /// The keys that read behind the rules, and are no part of the configuration.
+    pub fn retired(&self) -> &Retired {
+        &self.retired
+    }
+
+    /// How many values clients have read that only a retired key opens, since this was compiled.
+    pub fn retired_reads(&self) -> u64 {
+        self.retired_reads.load(Ordering::Relaxed)
     }
 
     /// The KMS plugins, in the order in which the document names them first.

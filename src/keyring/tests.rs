@@ -48,6 +48,7 @@ fn compile_with(
     let config = EncryptionConfiguration {
         entries: entries.collect(),
         fingerprint: Fingerprint::of(b"the document"),
+        retired: config::Retired::default(),
     };
     let prefixes = prefixes.iter().map(|prefix| EtcdPrefix::parse(prefix).unwrap());
     Keyring::compile(&config, KeySpace::new(prefixes.collect()).unwrap(), plugins)

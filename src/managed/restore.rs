@@ -1,14 +1,17 @@
 //! A backup put back. Everything in it is opened before anything is written, so that no store is left with records that the
 //! roots given do not open; and the keyring comes last, so that a crash leaves the one that was.
 
+use std::cmp::Reverse;
+
 use super::backup::Kept;
 use super::error::{Error, StandingKeyring};
 use super::keyring_record::{About, Current};
 use super::record::Name;
-use super::strongbox::{Ready, Strongbox, following};
+use super::strongbox::{OPTIONS, Ready, Strongbox, following};
 use super::time::Time;
+use crate::config::{self, EncryptionConfiguration};
 use crate::etcd::{Guard, KeyValue, Store};
-use crate::types::Fingerprint;
+use crate::types::{Fingerprint, SecretBytes};
 
 /// What came of it.
 #[derive(Debug)]
@@ -27,7 +30,18 @@ struct Opened {
     /// As it was backed up.
     bytes: Ready,
     archive: Vec<(Name, Vec<u8>)>,
+    /// Of the archive, with the generation of each.
+    documents: Vec<(u64, SecretBytes)>,
     left_out: Vec<Error>,
+}
+
+/// What a backup would have values read with.
+#[derive(Debug)]
+pub struct Restorable {
+    /// The keyring's configuration.
+    pub config: EncryptionConfiguration,
+    /// Those of its archive, latest first.
+    pub past: Vec<EncryptionConfiguration>,
 }
 
 impl<S: Store> Strongbox<S> {
@@ -96,9 +110,25 @@ impl<S: Store> Strongbox<S> {
         })
     }
 
+    /// What the backup holds, opened as [`Self::restore`] opens it. Writes nothing.
+    ///
+    /// # Errors
+    /// A record of it does not open, or is no configuration.
+    pub async fn restorable(&self, backup: &[u8], force: bool) -> Result<Restorable, Error> {
+        let mut opened = self.open_backup(backup, force).await?;
+        let parse = |document: &SecretBytes| config::parse(document.expose(), OPTIONS).map_err(Error::Invalid);
+        opened.documents.sort_by_key(|(generation, _)| Reverse(*generation));
+        let past = opened.documents.iter().map(|(_, document)| parse(document));
+        Ok(Restorable {
+            config: parse(&opened.keyring.document)?,
+            past: past.collect::<Result<_, _>>()?,
+        })
+    }
+
     async fn open_backup(&self, backup: &[u8], force: bool) -> Result<Opened, Error> {
         let backup = self.parse_backup(backup)?;
         let (mut keyring, mut archive, mut left_out) = (None, Vec::new(), Vec::new());
+        let mut documents = Vec::new();
         for Kept { name, value } in &backup.records {
             let name = Name::read(name);
             if name == Name::keyring() {
@@ -107,11 +137,17 @@ impl<S: Store> Strongbox<S> {
                 continue;
             }
             let opens = match name.parse_archived(&value.0) {
-                Ok(record) => self.open_archived(&name, &record).await.map(drop),
+                Ok(record) => {
+                    let opened = self.open_archived(&name, &record).await;
+                    opened.map(|document| (record.about.generation, document))
+                }
                 Err(error) => Err(error),
             };
             match opens {
-                Ok(()) => archive.push((name, value.0.clone())),
+                Ok(document) => {
+                    documents.push(document);
+                    archive.push((name, value.0.clone()));
+                }
                 Err(error) if force && error.is_of_record() => left_out.push(error),
                 Err(error) => return Err(error),
             }
@@ -128,6 +164,7 @@ impl<S: Store> Strongbox<S> {
             keyring,
             bytes,
             archive,
+            documents,
             left_out,
         })
     }

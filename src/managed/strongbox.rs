@@ -15,7 +15,7 @@ use crate::etcd::{CallError, Guard, KeyValue, Store, epoch};
 use crate::types::{SecretBytes, StatePrefix};
 
 /// Members take it into use while they run, so it is held to the rules for that.
-const OPTIONS: Options = Options { reload: true };
+pub(super) const OPTIONS: Options = Options { reload: true };
 
 /// The records under one state prefix, and the roots that open them.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use super::{Error, OPTIONS, Source, rendered};
 use crate::config::{self, Draft, EncryptionConfiguration};
 use crate::etcd::Store;
-use crate::managed::{self, Current, Reader, Reading, Strongbox};
+use crate::managed::{self, Current, Past, PastConfigs, Reader, Reading, Strongbox};
 
 /// What operators call it.
 pub const MANAGED: &str = "the keyring in etcd";
@@ -18,7 +18,7 @@ pub const MANAGED: &str = "the keyring in etcd";
 pub struct ManagedConfig<S> {
     strongbox: Strongbox<S>,
     /// Looked at so often that it is opened only when it is another one.
-    seen: Mutex<(Reader, Option<Current>)>,
+    seen: Mutex<(Reader, Option<Current>, Past)>,
 }
 
 impl<S: Store> ManagedConfig<S> {
@@ -40,11 +40,19 @@ impl<S: Store> ManagedConfig<S> {
     /// # Errors
     /// There is none, or it is not to be had.
     pub async fn current(&self) -> Result<Current, managed::Error> {
-        let (reader, current) = &mut *self.seen.lock().await;
+        Ok(self.with_past().await?.0)
+    }
+
+    /// The same, and the documents that are in use no more.
+    async fn with_past(&self) -> Result<(Current, PastConfigs), managed::Error> {
+        let (reader, current, past) = &mut *self.seen.lock().await;
         if let Reading::New(found) = reader.look(&self.strongbox).await? {
             *current = Some(*found);
+            past.look_closely();
         }
-        current.clone().ok_or(managed::Error::Absent)
+        past.look(&self.strongbox).await?;
+        let current = current.clone().ok_or(managed::Error::Absent)?;
+        Ok((current, past.configs()))
     }
 }
 
@@ -54,9 +62,10 @@ impl<S: Store> Source for ManagedConfig<S> {
     }
 
     async fn read(&self) -> Result<EncryptionConfiguration, Error> {
-        let current = self.current().await?;
+        let (current, past) = self.with_past().await?;
         let config = config::parse(current.document.expose(), OPTIONS);
-        config.map_err(|problems| Error::Managed(managed::Error::Invalid(problems)))
+        let config = config.map_err(|problems| Error::Managed(managed::Error::Invalid(problems)))?;
+        Ok(config.with_past(&past))
     }
 
     async fn check(&self) -> Result<(), Error> {

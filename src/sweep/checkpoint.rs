@@ -122,13 +122,13 @@ pub(super) async fn peek<S: Store>(store: &S, key: &[u8]) -> Result<Option<(i64,
 }
 
 /// Begins the work in `scope` anew, for a proof, whole or not, that was written at `revision` and holds no longer. Nothing happens if somebody
-/// sweeps or has written the record since: they look at the values themselves.
-pub(super) async fn begin_anew<S: Store>(store: &S, scope: &Scope, revision: i64) -> Result<(), Error> {
+/// sweeps or has written the record since: they look at the values themselves. Whether it was done.
+pub(super) async fn begin_anew<S: Store>(store: &S, scope: &Scope, revision: i64) -> Result<bool, Error> {
     let record = encode(&Checkpoint::begun(scope))?;
     let (key, owner) = (scope.checkpoint_key(), scope.owner_key());
     let guards = [Guard::mod_revision(&owner, 0), Guard::mod_revision(&key, revision)];
-    store.put_if(&guards, &key, &record, 0).await.map_err(Error::Call)?;
-    Ok(())
+    let done = store.put_if(&guards, &key, &record, 0).await.map_err(Error::Call)?;
+    Ok(done.is_some())
 }
 
 /// Reads and replaces the record.

@@ -113,6 +113,10 @@ impl Scope {
                 add(b'k', key_id.as_bytes());
             }
         }
+        // With another one, other values open.
+        for document in self.keyring.retired().documents() {
+            add(b'a', &document.into_bytes());
+        }
         for rule in self.keyring.rules().iter().filter(|rule| !self.is_wanted(rule.chain())) {
             add(b'x', rule.selector().to_string().as_bytes());
         }

@@ -23,10 +23,10 @@ use super::{Error, Finding, Limits, Options, Scope, sweep};
 use crate::config::KmsApiVersion;
 use crate::election::Owner;
 use crate::etcd::Store;
-use crate::keyring::{KeyringHandle, Permit, Writing};
+use crate::keyring::{Keyring, KeyringHandle, Permit, Writing};
 use crate::kms::Plugin;
 use crate::members::{Loaded, MemberId, Roster};
-use crate::types::{Backoff, Epoch, StatePrefix, with_causes};
+use crate::types::{Backoff, Epoch, Fingerprint, StatePrefix, with_causes};
 
 pub use meters::FAMILIES;
 pub use status::{Activity, WorkerStatus};
@@ -106,15 +106,32 @@ struct Repeat {
     delays: Backoff,
 }
 
+/// What a worker remembers from turn to turn.
+#[derive(Default)]
+struct Memory {
+    repeat: Option<Repeat>,
+    /// Since which keyring, and how many values under retired keys clients had read when a sweep was last begun for that.
+    late: Option<(Fingerprint, u64)>,
+}
+
+impl Memory {
+    /// Whether clients have read values under retired keys since a sweep was begun for that: they came after the proof, or are
+    /// where it did not look.
+    fn has_met_late(&self, keyring: &Keyring) -> bool {
+        let now = (keyring.fingerprint(), keyring.retired_reads());
+        now.1 > 0 && self.late != Some(now)
+    }
+}
+
 impl<K: InUse> Worker<K> {
     /// Works until it is told to stop.
     pub async fn run<S: Store>(mut self, store: &S) {
         let mut retry = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
-        let mut repeat = None;
+        let mut memory = Memory::default();
         while !self.stops() {
             let writing = self.keyring.writing();
             let loaded = Loaded::of(&writing.keyring);
-            let turn = self.turn(store, &writing, &loaded, &mut repeat).await;
+            let turn = self.turn(store, &writing, &loaded, &mut memory).await;
             if !matches!(turn, Turn::Failed(_)) {
                 retry.reset();
             }
@@ -136,9 +153,12 @@ impl<K: InUse> Worker<K> {
         *self.stop.borrow() || self.stop.has_changed().is_err()
     }
 
-    /// Waits until `until`, or until something else than `loaded` is in use, or it is to stop.
+    /// Waits until `until`, or until something else than `loaded` is in use, or clients read values under retired keys, or it is
+    /// to stop.
     async fn pause(&mut self, until: Instant, loaded: &Loaded) {
-        while Instant::now() < until && !self.stops() && Loaded::of(&self.keyring.writing().keyring) == *loaded {
+        let reads = self.keyring.writing().keyring.retired_reads();
+        let is_as_before = |keyring: &Keyring| Loaded::of(keyring) == *loaded && keyring.retired_reads() == reads;
+        while Instant::now() < until && !self.stops() && is_as_before(&self.keyring.writing().keyring) {
             tokio::select! {
                 // KMS plugins tell nobody that their key ID has changed.
                 () = sleep_until(until.min(Instant::now() + POLL)) => {}
@@ -148,13 +168,7 @@ impl<K: InUse> Worker<K> {
         }
     }
 
-    async fn turn<S: Store>(
-        &mut self,
-        store: &S,
-        writing: &Writing,
-        loaded: &Loaded,
-        repeat: &mut Option<Repeat>,
-    ) -> Turn {
+    async fn turn<S: Store>(&mut self, store: &S, writing: &Writing, loaded: &Loaded, memory: &mut Memory) -> Turn {
         let (epoch, obstacle) = match &writing.permit {
             Permit::Fenced { epoch, .. } => (epoch.clone(), None),
             // The last answer as to what is there to be done is looked at all the same.
@@ -177,7 +191,7 @@ impl<K: InUse> Worker<K> {
             self.status.set(Activity::Idle);
             return Turn::Settled;
         }
-        match self.obstacle(store, &scope, loaded, repeat).await {
+        match self.obstacle(store, &scope, loaded, memory).await {
             Ok(None) => match obstacle {
                 None => self.sweep(store, &scope, loaded).await,
                 Some(why) => {
@@ -196,7 +210,7 @@ impl<K: InUse> Worker<K> {
         store: &S,
         scope: &Scope,
         loaded: &Loaded,
-        repeat: &mut Option<Repeat>,
+        memory: &mut Memory,
     ) -> Result<Option<Turn>, Error> {
         let wait = |activity| {
             self.status.set(activity);
@@ -223,14 +237,22 @@ impl<K: InUse> Worker<K> {
             return wait(Activity::Waiting(dissent.to_string()));
         }
         if let Some((revision, found)) = proof.filter(|(_, found)| found.stage == Stage::Done) {
+            let met = (scope.keyring.fingerprint(), scope.keyring.retired_reads());
+            if memory.has_met_late(&scope.keyring) && checkpoint::begin_anew(store, scope, revision).await? {
+                tracing::warn!(
+                    "clients have read values under keys that are retired: they are looked for and written again"
+                );
+                memory.late = Some(met);
+                return Ok(Some(Turn::Again));
+            }
             self.status.proven(revision, &found.after);
             let finding = finding(&found.after);
             if finding != Finding::Stale {
-                *repeat = None;
+                memory.repeat = None;
                 self.status.set(Activity::Done(finding));
                 return Ok(Some(Turn::Settled));
             }
-            let due = due(repeat, revision);
+            let due = due(&mut memory.repeat, revision);
             if Instant::now() < due {
                 let left = found.after.objects(State::Stale) + found.after.objects(State::Plaintext);
                 self.status.set(Activity::Left(left));

@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 /// SHA-256 of a configuration's bytes; two members with equal fingerprints have loaded the same configuration.
 ///
 /// Displayed as kube-apiserver does in its `…_last_config_info` metric: `sha256:<64 hex digits>`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {

@@ -12,15 +12,28 @@ use super::{BuildError, Candidate, Deks, OpenError, Provider, ProviderKind, Seal
 use crate::types::{KeyName, StorageKey};
 
 /// Seals and opens the values of one rule.
-pub struct Chain(PrefixChain<Provider>);
+pub struct Chain {
+    links: PrefixChain<Provider>,
+    /// How many of the providers are the rule's; those behind them are retired.
+    own: usize,
+}
 
 impl Chain {
     /// A chain of at least one provider.
     pub fn new(providers: Vec<Provider>) -> Result<Self, BuildError> {
-        let links = providers.into_iter().map(Provider::into_link);
-        PrefixChain::new(links, OpenError::NoMatchingPrefix)
-            .map(Self)
-            .ok_or(BuildError::NoProviders)
+        Self::with_retired(providers, Vec::new())
+    }
+
+    /// The same, with providers behind them that are no part of the rule: they open what nothing before them does, and never
+    /// write.
+    pub fn with_retired(providers: Vec<Provider>, retired: Vec<Provider>) -> Result<Self, BuildError> {
+        let own = providers.len();
+        if own == 0 {
+            return Err(BuildError::NoProviders);
+        }
+        let links = providers.into_iter().chain(retired).map(Provider::into_link);
+        let links = PrefixChain::new(links, OpenError::NoMatchingPrefix).ok_or(BuildError::NoProviders)?;
+        Ok(Self { links, own })
     }
 
     /// Appends to `out` what etcd is to hold under `key` for `plaintext`: sealed by the first provider, with its first
@@ -47,8 +60,8 @@ impl Chain {
         out: &mut Vec<u8>,
     ) -> Result<(), SealError> {
         let start = out.len();
-        out.reserve(self.0.sealed_len(plaintext.len()));
-        self.0
+        out.reserve(self.links.sealed_len(plaintext.len()));
+        self.links
             .to_storage(key, plaintext, nonces, deks, out)
             .inspect_err(|_| out.truncate(start))
     }
@@ -69,13 +82,13 @@ impl Chain {
         deks: &Deks,
     ) -> Result<Vec<Vec<u8>>, SealError> {
         let lay_out = |(key, plaintext): &(StorageKey<'_>, &[u8])| {
-            let mut out = Vec::with_capacity(self.0.sealed_len(plaintext.len()));
-            let left = self.0.lay_out(*key, plaintext, nonces, deks, &mut out)?;
+            let mut out = Vec::with_capacity(self.links.sealed_len(plaintext.len()));
+            let left = self.links.lay_out(*key, plaintext, nonces, deks, &mut out)?;
             Ok((out, left))
         };
         let mut laid_out = values.iter().map(lay_out).collect::<Result<Vec<_>, SealError>>()?;
         let left = laid_out.iter_mut().filter_map(|(out, left)| out.get_mut(left.clone()));
-        self.0.finish(left.collect());
+        self.links.finish(left.collect());
         Ok(laid_out.into_iter().map(|(out, _)| out).collect())
     }
 
@@ -111,7 +124,7 @@ impl Chain {
         deks: &Deks,
         spare: &mut Vec<u8>,
     ) -> Result<(Opened, Range<usize>), OpenError> {
-        self.0.from_storage(key, stored, deks, spare)
+        self.links.from_storage(key, stored, deks, spare)
     }
 
     /// Whether opening or sealing could ever have to wait for DEKs: a provider is a KMS.
@@ -122,7 +135,7 @@ impl Chain {
 
     /// Whether opening `stored` has to wait for DEKs, which are then noted in `deks`. Opens nothing.
     pub fn is_pending(&self, stored: &[u8], deks: &Deks) -> bool {
-        self.0.survey(stored, deks) == Need::Pending
+        self.links.survey(stored, deks) == Need::Pending
     }
 
     /// The providers that `stored` could be of, by its first bytes, in the order in which [`Chain::from_storage`] tries
@@ -134,16 +147,26 @@ impl Chain {
 
     /// What [`Chain::to_storage`] writes with.
     pub fn writer(&self) -> Writer<'_> {
-        let provider = self.0.writer();
+        let provider = self.links.writer();
         Writer {
             provider: provider.kind(),
             key: provider.key_names().first(),
         }
     }
 
-    /// What [`Chain::from_storage`] reads with, in order, the writer's provider first.
+    /// What [`Chain::from_storage`] reads with, in order, the writer's provider first; the retired ones last.
     pub fn readers(&self) -> impl Iterator<Item = &Provider> {
-        self.0.readers()
+        self.links.readers()
+    }
+
+    /// The rule's own among the readers.
+    pub fn own_readers(&self) -> impl Iterator<Item = &Provider> {
+        self.readers().take(self.own)
+    }
+
+    /// Whether the reader of this index is retired.
+    pub fn is_retired(&self, provider: usize) -> bool {
+        provider >= self.own
     }
 }
 
@@ -151,8 +174,11 @@ impl Chain {
 impl fmt::Display for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "writes {}; reads ", self.writer())?;
-        for (index, provider) in self.readers().enumerate() {
+        for (index, provider) in self.own_readers().enumerate() {
             write!(f, "{}{provider}", if index == 0 { "" } else { ", " })?;
+        }
+        for (index, provider) in self.readers().skip(self.own).enumerate() {
+            write!(f, "{}{provider}", if index == 0 { "; retired " } else { ", " })?;
         }
         Ok(())
     }
@@ -463,7 +489,7 @@ mod tests {
             let chain = chain([provider(kind, &numbers)]);
             let mut out = Vec::new();
             chain.to_storage(KEY, &vec![0; length], &Deks::default(), &mut out).unwrap();
-            prop_assert_eq!(out.len(), chain.0.sealed_len(length));
+            prop_assert_eq!(out.len(), chain.links.sealed_len(length));
         }
     }
 }

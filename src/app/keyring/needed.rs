@@ -1,12 +1,11 @@
 //! Before documents leave the archive for good: that nothing in etcd itself needs a key which no other document has. Such
 //! values are unreadable already, and the archive is what could still open them.
 
-use super::super::rotation::Etcd;
-use super::{Document, Job, KeyringError, LOOK_WAIT};
+use super::{Document, Job, KeyringError};
 use crate::config::{self, EncryptionConfiguration, KeyId, Options};
 use crate::managed::Archived;
 use crate::rotation::Site as _;
-use crate::sweep::{self, Wanted};
+use crate::sweep::Wanted;
 use crate::types::SecretBytes;
 
 impl Job {
@@ -47,17 +46,8 @@ impl Job {
         else {
             return Ok(());
         };
-        let options = sweep::Options {
-            limits: sweep::Limits::default(),
-            max_wait: LOOK_WAIT,
-            restart: false,
-            dry_run: true,
-        };
-        let (client, plugins) = (self.client.clone(), std::sync::Arc::clone(&self.plugins));
-        let observer = std::sync::Arc::clone(&self.observer);
-        let site = Etcd::new(client, &self.settings.common, plugins, options, observer)?;
         let wanted = Wanted { keys, others: false };
-        let found = site.uncovered(rules, wanted, self.stop.clone()).await?;
+        let found = self.site()?.uncovered(rules, wanted, self.stop.clone()).await?;
         match found.in_the_way() {
             None => Ok(()),
             Some(found) => Err(KeyringError::Needed(found.to_string())),

@@ -147,6 +147,18 @@ pub enum KeyringError {
         /// How many.
         values: u64,
     },
+    /// A backup would be a loss.
+    #[error(
+        "{then} stored values would not open with the keyring of this backup and the archives, and {now} do not open now: it was \
+         made before keys came that they need. `secrets-encrypt status --count` names those that do not open now; restore a later \
+         backup. --force puts this one back all the same"
+    )]
+    Lossy {
+        /// How many would not open.
+        then: u64,
+        /// How many do not open as it is.
+        now: u64,
+    },
     /// The archive alone has a key that values need.
     #[error(
         "{0}: the archive alone still has a key that these name, so nothing was removed. List it behind the key that writes, under a \

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::config::MAX_DOCUMENT_BYTES;
+use crate::config::{EncryptionConfiguration, MAX_DOCUMENT_BYTES};
 use crate::files::{self, Exposure, Permissions};
 
 /// Where documents come from.
@@ -19,7 +19,15 @@ pub trait Source: Send + Sync {
 }
 
 /// A document on its way.
-pub type Reading = Pin<Box<dyn Future<Output = Result<Zeroizing<Vec<u8>>, ReadError>> + Send>>;
+pub type Reading = Pin<Box<dyn Future<Output = Result<Document, ReadError>> + Send>>;
+
+/// What is there.
+pub struct Document {
+    /// The EncryptionConfiguration.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// Those that were in use before it, latest first, if they are kept for their keys.
+    pub past: Arc<[EncryptionConfiguration]>,
+}
 
 /// Why there is no document.
 #[derive(Debug, Error)]
@@ -62,7 +70,10 @@ impl Source for FileSource {
         Box::pin(async move {
             let file = read.await.map_err(|_| ReadError::Stopping)??;
             permissions.admit(file.exposure).map_err(ReadError::Exposed)?;
-            Ok(file.bytes)
+            Ok(Document {
+                bytes: file.bytes,
+                past: Arc::default(),
+            })
         })
     }
 }

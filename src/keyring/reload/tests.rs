@@ -49,7 +49,7 @@ impl World {
             status: Arc::new(ReloadStatus::new(keyring.fingerprint())),
             keyring: Arc::new(KeyringHandle::new(keyring)),
             audit: Audit::default(),
-            load: Box::new(move |bytes| Box::pin(std::future::ready(load(&bytes)))),
+            load: Box::new(move |document| Box::pin(std::future::ready(load(&document.bytes)))),
             instance: "test".to_owned(),
         });
         Self { folder, reloader }

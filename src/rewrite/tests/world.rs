@@ -55,6 +55,7 @@ impl World {
                 rule("coordination.k8s.io", "leases", vec![Provider::Identity, aescbc()]),
             ],
             fingerprint: Fingerprint::of(b""),
+            retired: crate::config::Retired::default(),
         };
         let prefix = EtcdPrefix::parse("/registry").expect("it is a prefix");
         let keyspace = KeySpace::new(vec![prefix]).expect("there is a prefix");
