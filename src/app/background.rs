@@ -88,7 +88,9 @@ impl Background {
         let describe = describe(described, parts);
         let standing = Standing::new(parts, &settings.common.state_prefix, is_there, says_unfenced);
         let tenure = Arc::clone(&parts.proxy.tenure);
-        let (changed, told_to_leave) = (keyring.replacements(), leave.subscribe());
+        let (says_otherwise, changed) = watch::channel(());
+        let changes = [keyring.replacements(), parts.proxy.unfenced.asked()];
+        let told_to_leave = leave.subscribe();
         let worker = sweep.zip(status.clone()).map(|(limits, status)| Worker {
             keyring: Arc::clone(&keyring),
             id,
@@ -150,6 +152,7 @@ impl Background {
                 never = marking.keep(&client) => match never {},
                 _ = async { tokio::join!(presence.keep(&client, &state_prefix), sweeping, caring) } => {}
                 () = following => {}
+                () = forward(changes, &says_otherwise) => {}
                 () = permits.run(&client) => {}
                 () = watch.run(&client) => {}
             }
@@ -207,6 +210,18 @@ impl Background {
             Ok(_) => {}
             Err(_) => tracing::debug!("the record of this process is left to its lease"),
         }
+    }
+}
+
+/// Has what changes in either place seen in one, for as long as it is polled.
+async fn forward([mut one, mut other]: [watch::Receiver<()>; 2], to: &watch::Sender<()>) {
+    loop {
+        tokio::select! {
+            Ok(()) = one.changed() => {}
+            Ok(()) = other.changed() => {}
+            else => pending().await,
+        }
+        to.send_replace(());
     }
 }
 

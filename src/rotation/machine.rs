@@ -297,7 +297,8 @@ impl Context<'_> {
 
     /// A name for a key that none has or had.
     fn new_key(&self, provider: KeyType, taken: &[KeyId]) -> KeyId {
-        let known: Vec<_> = self.facts.config.key_ids();
+        let config = &self.facts.config;
+        let known: Vec<_> = config.key_ids().into_iter().chain(config.retired.ids()).collect();
         let is_taken = |name: &str| {
             let mut ids = known.iter().chain(taken);
             ids.any(|id| id.name.as_str() == name) || self.record().names.iter().any(|other| other == name)

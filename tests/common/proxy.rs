@@ -1,5 +1,6 @@
 //! The proxy under test: the built binary, started as an operator would start it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ pub struct Setup {
     listen: Vec<String>,
     flags: Vec<String>,
     under: Vec<String>,
+    program: PathBuf,
     name: Option<String>,
     /// The configuration's file, if it is not this proxy's own.
     shared: Option<PathBuf>,
@@ -41,6 +43,7 @@ impl Setup {
             listen: vec!["http://127.0.0.1:0".to_owned()],
             flags: Vec::new(),
             under: Vec::new(),
+            program: BINARY.into(),
             name: None,
             shared: None,
             root: None,
@@ -88,6 +91,12 @@ impl Setup {
         self
     }
 
+    /// Another build of the proxy.
+    pub fn program(mut self, program: &Path) -> Self {
+        program.clone_into(&mut self.program);
+        self
+    }
+
     /// A folder that lives as long as the proxy, for sockets and certificates.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -131,7 +140,8 @@ impl Setup {
             (None, Some(shared)) => format!("--encryption-provider-config={}", shared.display()),
             (None, None) => format!("--encryption-provider-config={}", own().display()),
         };
-        let mut words = self.under.iter().map(String::as_str).chain([BINARY, "serve"]);
+        let program = self.program.as_os_str();
+        let mut words = self.under.iter().map(OsStr::new).chain([program, OsStr::new("serve")]);
         let mut command = Command::new(words.next().expect("the binary at least"));
         command
             .args(words)

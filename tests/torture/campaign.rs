@@ -1,6 +1,7 @@
 //! The run: scenes in file and managed mode in turn, each with fresh processes and two rounds.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
@@ -11,6 +12,7 @@ use super::history::History;
 use super::operator::Operator;
 use super::plan::{self, PROXIES, Plan};
 use super::reader::Checker;
+use super::restored::Snapshot;
 use super::settings::{Settings, name};
 use super::summary::{Round, Summary};
 use super::verdict;
@@ -44,22 +46,43 @@ pub async fn run(settings: &Settings) -> Summary {
             break;
         }
         let mut play = Scene::start(settings, scene, home, has_namespaces).await;
+        let mut snapshot = None;
         for _ in 0..ROUNDS {
             let round = play.round(settings, number, start, &mut summary).await;
             number += 1;
             let has_loss = round.verdict.has_loss();
             summary.rounds.push(round);
-            if has_loss && settings.until_loss {
-                summary.take(&play.operator);
-                summary.took = start.elapsed();
-                return summary;
-            }
             // What is lost stays lost: another round of this scene would find it again.
-            if has_loss || is_over() {
+            if has_loss {
+                break;
+            }
+            if snapshot.is_none() {
+                snapshot = Some(Snapshot::take(&mut play.world, &play.standing).await);
+            }
+            if is_over() {
                 break;
             }
         }
+        let has_loss = summary.rounds.last().is_some_and(|round| round.verdict.has_loss());
+        if let Some(snapshot) = snapshot.filter(|_| !has_loss) {
+            let restored = snapshot.put_back(&mut play.world, &play.operator, home).await;
+            eprintln!(
+                "scene {scene}: a snapshot of {} values was put back: {} wrong",
+                restored.values,
+                restored.wrong.len()
+            );
+            restored
+                .wrong
+                .iter()
+                .take(5)
+                .for_each(|wrong| eprintln!("  FAILED: {wrong}"));
+            summary.restored.push(restored);
+        }
         summary.take(&play.operator);
+        summary.take(&play.colleague);
+        if has_loss && settings.until_loss {
+            break;
+        }
     }
     summary.took = start.elapsed();
     summary
@@ -77,6 +100,8 @@ impl Summary {
 struct Scene {
     world: World,
     operator: Operator,
+    /// Runs other commands at the same time.
+    colleague: Operator,
     checker: Option<Checker>,
     home: Home,
     /// What earlier rounds left.
@@ -86,10 +111,11 @@ struct Scene {
 impl Scene {
     async fn start(settings: &Settings, scene: usize, home: Home, has_namespaces: bool) -> Self {
         let version = plan::version(settings.seed, scene);
-        let world = World::start(home, version, has_namespaces).await;
+        let world = World::start(home, version, has_namespaces, settings.other.clone()).await;
         eprintln!("scene {scene}: {} mode, etcd {version:?}", name(home));
         Self {
-            operator: Operator::new(std::sync::Arc::clone(&world.shared), world.folder()),
+            operator: Operator::new(Arc::clone(&world.shared), world.folder(), "command"),
+            colleague: Operator::new(Arc::clone(&world.shared), world.folder(), "other-command"),
             world,
             checker: settings.checker.clone().map(|program| Checker { program }),
             home,
@@ -117,8 +143,12 @@ impl Scene {
         *summary.faults.entry(plan.aim.name()).or_default() += 1;
 
         self.operator.stop(false);
+        self.colleague.stop(false);
         let begun = Instant::now();
-        let work = tokio::spawn(self.operator.clone().work(plan.commands.clone()));
+        let work = [
+            tokio::spawn(self.operator.clone().work(plan.commands.clone())),
+            tokio::spawn(self.colleague.clone().work(plan.others.clone())),
+        ];
         faults::carry_out(&mut self.world, &self.operator, &plan.faults).await;
         for fault in &plan.faults {
             *summary.faults.entry(fault.kind.name()).or_default() += 1;
@@ -126,9 +156,12 @@ impl Scene {
         // The operator goes on for as long in a round with few faults, or none.
         sleep(FAULTS.saturating_sub(begun.elapsed())).await;
         self.operator.stop(true);
+        self.colleague.stop(true);
         self.operator.signal("CONT");
         let ended = self.world.heal().await;
-        work.await.expect("the operator ends");
+        for work in work {
+            work.await.expect("the operator ends");
+        }
         writers.end().await;
         let settled = self.operator.settle().await;
 

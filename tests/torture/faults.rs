@@ -20,14 +20,14 @@ pub async fn carry_out(world: &mut World, operator: &Operator, faults: &[Fault])
     for (at, begins, kind) in events {
         sleep(at.saturating_sub(start.elapsed())).await;
         if begins {
-            begin(world, operator, kind);
+            begin(world, operator, kind).await;
         } else {
-            end(world, operator, kind);
+            end(world, operator, kind).await;
         }
     }
 }
 
-fn begin(world: &mut World, operator: &Operator, kind: Kind) {
+async fn begin(world: &mut World, operator: &Operator, kind: Kind) {
     match kind {
         Kind::FreezeMember(member) => world.freeze_member(member, true),
         Kind::KillMember(member) => world.kill_member(member),
@@ -38,10 +38,11 @@ fn begin(world: &mut World, operator: &Operator, kind: Kind) {
         Kind::Hold(proxy, member) => world.link(proxy, member).hold(),
         Kind::Cut(proxy, member) => world.link(proxy, member).cut(),
         Kind::Drop(proxy) => world.drop_packets(proxy, true),
+        Kind::Full => world.fill_space(true).await,
     }
 }
 
-fn end(world: &mut World, operator: &Operator, kind: Kind) {
+async fn end(world: &mut World, operator: &Operator, kind: Kind) {
     match kind {
         Kind::FreezeMember(member) => world.freeze_member(member, false),
         Kind::KillMember(member) => world.start_member(member),
@@ -53,5 +54,6 @@ fn end(world: &mut World, operator: &Operator, kind: Kind) {
         Kind::Hold(proxy, member) => world.link(proxy, member).release(),
         Kind::Cut(proxy, member) => world.link(proxy, member).mend(),
         Kind::Drop(proxy) => world.drop_packets(proxy, false),
+        Kind::Full => world.fill_space(false).await,
     }
 }

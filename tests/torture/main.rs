@@ -28,6 +28,7 @@ mod history;
 mod operator;
 mod plan;
 mod reader;
+mod restored;
 mod settings;
 mod summary;
 mod verdict;

@@ -21,6 +21,7 @@ const LONGEST: Duration = Duration::from_secs(150);
 pub struct Operator {
     shared: Arc<Shared>,
     folder: PathBuf,
+    name: &'static str,
     inner: Arc<Inner>,
 }
 
@@ -35,10 +36,12 @@ struct Inner {
 }
 
 impl Operator {
-    pub fn new(shared: Arc<Shared>, folder: PathBuf) -> Self {
+    /// `name` tells their logs from those of others.
+    pub fn new(shared: Arc<Shared>, folder: PathBuf, name: &'static str) -> Self {
         Self {
             shared,
             folder,
+            name,
             inner: Arc::default(),
         }
     }
@@ -71,8 +74,8 @@ impl Operator {
     /// Runs one to its end; its code and what it said. A signal is no code.
     pub async fn run(&self, words: &[&str]) -> (Option<i32>, String) {
         let number = self.inner.number.fetch_add(1, Ordering::SeqCst);
-        let log = self.folder.join(format!("command-{number}"));
-        let waits = !matches!(words[0], "status" | "export");
+        let log = self.folder.join(format!("{}-{number}", self.name));
+        let waits = !matches!(words[0], "status" | "export" | "purge");
         let all: Vec<&str> = words.iter().copied().chain(waits.then_some(TIMEOUT)).collect();
         let process = Process::spawn("secrets-encrypt", self.shared.command(&all), &log);
         *self.running() = Some(process);

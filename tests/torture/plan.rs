@@ -22,6 +22,8 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// What the operator runs, one after the other and from the beginning again.
     pub commands: Vec<Command>,
+    /// What somebody else runs meanwhile.
+    pub others: Vec<Command>,
     /// How bytes are held across a rotation.
     pub aim: Aim,
     /// Whose bytes.
@@ -51,6 +53,8 @@ pub enum Kind {
     Cut(usize, usize),
     /// Every packet of a proxy to etcd is dropped.
     Drop(usize),
+    /// etcd has no space left, and takes no write.
+    Full,
 }
 
 /// What an operator runs, by the words behind `secrets-encrypt`.
@@ -69,7 +73,7 @@ pub enum Aim {
     Nothing,
 }
 
-const COMMANDS: [(u32, Command); 9] = [
+const COMMANDS: [(u32, Command); 12] = [
     (6, &["rotate-keys", "--compact"]),
     (2, &["rotate-keys", "--compact", "--key-type=secretbox"]),
     (2, &["rotate-keys", "--compact", "--key-type=aescbc"]),
@@ -79,6 +83,10 @@ const COMMANDS: [(u32, Command); 9] = [
     (2, &["abort", "--compact"]),
     (1, &["reencrypt", "--force", "--skip"]),
     (1, &["status", "--count"]),
+    (1, &["rotate-keys", "--dry-run"]),
+    (1, &["prepare", "--key-type=aesgcm"]),
+    // Of managed mode alone; an error in the other, as an operator may make it.
+    (1, &["purge", "--all", "--yes"]),
 ];
 
 /// Which etcd a scene has. Both drop nothing acknowledged when they are stopped as `Etcd::kill_or_stop` does it.
@@ -125,6 +133,7 @@ impl Plan {
             }
         };
         let commands = (0..12).map(|_| command(&mut random)).collect();
+        let others = (0..6).map(|_| command(&mut random)).collect();
         // Each kind of aim comes up in turn, so that no short run misses one.
         let aims = [Aim::Held, Aim::Frozen, Aim::Dropped];
         let count = if has_namespaces { 3 } else { 2 };
@@ -133,6 +142,7 @@ impl Plan {
             writers,
             faults,
             commands,
+            others,
             aim: aims[(first + number) % count],
             victim: random.random_range(0..PROXIES),
         }
@@ -141,7 +151,7 @@ impl Plan {
 
 fn kind(random: &mut StdRng, has_namespaces: bool) -> Kind {
     let (member, proxy) = (random.random_range(0..MEMBERS), random.random_range(0..PROXIES));
-    match random.random_range(0..if has_namespaces { 20 } else { 18 }) {
+    match random.random_range(0..if has_namespaces { 21 } else { 19 }) {
         0..3 => Kind::FreezeMember(member),
         3 => Kind::KillMember(member),
         4..7 => Kind::FreezeProxy(proxy),
@@ -150,6 +160,7 @@ fn kind(random: &mut StdRng, has_namespaces: bool) -> Kind {
         11 => Kind::KillCommand,
         12..16 => Kind::Hold(proxy, member),
         16..18 => Kind::Cut(proxy, member),
+        18 => Kind::Full,
         _ => Kind::Drop(proxy),
     }
 }
@@ -158,7 +169,7 @@ fn kind(random: &mut StdRng, has_namespaces: bool) -> Kind {
 fn lasts(random: &mut StdRng, kind: Kind) -> Duration {
     let is_long = random.random_range(0..6) == 0;
     let milliseconds = match kind {
-        Kind::KillMember(_) | Kind::KillProxy(_) | Kind::KillCommand => random.random_range(100..3_000),
+        Kind::KillMember(_) | Kind::KillProxy(_) | Kind::KillCommand | Kind::Full => random.random_range(100..3_000),
         _ if is_long => random.random_range(10_000..18_000),
         _ => random.random_range(200..5_000),
     };
@@ -168,7 +179,8 @@ fn lasts(random: &mut StdRng, kind: Kind) -> Duration {
 fn clash(one: Kind, other: Kind) -> bool {
     match (one, other) {
         (Kind::FreezeMember(_) | Kind::KillMember(_), Kind::FreezeMember(_) | Kind::KillMember(_))
-        | (Kind::FreezeCommand | Kind::KillCommand, Kind::FreezeCommand | Kind::KillCommand) => true,
+        | (Kind::FreezeCommand | Kind::KillCommand, Kind::FreezeCommand | Kind::KillCommand)
+        | (Kind::Full, Kind::Full) => true,
         (
             Kind::FreezeProxy(one) | Kind::KillProxy(one) | Kind::Drop(one),
             Kind::FreezeProxy(other) | Kind::KillProxy(other) | Kind::Drop(other),
@@ -193,6 +205,7 @@ impl Kind {
             Self::Hold(..) => "bytes held",
             Self::Cut(..) => "connections cut",
             Self::Drop(_) => "packets dropped",
+            Self::Full => "etcd without space",
         }
     }
 }
@@ -217,6 +230,8 @@ impl fmt::Display for Plan {
         }
         let commands: Vec<_> = self.commands.iter().map(|words| words.join(" ")).collect();
         writeln!(f, "  commands: {}", commands.join("; "))?;
+        let others: Vec<_> = self.others.iter().map(|words| words.join(" ")).collect();
+        writeln!(f, "  beside them: {}", others.join("; "))?;
         write!(f, "  aimed: {} at proxy {}", self.aim.name(), self.victim)
     }
 }
@@ -238,7 +253,7 @@ fn every_kind_is_drawn_and_ends_in_its_round() {
     let mut names: Vec<_> = faults.map(|fault| fault.kind.name()).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 9, "{names:?}");
+    assert_eq!(names.len(), 10, "{names:?}");
     for (_, command) in COMMANDS {
         assert!(plans.iter().any(|plan| plan.commands.contains(&command)), "{command:?}");
     }

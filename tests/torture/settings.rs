@@ -21,6 +21,8 @@ pub struct Settings {
     pub calm: bool,
     /// `TORTURE_CHECKER`: the program of tests/torture/checker.
     pub checker: Option<PathBuf>,
+    /// `TORTURE_OTHER`: another build of the proxy, of the commit before for instance. One of the proxies is of it.
+    pub other: Option<PathBuf>,
     /// `TORTURE_SUMMARY`: a file for the summary.
     pub summary: Option<PathBuf>,
 }
@@ -52,6 +54,7 @@ impl Settings {
             until_loss: number("TORTURE_UNTIL_LOSS").is_some_and(|on| on > 0),
             calm: number("TORTURE_CALM").is_some_and(|on| on > 0),
             checker,
+            other: path("TORTURE_OTHER"),
             summary: path("TORTURE_SUMMARY"),
         }
     }
@@ -62,8 +65,12 @@ impl Settings {
             None => String::new(),
             Some(mode) => format!(" TORTURE_MODE={}", name(mode)),
         };
+        let other = match &self.other {
+            None => String::new(),
+            Some(other) => format!(" TORTURE_OTHER={}", other.display()),
+        };
         format!(
-            "TORTURE_SEED={} TORTURE_SECONDS={}{mode} make torture",
+            "TORTURE_SEED={} TORTURE_SECONDS={}{mode}{other} make torture",
             self.seed,
             self.length.as_secs()
         )

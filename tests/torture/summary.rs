@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::restored::Restored;
 use super::verdict::Verdict;
 
 /// Keys that are named for each finding; the others are counted.
@@ -15,6 +16,7 @@ pub struct Summary {
     pub again: String,
     pub took: Duration,
     pub rounds: Vec<Round>,
+    pub restored: Vec<Restored>,
     pub faults: BTreeMap<&'static str, usize>,
     pub commands: BTreeMap<(String, String), usize>,
     /// Without kube-apiserver's reader and without porcupine.
@@ -67,6 +69,7 @@ impl Summary {
             .iter()
             .flat_map(Round::checks)
             .map(|(_, passed)| passed)
+            .chain(self.restored.iter().map(|restored| restored.wrong.is_empty()))
             .collect();
         let passed = all.iter().filter(|passed| **passed).count();
         (passed, all.len() - passed)
@@ -121,6 +124,18 @@ impl fmt::Display for Summary {
             self.sum(|verdict| verdict.illegal.len()),
             self.sum(|verdict| verdict.unknown)
         )?;
+        writeln!(
+            f,
+            "  {} snapshots put back beneath running proxies, with {} values: {} that no command brought back",
+            self.restored.len(),
+            self.restored.iter().map(|restored| restored.values).sum::<usize>(),
+            self.restored.iter().map(|restored| restored.wrong.len()).sum::<usize>()
+        )?;
+        for restored in &self.restored {
+            for wrong in restored.wrong.iter().take(NAMED) {
+                writeln!(f, "  FAILED after a snapshot was put back: {wrong}")?;
+            }
+        }
         if let Some(round) = self.rounds.iter().find(|round| round.verdict.has_loss()) {
             writeln!(f, "  first loss: {}, after {:.0} s", round.name, round.at.as_secs_f64())?;
         }

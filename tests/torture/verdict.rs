@@ -179,7 +179,7 @@ async fn by_others(
 }
 
 /// What a key holds; why it cannot be said otherwise.
-async fn read(session: &Session, name: &str) -> Result<Option<String>, String> {
+pub async fn read(session: &Session, name: &str) -> Result<Option<String>, String> {
     let begun = Instant::now();
     loop {
         match session.get(name).await {

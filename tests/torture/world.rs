@@ -4,9 +4,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::task::block_in_place;
+use tokio::time::timeout;
 
 use super::plan::{MEMBERS, PROXIES};
 use crate::common::client::Client;
@@ -14,6 +16,8 @@ use crate::common::cluster::Cluster;
 use crate::common::etcd::Etcd;
 use crate::common::link::Link;
 use crate::common::netns::Namespace;
+use crate::common::pb::etcdserverpb::alarm_request::AlarmAction;
+use crate::common::pb::etcdserverpb::{AlarmRequest, AlarmType};
 use crate::common::proxy::Starting;
 use crate::common::rotation::{Home, Shared};
 use crate::common::sweep::{IDENTITY, K1, document};
@@ -30,12 +34,14 @@ pub struct World {
     /// Of each proxy to each member.
     links: Vec<Vec<Link>>,
     namespaces: Vec<Option<Namespace>>,
+    /// Another build, of which the last proxy is.
+    other: Option<PathBuf>,
     folder: TempDir,
 }
 
 impl World {
     /// Starts everything, and waits until it serves.
-    pub async fn start(home: Home, version: Version, has_namespaces: bool) -> Self {
+    pub async fn start(home: Home, version: Version, has_namespaces: bool, other: Option<PathBuf>) -> Self {
         let cluster = Cluster::start(version).await;
         let shared = Shared::at(home, &cluster.endpoints(), &document(&[K1, IDENTITY]));
         let namespaces: Vec<_> = (0..PROXIES).map(|_| has_namespaces.then(Namespace::create)).collect();
@@ -55,6 +61,7 @@ impl World {
             shared: Arc::new(shared),
             links,
             namespaces,
+            other,
             folder: TempDir::with_prefix("torture-").expect("a temporary folder"),
         };
         for proxy in 0..PROXIES {
@@ -73,6 +80,9 @@ impl World {
         let mut setup = self.shared.setup_by_way_of(&endpoints, &format!("p{proxy}"));
         if let Some(namespace) = &self.namespaces[proxy] {
             setup = setup.under(&namespace.enter());
+        }
+        if let Some(other) = self.other.as_ref().filter(|_| proxy == PROXIES - 1) {
+            setup = setup.program(other);
         }
         self.proxies[proxy] = Some(setup.flag("--threads=1").listen(&[&socket]).spawn());
     }
@@ -156,6 +166,50 @@ impl World {
         }
     }
 
+    /// Has etcd refuse writes as it does when its space is used up, or take them again.
+    pub async fn fill_space(&self, full: bool) {
+        let request = AlarmRequest {
+            action: i32::from(if full {
+                AlarmAction::Activate
+            } else {
+                AlarmAction::Deactivate
+            }),
+            member_id: 0,
+            alarm: i32::from(AlarmType::Nospace),
+        };
+        // A member that answers is enough; where none does, nothing is written either.
+        for member in (0..MEMBERS).filter(|member| !self.down[*member]) {
+            let asking = async {
+                let client = Client::lazy(&self.cluster.members[member].endpoint());
+                client.maintenance().alarm(request).await.is_ok()
+            };
+            if let Ok(true) = timeout(Duration::from_secs(2), asking).await {
+                return;
+            }
+        }
+    }
+
+    /// Keeps a copy of etcd's data. Everything has to be well.
+    pub async fn back_up(&mut self) {
+        self.with_etcd_down(|members| members.iter().for_each(Etcd::back_up))
+            .await;
+    }
+
+    /// Puts the data back to what they were then, beneath proxies that run.
+    pub async fn set_back(&mut self) {
+        self.with_etcd_down(|members| members.iter().for_each(Etcd::restore))
+            .await;
+    }
+
+    async fn with_etcd_down(&mut self, work: impl FnOnce(&[Etcd])) {
+        block_in_place(|| {
+            self.cluster.members.iter_mut().for_each(Etcd::kill_or_stop);
+            work(&self.cluster.members);
+            self.cluster.members.iter_mut().for_each(Etcd::spawn);
+        });
+        self.ready().await;
+    }
+
     pub fn kill_proxy(&mut self, proxy: usize) {
         if let Some(mut running) = self.proxies[proxy].take() {
             running.process().kill();
@@ -184,6 +238,10 @@ impl World {
             self.freeze_member(member, false);
             self.start_member(member);
         }
+        for member in &mut self.cluster.members {
+            Etcd::ready(member).await;
+        }
+        self.fill_space(false).await;
         for proxy in 0..PROXIES {
             if let Some(process) = self.proxies[proxy].as_mut().map(Starting::process)
                 && !process.is_running()

@@ -1,0 +1,121 @@
+//! A snapshot of etcd put back beneath proxies that run, rotations later, as an operator does it who lost etcd: what could be
+//! read when it was taken can be read again, by the commands that the documentation names.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio::process::Command;
+use tokio::time::sleep;
+
+use super::history::History;
+use super::operator::Operator;
+use super::plan::PROXIES;
+use super::verdict::read;
+use super::world::World;
+use super::writers::Session;
+use crate::common::proxy::BINARY;
+use crate::common::rotation::Home;
+
+/// For proxies to see what has become of etcd, and for values to come back.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What stood when it was taken.
+pub struct Snapshot {
+    standing: BTreeMap<String, Option<String>>,
+}
+
+/// What came of putting it back.
+#[derive(Debug)]
+pub struct Restored {
+    pub values: usize,
+    /// Commands that failed, and keys that do not read as they did.
+    pub wrong: Vec<String>,
+}
+
+impl Snapshot {
+    /// Of a moment at which nothing is under way.
+    pub async fn take(world: &mut World, standing: &BTreeMap<String, Option<String>>) -> Self {
+        world.back_up().await;
+        Self {
+            standing: standing.clone(),
+        }
+    }
+
+    /// Rotates twice, puts it back, runs what the documentation says, and reads everything through every proxy.
+    pub async fn put_back(&self, world: &mut World, operator: &Operator, home: Home) -> Restored {
+        let mut wrong = Vec::new();
+        for _ in 0..2 {
+            wrong.extend(operator.settle().await.err());
+        }
+        let backup = world.folder().join("keyring-backup");
+        // It is written to a new file only.
+        let _ = std::fs::remove_file(&backup);
+        let backup = backup.display().to_string();
+        if home == Home::Etcd {
+            wrong.extend(keyring(world, &["backup", &backup]).await.err());
+        }
+        world.set_back().await;
+        match home {
+            Home::Etcd => wrong.extend(keyring(world, &["restore", &backup]).await.err()),
+            Home::File => {
+                let (code, said) = operator.run(&["recover"]).await;
+                if code != Some(0) {
+                    wrong.push(format!("recover ends with {code:?}: {said}"));
+                }
+            }
+        }
+        wrong.extend(self.unlike(world).await);
+        // And everything goes on.
+        wrong.extend(operator.settle().await.err());
+        wrong.extend(self.unlike(world).await);
+        Restored {
+            values: self.standing.len(),
+            wrong,
+        }
+    }
+
+    /// The keys that do not read as they did, by any proxy.
+    async fn unlike(&self, world: &World) -> Vec<String> {
+        let begun = Instant::now();
+        let mut wrong = Vec::new();
+        for proxy in 0..PROXIES {
+            let session = Session {
+                client: world.client(proxy).await,
+                history: History::begin(),
+                number: 600 + proxy,
+                deadline: Duration::from_secs(5),
+            };
+            for (name, value) in &self.standing {
+                loop {
+                    let why = match read(&session, name).await {
+                        Ok(now) if now == *value => break,
+                        Ok(_) => "is not what it was".to_owned(),
+                        Err(why) => why,
+                    };
+                    if begun.elapsed() > PATIENCE {
+                        wrong.push(format!("{name}: p{proxy}: {why}"));
+                        break;
+                    }
+                    sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
+        wrong
+    }
+}
+
+/// Runs `keyring` with these words.
+async fn keyring(world: &World, words: &[&str]) -> Result<(), String> {
+    let mut command = Command::new(BINARY);
+    command
+        .arg("keyring")
+        .args(words)
+        .arg(format!("--etcd-servers={}", world.endpoints()))
+        .arg(format!("--keyring-root-file={}", world.shared.path().display()));
+    let output = command.output().await.expect("it starts");
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(format!("keyring {} ends with {}: {said}", words[0], output.status))
+}
