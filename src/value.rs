@@ -37,7 +37,7 @@ pub use encrypted_object::{DekKind, LengthError, ObjectError, WrappedDek, check_
 pub use envelope::{Fetch, FreshDek, KmsFailure, KmsV1Keys, KmsV2Keys};
 pub use error::{BuildError, OpenError, SealError};
 pub use kms_v1::DekV1;
-pub use kms_v2::{DekV2, SeedError, SeedWriter, key_id_of};
+pub use kms_v2::{DekV2, SeedError, SeedWriter, key_id_of, seed_of};
 pub use prefix::{SealedBy, header, is_sealed, sealed_by};
 pub use prefix_chain::Opened;
 pub use provider::{Provider, ProviderKind};

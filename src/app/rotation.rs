@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::time::timeout;
 
 use super::build::{Dialers, client_tls, dialers};
@@ -45,6 +45,8 @@ pub struct RotationSettings {
     pub pace: sweep::Limits,
     /// How long etcd may be in trouble before a sweep gives up.
     pub max_wait: Duration,
+    /// Whether `reencrypt` writes everything again that is there, not only what is stale.
+    pub rewrite_all: bool,
 }
 
 /// What is to be done.
@@ -110,7 +112,13 @@ where
             dry_run: false,
         };
         let client = hands.on_etcd.client;
-        let site = |client, common: &Common| Etcd::new(client, common, hands.plugins.clone(), options, told.clone());
+        let site = |client, common: &Common| {
+            let site = Etcd::new(client, common, hands.plugins.clone(), options, told.clone())?;
+            Ok::<_, RotationError>(Etcd {
+                rewrites_all: settings.rewrite_all,
+                ..site
+            })
+        };
         let mut others = Vec::new();
         for (common, members) in &also {
             let client = super::sweep::client(Arc::clone(members), &hands.on_etcd.flusher);
@@ -256,6 +264,9 @@ pub(super) struct Etcd {
     plugins: Arc<Plugins>,
     options: sweep::Options,
     observer: Arc<dyn Observer>,
+    rewrites_all: bool,
+    /// Up to which revision, once that is known: all sweeps of a command have the same in mind.
+    written_until: OnceCell<i64>,
 }
 
 impl Etcd {
@@ -280,6 +291,8 @@ impl Etcd {
             plugins,
             options,
             observer,
+            rewrites_all: false,
+            written_until: OnceCell::new(),
         })
     }
 
@@ -325,6 +338,7 @@ impl Etcd {
             prefixes: Vec::new(),
             // Whoever asks for it after `disable` wants just that.
             lays_bare: true,
+            written_until: None,
         })
     }
 
@@ -337,6 +351,10 @@ impl Etcd {
         let mut scope = self.scope(config)?;
         examine(scope.keyring.plugins()).await;
         if !options.dry_run {
+            if self.rewrites_all {
+                let ask = || sweep::written_until(&self.client, &scope);
+                scope.written_until = Some(*self.written_until.get_or_try_init(ask).await?);
+            }
             scope.epoch = admitted(&self.client, &self.state, &scope.keyring).await?;
         }
         let observer = Arc::clone(&self.observer);

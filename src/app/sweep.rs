@@ -28,6 +28,8 @@ pub struct SweepSettings {
     pub common: Common,
     /// How the sweep goes.
     pub options: sweep::Options,
+    /// Write everything again that is there, not only what is stale.
+    pub rewrite_all: bool,
     /// Only these resources; empty for all that the rules cover.
     pub resources: Vec<ResourceSelector>,
     /// Only keys that begin with one of these; empty for all.
@@ -133,14 +135,19 @@ struct Job {
 impl Job {
     async fn sweep(self, hands: Hands) -> Result<Report, SweepError> {
         let client = hands.on_etcd.client.clone();
-        let scope = Scope {
+        let mut scope = Scope {
             keyring: Arc::clone(&self.keyring),
             epoch: self.epoch.clone(),
             state: self.settings.common.state_prefix.clone(),
             resources: self.settings.resources.clone(),
             prefixes: self.settings.key_prefixes.clone(),
             lays_bare: true,
+            written_until: None,
         };
+        if self.settings.rewrite_all {
+            let until = sweep::written_until(&client, &scope).await;
+            scope.written_until = Some(until.map_err(sweep::Error::Call)?);
+        }
         if !self.settings.options.dry_run {
             self.check_members(&client, &scope).await?;
             warn_of_quota(&client, &scope, &*self.observer).await;

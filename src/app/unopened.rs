@@ -70,6 +70,8 @@ impl Watch {
                 resources: Vec::new(),
                 prefixes: Vec::new(),
                 lays_bare,
+
+                written_until: None,
             };
             let from = proved_from(store, &scope).await?;
             if from.is_some_and(|from| from >= known.revision) {

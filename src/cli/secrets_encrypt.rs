@@ -175,6 +175,10 @@ pub(super) struct ReencryptFlags {
     /// Leave the old key where it is: it reads, and goes with the next rotation
     #[arg(long, help_heading = "Rotation")]
     skip: bool,
+    /// Write every value again that is there now, whatever it is sealed with, and remove no key (--force and --skip are implied):
+    /// for a KMS whose key was rotated under the same key ID, KMS v1, and the many seeds that restarts of proxies leave behind
+    #[arg(long, help_heading = "Re-encryption")]
+    all: bool,
 }
 
 /// Flags of `rotate-keys`.
@@ -208,6 +212,7 @@ struct Wanted {
     skip: bool,
     key_type: Option<KeyTypeName>,
     sweep: Option<SweepFlags>,
+    rewrite_all: bool,
 }
 
 /// A verb that is no command of a rotation.
@@ -225,6 +230,7 @@ impl Verb {
             skip: false,
             key_type: None,
             sweep: None,
+            rewrite_all: false,
         };
         Ok(match self {
             Self::Status(flags) => return Err(Other::Status(flags)),
@@ -241,9 +247,10 @@ impl Verb {
                 ..plain(Command::Rotate, flags.run)
             },
             Self::Reencrypt(flags) => Wanted {
-                force: flags.force.force,
-                skip: flags.skip,
+                force: flags.force.force || flags.all,
+                skip: flags.skip || flags.all,
                 sweep: Some(flags.sweep),
+                rewrite_all: flags.all,
                 ..plain(Command::Reencrypt, flags.force.run)
             },
             Self::RotateKeys(flags) => Wanted {
@@ -277,7 +284,11 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
         skip,
         key_type,
         sweep,
+        rewrite_all,
     } = wanted;
+    if rewrite_all && !run.wait {
+        anyhow::bail!("--all takes --wait: members that sweep by themselves write again only what is stale");
+    }
     let ask = Ask {
         command,
         how: How {
@@ -290,7 +301,10 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
         now: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         host: host(),
     };
-    let settings = settings(run.shared, run.timeout, sweep)?;
+    let settings = RotationSettings {
+        rewrite_all,
+        ..settings(run.shared, run.timeout, sweep)?
+    };
     let work = if run.dry_run {
         RotationWork::Plan(ask)
     } else {
@@ -328,6 +342,7 @@ fn settings(shared: SharedFlags, timeout: Duration, sweep: Option<SweepFlags>) -
         limits: Limits { timeout },
         pace,
         max_wait,
+        rewrite_all: false,
     })
 }
 

@@ -68,6 +68,10 @@ pub(super) struct Flags {
         help_heading = "Sweep"
     )]
     prefix: Vec<String>,
+    /// Write every value again that is there now, under a fresh data key where a KMS is the first provider: for a KMS whose key was
+    /// rotated under the same key ID, KMS v1, and the many seeds that restarts leave behind. Interrupted, it goes on where it was
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_REWRITE_ALL", value_name = SWITCH, help_heading = "Sweep")]
+    rewrite_all: bool,
     /// Begin anew, whatever an earlier sweep left
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_RESTART", value_name = SWITCH, help_heading = "Sweep")]
     restart: bool,
@@ -144,6 +148,7 @@ pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
             restart: flags.restart,
             dry_run: flags.dry_run,
         },
+        rewrite_all: flags.rewrite_all,
         resources: flags.resources,
         key_prefixes: flags.prefix.into_iter().map(String::into_bytes).collect(),
         force: flags.force,

@@ -13,7 +13,7 @@ use super::stores::way_on;
 use crate::config::{KeyType, Provider, Writer};
 use crate::managed::Time;
 use crate::members::{Member, Serves, StoreId, StoreMark};
-use crate::sweep::{Latest, Report, Row, State, Uncovered};
+use crate::sweep::{Latest, Report, Row, Seeds, State, Uncovered};
 
 pub use keyring::KeyringView;
 
@@ -133,6 +133,8 @@ struct ObjectsView {
     /// Of which configuration.
     fingerprint: String,
     rows: Vec<ObjectsRow>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kms_seeds: Vec<Seeds>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -394,6 +396,7 @@ fn objects(latest: &Latest, counted: Option<&Report>) -> Option<ObjectsView> {
             since: report.started.clone(),
             fingerprint: report.configuration.clone(),
             rows: rows.collect(),
+            kms_seeds: report.kms_seeds.clone(),
         });
     }
     let work = latest.work.as_ref()?;
@@ -406,6 +409,7 @@ fn objects(latest: &Latest, counted: Option<&Report>) -> Option<ObjectsView> {
         since: work.started.clone(),
         fingerprint: work.configuration.clone(),
         rows: rows.collect(),
+        kms_seeds: Vec::new(),
     })
 }
 

@@ -82,6 +82,7 @@ impl<S: Store> Tools<'_, S> {
             verdict,
             outcome,
             races,
+            seed: None,
         })
     }
 

@@ -51,6 +51,9 @@ pub(super) struct Checkpoint {
     /// not been.
     #[serde(default)]
     pub(super) epoch: i64,
+    /// What was written up to this revision is written again in any case; 0 where only what is stale is.
+    #[serde(default)]
+    pub(super) written_until: i64,
     /// The revision of the proof's latest page.
     pub(super) prove_to: i64,
     /// How often compaction overtook a scan.
@@ -75,6 +78,7 @@ impl Checkpoint {
             rewrite_from: 0,
             prove_from: 0,
             epoch: 0,
+            written_until: scope.written_until.unwrap_or_default(),
             prove_to: 0,
             overtaken: 0,
             before: Tally::default(),
@@ -89,6 +93,11 @@ impl Checkpoint {
         self.position = String::new();
         (self.prove_from, self.prove_to) = (0, 0);
         self.after = Tally::default();
+    }
+
+    /// Up to which revision everything is yet to be written again, if that was begun.
+    pub(super) fn unfinished_until(&self) -> Option<i64> {
+        (self.written_until > 0 && self.stage != Stage::Done).then_some(self.written_until)
     }
 
     pub(super) fn key_position(&self) -> Option<Vec<u8>> {

@@ -26,6 +26,7 @@ use super::scan::Scan;
 use super::tally::{Outcome, Record};
 use super::{Error, Observer};
 use crate::etcd::{Attempts, KeyValue, Patience, Store, Trouble};
+use crate::value::seed_of;
 
 /// What may have to be looked at again after a crash: keys that are under way or done and not yet behind the checkpoint.
 pub(super) const PAGE_KEYS: usize = 1_000;
@@ -272,6 +273,7 @@ impl<S: Store> Flow<'_, S> {
                 verdict,
                 outcome,
                 races: 0,
+                seed: seed_of(&kv.value),
             };
             self.under_way.settle(ticket, record);
         }

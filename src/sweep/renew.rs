@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::decide::{NotYet, Verdict, decide};
 use super::scope::Scope;
 use crate::etcd::KeyValue;
+use crate::inventory::Under;
 use crate::keyring::Sealer;
 use crate::types::StorageKey;
 use crate::value::{Chain, Deks, OpenError, ProviderKind, SealError};
@@ -83,7 +84,7 @@ async fn open(scope: &Scope, batch: &[KeyValue]) -> Result<Vec<Opened>, Fault> {
             }
             let mut plaintext = Zeroizing::new(Vec::new());
             match decide(scope, &kv.key, &kv.value, &deks, &mut plaintext) {
-                Ok(verdict) => *slot = Some((verdict, plaintext)),
+                Ok(verdict) => *slot = Some((aged(scope, kv, verdict), plaintext)),
                 Err(NotYet::Kms(why)) => return Err(Fault::Kms(why)),
                 Err(NotYet::Pending) => is_pending = true,
             }
@@ -95,6 +96,18 @@ async fn open(scope: &Scope, batch: &[KeyValue]) -> Result<Vec<Opened>, Fault> {
             return Ok(opened.into_iter().flatten().collect());
         }
         deks.fetch().await;
+    }
+}
+
+/// The verdict, where everything that was written up to some revision is to be written again.
+fn aged(scope: &Scope, kv: &KeyValue, verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Fresh(under)
+            if scope.written_until.is_some_and(|until| kv.mod_revision <= until) && under != Under::identity() =>
+        {
+            Verdict::Stale(under)
+        }
+        verdict => verdict,
     }
 }
 

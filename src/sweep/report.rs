@@ -43,6 +43,9 @@ pub struct Report {
     pub counts: Counts,
     /// How many objects of which resource are under what.
     pub inventory: Vec<Line>,
+    /// How many data key seeds of each KMS v2 plugin are in use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kms_seeds: Vec<Seeds>,
     /// Values that were left: those that do not open, and those that cannot be written. At most a thousand.
     pub left: Vec<Left>,
     /// Where all this lies in etcd's history.
@@ -50,6 +53,31 @@ pub struct Report {
     /// What became of each member of the cluster, where they were to be defragmented.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub defragmented: Vec<Defragmented>,
+}
+
+/// Seeds of a KMS v2 plugin that stored values were sealed with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Seeds {
+    /// The plugin's name.
+    pub provider: String,
+    /// How many; somewhat too many where a pass was interrupted and gone on with.
+    pub seeds: u64,
+}
+
+/// As many as a handful of proxies have without anything being amiss.
+const FEW_SEEDS: u64 = 8;
+
+impl Seeds {
+    /// What an operator should know of them, where there are more than a few.
+    pub fn told(&self) -> Option<String> {
+        let Self { provider, seeds } = self;
+        (*seeds > FEW_SEEDS).then(|| {
+            format!(
+                "{seeds} data key seeds of KMS v2 provider {provider:?} are in use, one for each start of a process that wrote. A \
+                 reader has the plugin unwrap each of them. `secrets-encrypt reencrypt --all` writes every value under one"
+            )
+        })
+    }
 }
 
 /// A member of etcd that was to give its free pages back.
@@ -113,6 +141,9 @@ pub struct Line {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Revisions {
+    /// What was written up to this one counts as stale; absent where only what is not as its rule writes it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written_until: Option<i64>,
     /// The first page of the rewrite was read at this one; absent in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewrite_from: Option<i64>,
@@ -145,6 +176,7 @@ impl Report {
     /// Of a pass that only looked.
     pub(super) fn inventory(record: &Checkpoint, scope: &Scope) -> Self {
         let revisions = Revisions {
+            written_until: scope.written_until,
             rewrite_from: None,
             first_write: None,
             last_write: None,
@@ -176,6 +208,7 @@ impl Report {
         let is_clean = report.finding == Finding::Clean;
         let written = |revision: i64| (revision != 0).then_some(revision);
         let revisions = Revisions {
+            written_until: scope.written_until,
             rewrite_from: Some(record.rewrite_from),
             first_write: written(record.before.first_write),
             last_write: written(record.before.last_write),
@@ -220,8 +253,17 @@ impl Report {
             },
             counts: counts(&record.before),
             inventory: Vec::new(),
+            kms_seeds: record
+                .after
+                .seeds()
+                .map(|(provider, seeds)| Seeds {
+                    provider: provider.to_owned(),
+                    seeds,
+                })
+                .collect(),
             left: Vec::new(),
             revisions: Revisions {
+                written_until: scope.written_until,
                 rewrite_from: None,
                 first_write: None,
                 last_write: None,

@@ -15,7 +15,7 @@ use super::report::Report;
 use super::scan::Scan;
 use super::scope::Scope;
 use crate::election::{Owner, Term};
-use crate::etcd::{Patience, Store, epoch};
+use crate::etcd::{CallError, Patience, Store, epoch};
 use crate::types::Epoch;
 
 /// What the operator asked for.
@@ -100,6 +100,18 @@ pub async fn sweep<S: Store>(
     outcome
 }
 
+/// Up to which revision everything is written again by a sweep that writes everything again: where one is unfinished, that one's,
+/// else the store's. For [`Scope::written_until`].
+///
+/// # Errors
+/// etcd gave no usable answer.
+pub async fn written_until<S: Store>(store: &S, scope: &Scope) -> Result<i64, CallError> {
+    let (revision, found) = store.get(&scope.checkpoint_key()).await?;
+    // One that cannot be read is told of when the sweep takes it up.
+    let found = found.and_then(|kv| checkpoint::parse(&kv.value).ok());
+    Ok(found.and_then(|found| found.unfinished_until()).unwrap_or(revision))
+}
+
 struct Job<'a, S> {
     store: &'a S,
     scope: &'a Scope,
@@ -129,6 +141,10 @@ impl<S: Store> Job<'_, S> {
         let began = began
             .checked_sub(Duration::from_millis(record.spent_ms))
             .unwrap_or(began);
+        if self.scope.written_until.is_some() {
+            // From its first moment somebody else can go on with it: nothing else says that fresh values are to be written again.
+            keeper.save(&record).await?;
+        }
         if record.stage == checkpoint::Stage::Rewrite {
             self.pass(owner.term(), Some(&keeper), true, &mut record, began).await?;
             record.begin_proof(self.replace_epoch(owner).await?);

@@ -25,6 +25,8 @@ pub struct Scope {
     pub prefixes: Vec<Vec<u8>>,
     /// Whether what is sealed is laid bare where the rule writes in the clear. If not, such rules are left out.
     pub lays_bare: bool,
+    /// Values that were last written at this revision or before are stale, whatever they are sealed with.
+    pub written_until: Option<i64>,
 }
 
 impl Scope {
@@ -112,6 +114,9 @@ impl Scope {
             if let Some((key_id, _)) = plugin.report().writing {
                 add(b'k', key_id.as_bytes());
             }
+        }
+        if let Some(revision) = self.written_until {
+            add(b'u', &revision.to_be_bytes());
         }
         // With another one, other values open.
         for document in self.keyring.retired().documents() {

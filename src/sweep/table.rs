@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::report::{Finding, Line, Report};
+use super::report::{Finding, Line, Report, Seeds};
 use super::tally::State;
 use crate::inventory::columns;
 
@@ -31,6 +31,9 @@ impl fmt::Display for Report {
                 }
             }
         }
+        for told in self.kms_seeds.iter().filter_map(Seeds::told) {
+            writeln!(f, "\n{told}")?;
+        }
         self.revisions(f)?;
         self.on_disk(f)?;
         self.left(f)?;
@@ -40,7 +43,16 @@ impl fmt::Display for Report {
         };
         let stale = objects(&[State::Stale, State::Plaintext]);
         match self.finding {
-            Finding::Clean => writeln!(f, "\nEvery value is as its rule writes it."),
+            Finding::Clean => {
+                write!(f, "\nEvery value is as its rule writes it")?;
+                match self.revisions.written_until {
+                    Some(revision) => writeln!(
+                        f,
+                        ", and was written again since revision {revision}: none that is older is left."
+                    ),
+                    None => writeln!(f, "."),
+                }
+            }
             Finding::Stale if self.is_dry_run => writeln!(f, "\n{stale} values would be rewritten."),
             Finding::Stale if stale <= counts.refused => writeln!(
                 f,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::decide::Verdict;
+use super::seeds::Seeds;
 use crate::inventory::{Left, MAX_LISTED, Under};
 
 /// No store has so many values, or bytes; sums of them are far from overflowing.
@@ -28,6 +29,8 @@ pub(super) struct Record {
     pub(super) outcome: Outcome,
     /// How often somebody else wrote first.
     pub(super) races: u32,
+    /// Tells the seed of KMS v2 that it was sealed with from others, if it was and stays.
+    pub(super) seed: Option<u64>,
 }
 
 /// What was done about it.
@@ -99,6 +102,9 @@ pub struct Tally {
     pub first_write: i64,
     /// See `first_write`.
     pub last_write: i64,
+    /// By KMS v2 plugin: seeds that values were sealed with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) seeds: BTreeMap<String, Seeds>,
     /// What was found. A list, because JSON's maps have text for keys.
     #[serde(with = "rows")]
     pub(super) inventory: BTreeMap<Row, u64>,
@@ -117,6 +123,11 @@ impl Tally {
             Verdict::Plaintext => (State::Plaintext, Under::identity()),
             Verdict::Undecryptable { needs, .. } => (State::Undecryptable, needs.clone()),
         };
+        if let Some(seed) = record.seed
+            && state != State::Undecryptable
+        {
+            self.seeds.entry(under.key.clone()).or_default().add(seed);
+        }
         self.scanned += 1;
         self.scanned_bytes += bytes as u64;
         self.raced += u64::from(record.races);
@@ -196,13 +207,21 @@ impl Tally {
             self.refused,
             self.undecryptable,
         ];
-        let mut all = counts.into_iter().chain(self.inventory.values().copied());
+        let seeds = self.seeds.values().map(Seeds::count);
+        let mut all = counts.into_iter().chain(self.inventory.values().copied()).chain(seeds);
         self.inventory.len() <= 2 * MAX_ROWS && all.all(|count| count <= MAX_COUNT)
     }
 
     /// What was found, in order.
     pub fn rows(&self) -> impl Iterator<Item = (&Row, u64)> {
         self.inventory.iter().map(|(row, objects)| (row, *objects))
+    }
+
+    /// By KMS v2 plugin: how many seeds.
+    pub fn seeds(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.seeds
+            .iter()
+            .map(|(plugin, seeds)| (plugin.as_str(), seeds.count()))
     }
 
     /// How many values were found in `state`.
@@ -261,6 +280,7 @@ mod tests {
             verdict,
             outcome,
             races: 1,
+            seed: None,
         }
     }
 

@@ -23,6 +23,7 @@ impl Report {
             rewritten_per_second: _,
             counts,
             inventory,
+            kms_seeds,
             left,
             revisions: _,
             defragmented,
@@ -44,6 +45,12 @@ impl Report {
                     own.before = own.before.zip(line.before).map(|(own, other)| own + other);
                 }
                 None => self.inventory.push(line),
+            }
+        }
+        for other in kms_seeds {
+            match self.kms_seeds.iter_mut().find(|own| own.provider == other.provider) {
+                Some(own) => own.seeds += other.seeds,
+                None => self.kms_seeds.push(other),
             }
         }
         self.defragmented.extend(defragmented);
@@ -125,6 +132,7 @@ mod tests {
             inventory,
             left: vec![left; 600],
             revisions: Revisions {
+                written_until: None,
                 rewrite_from: Some(revision),
                 first_write: None,
                 last_write: None,

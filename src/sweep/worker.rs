@@ -99,6 +99,14 @@ enum Turn {
     Failed(String),
 }
 
+/// Whether a sweep can begin.
+enum Way {
+    /// One that writes everything again up to this revision, if that was begun.
+    Free { written_until: Option<i64> },
+    /// What is done in its place.
+    Not(Turn),
+}
+
 /// The sweep that left stale values behind, and when it is repeated.
 struct Repeat {
     revision: i64,
@@ -186,20 +194,24 @@ impl<K: InUse> Worker<K> {
             resources: Vec::new(),
             prefixes: Vec::new(),
             lays_bare: false,
+            written_until: None,
         };
         if scope.ranges().iter().next().is_none() {
             self.status.set(Activity::Idle);
             return Turn::Settled;
         }
         match self.obstacle(store, &scope, loaded, memory).await {
-            Ok(None) => match obstacle {
-                None => self.sweep(store, &scope, loaded).await,
+            Ok(Way::Free { written_until }) => match obstacle {
+                None => {
+                    let scope = Scope { written_until, ..scope };
+                    self.sweep(store, &scope, loaded).await
+                }
                 Some(why) => {
                     self.status.set(Activity::Waiting(why));
                     Turn::Wait
                 }
             },
-            Ok(Some(turn)) => turn,
+            Ok(Way::Not(turn)) => turn,
             Err(error) => Turn::Failed(with_causes(&error)),
         }
     }
@@ -211,10 +223,10 @@ impl<K: InUse> Worker<K> {
         scope: &Scope,
         loaded: &Loaded,
         memory: &mut Memory,
-    ) -> Result<Option<Turn>, Error> {
+    ) -> Result<Way, Error> {
         let wait = |activity| {
             self.status.set(activity);
-            Ok(Some(Turn::Wait))
+            Ok(Way::Not(Turn::Wait))
         };
         let mut plugins = scope.keyring.plugins().iter().map(Plugin::report);
         let silent = plugins.find(|report| report.api_version == KmsApiVersion::V2 && report.writing.is_none());
@@ -227,6 +239,8 @@ impl<K: InUse> Worker<K> {
         let found = peek(store, &scope.checkpoint_key()).await?;
         let roster = Roster::read(store, &self.state).await.map_err(Error::Call)?;
         WorkerStatus::members(&roster, loaded);
+        // Somebody has begun to write everything again, and is gone: that is gone on with.
+        let written_until = found.as_ref().and_then(|(_, found)| found.unfinished_until());
         let of_this = |found: &Checkpoint| found.work == scope.fingerprint() && found.stage != Stage::Rewrite;
         let proof = found.filter(|(_, found)| of_this(found));
         if let Some((revision, _)) = &proof
@@ -243,20 +257,20 @@ impl<K: InUse> Worker<K> {
                     "clients have read values under keys that are retired: they are looked for and written again"
                 );
                 memory.late = Some(met);
-                return Ok(Some(Turn::Again));
+                return Ok(Way::Not(Turn::Again));
             }
             self.status.proven(revision, &found.after);
             let finding = finding(&found.after);
             if finding != Finding::Stale {
                 memory.repeat = None;
                 self.status.set(Activity::Done(finding));
-                return Ok(Some(Turn::Settled));
+                return Ok(Way::Not(Turn::Settled));
             }
             let due = due(&mut memory.repeat, revision);
             if Instant::now() < due {
                 let left = found.after.objects(State::Stale) + found.after.objects(State::Plaintext);
                 self.status.set(Activity::Left(left));
-                return Ok(Some(Turn::Repeat(due)));
+                return Ok(Way::Not(Turn::Repeat(due)));
             }
         }
         if let Some(holder) = holder {
@@ -269,7 +283,7 @@ impl<K: InUse> Worker<K> {
         }
         match roster.dissent(loaded) {
             Some(dissent) => wait(Activity::Waiting(dissent.to_string())),
-            None => Ok(None),
+            None => Ok(Way::Free { written_until }),
         }
     }
 

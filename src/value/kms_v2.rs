@@ -44,11 +44,21 @@ impl fmt::Debug for DekV2 {
 
 /// Which key of its KMS a stored value was sealed under, by what it says itself. `None` if it is not of KMS v2, or is damaged.
 pub fn key_id_of(stored: &[u8]) -> Option<String> {
+    Some(dek_of(stored)?.key_id.into_owned())
+}
+
+/// Tells the wrapped seed (or DEK) that a stored value was sealed with from most others. `None` as for [`key_id_of`].
+pub fn seed_of(stored: &[u8]) -> Option<u64> {
+    let digest = dek_of(stored)?.digest();
+    digest.first_chunk().map(|first| u64::from_be_bytes(*first))
+}
+
+fn dek_of(stored: &[u8]) -> Option<WrappedDek<'_>> {
     let named = stored.strip_prefix(prefix::KMS_V2.as_bytes())?;
     // The name of a plugin has no colon.
     let colon = named.iter().position(|&byte| byte == b':')?;
     let object = EncryptedObject::parse(named.get(colon + 1..)?).ok()?;
-    Some(object.dek.key_id.into_owned())
+    Some(object.dek)
 }
 
 /// A seed of this process's own, which its plugin has wrapped.

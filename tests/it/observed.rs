@@ -22,7 +22,7 @@ use scene::Scene;
 
 /// Families that a proxy shows only once something has gone wrong, been changed or come twice, or with an audit log or traces;
 /// [`Scene`] has none of that.
-const NEED_AN_EVENT: [&str; 14] = [
+const NEED_AN_EVENT: [&str; 15] = [
     "apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds",
     "apiserver_encryption_config_controller_automatic_reloads_total",
     "apiserver_envelope_encryption_dek_cache_inter_arrival_time_seconds",
@@ -33,6 +33,7 @@ const NEED_AN_EVENT: [&str; 14] = [
     "etcd_encryption_proxy_audit_events_total",
     "etcd_encryption_proxy_certificate_reloads_total",
     "etcd_encryption_proxy_kms_key_id_changes_total",
+    "etcd_encryption_proxy_kms_seeds",
     "etcd_encryption_proxy_retired_key_reads_total",
     "etcd_encryption_proxy_spans_dropped_total",
     "etcd_encryption_proxy_spans_exported_total",

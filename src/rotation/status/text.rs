@@ -5,6 +5,7 @@ use std::fmt;
 use super::Status;
 use crate::managed::Time;
 use crate::members::short;
+use crate::sweep::Seeds;
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -172,6 +173,9 @@ impl Status {
             ]
         }));
         table(&rows, f)?;
+        for told in objects.kms_seeds.iter().filter_map(Seeds::told) {
+            writeln!(f, "{told}")?;
+        }
         if objects.is_counted {
             writeln!(f, "(counted now)")
         } else {

@@ -42,6 +42,8 @@ pub(in crate::sweep) fn scope(providers: &[&str]) -> Scope {
         resources: Vec::new(),
         prefixes: Vec::new(),
         lays_bare: true,
+
+        written_until: None,
     }
 }
 

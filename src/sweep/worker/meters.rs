@@ -12,7 +12,7 @@ use crate::sweep::{Finding, Progress, Report, Row, Stage, State, Tally};
 use crate::telemetry::{Family, Kind};
 
 /// What this room exports.
-pub const FAMILIES: &[Family] = &[STATE, LOOKED_AT, WRITES, PROGRESS, FINISHED, STORED, MEMBERS];
+pub const FAMILIES: &[Family] = &[STATE, LOOKED_AT, WRITES, PROGRESS, FINISHED, STORED, SEEDS, MEMBERS];
 
 const STATE: Family = Family {
     name: "etcd_encryption_proxy_sweep_state",
@@ -52,6 +52,13 @@ const STORED: Family = Family {
            thousand series, those that have gone to 0 included.",
     labels: &["resource", "state", "provider", "key"],
 };
+const SEEDS: Family = Family {
+    name: "etcd_encryption_proxy_kms_seeds",
+    kind: Kind::Gauge,
+    help: "Data key seeds of a KMS v2 plugin that stored values were sealed with, as the latest proof that this process knows of \
+           found them. `reencrypt --all` writes everything under one.",
+    labels: &["provider_name"],
+};
 const MEMBERS: Family = Family {
     name: "etcd_encryption_proxy_members",
     kind: Kind::Gauge,
@@ -85,6 +92,8 @@ pub(super) struct Meters {
     total: Gauge,
     /// Rows that have a series.
     stored: Mutex<BTreeSet<Row>>,
+    /// Those that seeds were told of.
+    plugins: Mutex<BTreeSet<String>>,
 }
 
 impl fmt::Debug for Meters {
@@ -103,6 +112,7 @@ impl Meters {
             done: gauge!(PROGRESS.name, "of" => "done"),
             total: gauge!(PROGRESS.name, "of" => "total"),
             stored: Mutex::default(),
+            plugins: Mutex::default(),
         };
         meters.doing(&Activity::Starting);
         meters
@@ -157,6 +167,14 @@ impl Meters {
                 known.insert(row.clone());
             }
         }
+        let mut plugins = self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
+        for plugin in plugins.iter() {
+            seeds(plugin).set(0.0);
+        }
+        for (plugin, count) in tally.seeds() {
+            seeds(plugin).set(float(count));
+            plugins.insert(plugin.to_owned());
+        }
     }
 
     pub(super) fn members(agreeing: usize, all: usize) {
@@ -164,6 +182,10 @@ impl Meters {
             gauge!(MEMBERS.name, "agree" => agree).set(float(members as u64));
         }
     }
+}
+
+fn seeds(plugin: &str) -> Gauge {
+    gauge!(SEEDS.name, "provider_name" => plugin.to_owned())
 }
 
 fn series(row: &Row) -> Gauge {

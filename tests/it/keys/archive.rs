@@ -186,10 +186,11 @@ async fn a_value_that_turns_up_under_a_retired_key_is_opened_counted_audited_and
     client.put(key(1), value(1)).await;
     until_all_are_under_the_present_key(&shared, &direct).await;
     // Purged, it opens nothing any more; and as long as something needs it, it is not purged.
-    direct.put(key(2), late.clone()).await;
+    let elsewhere = "/registry/leases/default/where-no-rule-has-it-written-again";
+    direct.put(elsewhere, late.clone()).await;
     let purged = shared.run(&["purge", "--all", "--yes"]).await;
     assert_eq!(purged.code, Some(7), "{purged:#?}");
-    direct.delete(key(2)).await;
+    direct.delete(elsewhere).await;
     let purged = shared.run(&["purge", "--all", "--yes"]).await;
     assert_eq!(purged.code, Some(0), "{purged:#?}");
     direct.put(key(0), late.clone()).await;

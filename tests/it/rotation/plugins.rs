@@ -89,3 +89,90 @@ async fn after_the_kms_rotated_its_key_every_value_is_under_the_new_one() {
     let what = "to have a secretbox key write in its place";
     assert!(refused.stderr.contains(what), "{refused:#?}");
 }
+
+/// KMS v2 with one key ID for ever, and a process that was started again and again: nothing looks stale, and each start has left a
+/// seed of its own.
+#[tokio::test]
+async fn everything_is_written_again_where_nothing_looks_stale() {
+    const STARTS: usize = 12;
+    let etcd = Etcd::start(Version::V3_5).await;
+    let direct = etcd.client().await;
+    let plugin = Plugin::start();
+    let kms = format!(
+        "{{kms: {{apiVersion: v2, name: plugin, endpoint: '{}', timeout: 1s}}}}",
+        plugin.endpoint()
+    );
+    let shared = Shared::new(&etcd, &document(&[&kms]));
+    for index in 0..STARTS {
+        let proxy = shared.setup("a").flag("--sweep=off").start();
+        proxy.client().await.put(key(index), plaintext(index, SIZE)).await;
+    }
+    let before = direct.everything().await;
+    let counted = shared.run(&["status", "--count"]).await;
+    assert!(
+        counted
+            .stdout
+            .contains("12 data key seeds of KMS v2 provider \"plugin\"")
+            && counted.stdout.contains("reencrypt --all"),
+        "{counted:#?}"
+    );
+    let proxy = shared.setup("a").start();
+    let done = shared
+        .succeed(&["reencrypt", "--force", "--skip"], "reencryption started")
+        .await;
+    assert!(done.stdout.contains("0 rewritten by this command"), "{done:#?}");
+    let done = shared.succeed(&["reencrypt", "--all"], "reencryption started").await;
+    assert!(done.stdout.contains("12 rewritten by this command"), "{done:#?}");
+    let until = before.iter().map(|kv| kv.mod_revision).max().expect("values");
+    for kv in direct.everything().await {
+        let is_secret = kv.key.starts_with(b"/registry/secrets/");
+        assert!(!is_secret || kv.mod_revision > until, "{}", kv.key.escape_ascii());
+    }
+    let counted = shared.run(&["status", "--count"]).await;
+    assert!(!counted.stdout.contains("data key seeds"), "{counted:#?}");
+    for index in 0..STARTS {
+        assert_eq!(proxy.client().await.value(&key(index)).await, plaintext(index, SIZE));
+    }
+}
+
+/// Killed, it is gone on with by the members, up to the same revision.
+#[tokio::test]
+async fn writing_everything_again_survives_the_death_of_its_command() {
+    let etcd = Etcd::start(Version::V3_4).await;
+    let direct = etcd.client().await;
+    let shared = Shared::new(&etcd, &document(&[K1]));
+    let proxy = shared.member("a");
+    let client = proxy.client().await;
+    for index in 0..KEYS {
+        client.put(key(index), plaintext(index, SIZE)).await;
+    }
+    let until = etcd_revision(&direct).await;
+    let mut command = shared.start(&["reencrypt", "--all", "--rate=100"]);
+    let start = Instant::now();
+    while rewritten_since(&direct, until).await < 20 {
+        assert!(start.elapsed() < PATIENCE, "{}", command.output());
+        sleep(Duration::from_millis(20)).await;
+    }
+    command.kill();
+    assert!(rewritten_since(&direct, until).await < KEYS);
+    let start = Instant::now();
+    while rewritten_since(&direct, until).await < KEYS {
+        assert!(start.elapsed() < 2 * PATIENCE, "{}", proxy.output());
+        sleep(Duration::from_millis(100)).await;
+    }
+    shared.succeed(&["reencrypt", "--all"], "reencryption started").await;
+    for index in 0..KEYS {
+        assert_eq!(client.value(&key(index)).await, plaintext(index, SIZE));
+    }
+}
+
+async fn etcd_revision(direct: &Client) -> i64 {
+    let all = direct.everything().await;
+    all.iter().map(|kv| kv.mod_revision).max().expect("values")
+}
+
+async fn rewritten_since(direct: &Client, revision: i64) -> usize {
+    let all = direct.everything().await;
+    let secrets = all.iter().filter(|kv| kv.key.starts_with(b"/registry/secrets/"));
+    secrets.filter(|kv| kv.mod_revision > revision).count()
+}

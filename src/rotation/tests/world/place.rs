@@ -56,6 +56,7 @@ impl Place<'_> {
             resources: Vec::new(),
             prefixes: Vec::new(),
             lays_bare: true,
+            written_until: None,
         }
     }
 }
