@@ -107,24 +107,38 @@ async fn retired_reads(proxy: &Proxy) -> u64 {
         .sum()
 }
 
-/// As docs/keyring.md has it after etcd was restored from a snapshot, beneath proxies that run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_of_before_two_rotations_heals_once_the_keyring_is_back() {
-    let mut etcd = Etcd::start(Version::V3_5).await;
+    a_snapshot_heals(Version::V3_5, false).await;
+}
+
+/// What was purged is in no backup of afterwards. The snapshot has a keyring of its own, which is archived and not overwritten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_of_before_a_purge_brings_the_keys_that_it_needs() {
+    a_snapshot_heals(Version::V3_4, true).await;
+}
+
+/// As docs/keyring.md has it after etcd was restored from a snapshot, beneath proxies that run.
+async fn a_snapshot_heals(version: Version, is_purged: bool) {
+    let mut etcd = Etcd::start(version).await;
     let shared = Shared::at(Home::Etcd, &etcd.endpoint(), &document(&[K1, IDENTITY]));
     let proxies = [shared.member("a"), shared.member("b")];
     let clients = [proxies[0].client().await, proxies[1].client().await];
     fill(&clients[0]).await;
-    etcd.stop();
+    etcd.kill_or_stop();
     etcd.back_up();
     etcd.spawn();
     etcd.ready().await;
     rotate(&shared).await;
     rotate(&shared).await;
+    if is_purged {
+        let purged = shared.run(&["purge", "--all", "--yes"]).await;
+        assert_eq!(purged.code, Some(0), "{purged:#?}");
+    }
     let (backup, endpoint) = (path_of(&shared, "backup.json"), etcd.endpoint());
     let made = keyring(&shared, &endpoint, &["backup", &backup]).await;
     assert_eq!(made.code, Some(0), "{made:#?}");
-    etcd.stop();
+    etcd.kill_or_stop();
     etcd.restore();
     etcd.spawn();
     etcd.ready().await;
