@@ -38,7 +38,7 @@ use zeroize::Zeroizing;
 use crate::config::{self, Draft, EncryptionConfiguration, Options, Syntax};
 
 pub use barred::{Barred, barred};
-pub use driver::{Audience, Driver, Limits, Outcome, Site};
+pub use driver::{Audience, Driver, Limits, Outcome, Site, right};
 pub use error::Error;
 pub use facts::Facts;
 pub use file::ConfigFile;

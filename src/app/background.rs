@@ -28,6 +28,7 @@ use super::{Background as Wanted, Settings, on_etcd};
 use crate::files::Nudge;
 use crate::members::{Member, MemberId, Presence};
 use crate::proxy::Stage;
+use crate::rotation;
 use crate::sweep::{Worker, WorkerStatus};
 use crate::types::with_causes;
 
@@ -94,6 +95,7 @@ impl Background {
         let worker = sweep.zip(status.clone()).map(|(limits, status)| Worker {
             keyring: Arc::clone(&keyring),
             id,
+            rotating: rotation::right(&settings.common.state_prefix),
             state: settings.common.state_prefix.clone(),
             limits,
             status,

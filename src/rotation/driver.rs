@@ -39,8 +39,10 @@ fn poll(waited: Duration) -> Duration {
     (waited / 4).clamp(FIRST_POLL, POLL)
 }
 
-/// Where the right to take steps lies below the state prefix.
-pub(super) const RIGHT: &str = "driver";
+/// The key of the process that takes a rotation's steps.
+pub fn right(state: &StatePrefix) -> Vec<u8> {
+    [state.as_bytes(), b"driver"].concat()
+}
 
 /// How long etcd may be in trouble when the right is asked for, before that is said and waited for as everywhere.
 const RIGHT_WAIT: Duration = Duration::from_secs(2);
@@ -211,7 +213,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
     /// The right to take steps, or who has it.
     async fn acquire(&self) -> Result<Result<Owner, Holder>, Error> {
         let (store, state) = (self.site.store(), self.site.state());
-        let key = [state.as_bytes(), RIGHT.as_bytes()].concat();
+        let key = right(state);
         let patience = Patience::new("asking for the right to rotate", RIGHT_WAIT, |_| {});
         match Owner::acquire(store, key, &patience).await {
             Ok(owner) => Ok(Ok(owner)),

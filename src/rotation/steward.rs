@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::driver::RIGHT;
+use super::driver::right;
 use super::machine::{Ask, Command, How};
 use super::managed::ManagedConfig;
 use super::record::Record;
@@ -124,7 +124,7 @@ where
         let Some(command) = record.underway else {
             return Ok(None);
         };
-        let right = [state.as_bytes(), RIGHT.as_bytes()].concat();
+        let right = right(state);
         let holder = Owner::holder(store, &right).await?;
         Ok(holder.is_none().then_some(Left {
             command,

@@ -75,6 +75,8 @@ pub struct Worker<K> {
     pub id: MemberId,
     /// The proxy's own keys.
     pub state: StatePrefix,
+    /// The key of the process that takes a rotation's steps: it sweeps by itself, and two would only wait for each other.
+    pub rotating: Vec<u8>,
     /// How fast.
     pub limits: Limits,
     /// Told what it is doing.
@@ -275,6 +277,11 @@ impl<K: InUse> Worker<K> {
         }
         if let Some(holder) = holder {
             return wait(Activity::Elsewhere(holder.to_string()));
+        }
+        if let Some(holder) = Owner::holder(store, &self.rotating).await.map_err(Error::Call)? {
+            return wait(Activity::Waiting(format!(
+                "a command rotates, and sweeps by itself: {holder}"
+            )));
         }
         if !roster.has(&self.id) {
             return wait(Activity::Waiting(

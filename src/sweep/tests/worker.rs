@@ -80,6 +80,7 @@ impl Process {
         let worker = Worker {
             keyring: self,
             id: self.id,
+            rotating: [state.as_bytes(), b"driver"].concat(),
             state: state.clone(),
             limits: self.limits,
             status: Arc::clone(&self.status),
