@@ -13,5 +13,5 @@ mod store_id;
 pub use mark::StoreMark;
 pub use presence::{MemberId, Presence, Witness};
 pub use record::{Key, Loaded, Member, RuleKeys, Serves, Unopened};
-pub use roster::{Dissent, Roster, short};
+pub use roster::{Dissent, Leaseless, Roster, short};
 pub use store_id::StoreId;

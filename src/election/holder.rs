@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::etcd::KeyValue;
+
 /// Characters of a name that are shown: those of the longest host's.
 const MAX_SHOWN: usize = 253;
 
@@ -24,6 +26,9 @@ pub struct Holder {
     /// Tells whether the process is one of this machine and can be looked for: boot ID, PID namespace, start time.
     #[serde(default)]
     identity: Option<Identity>,
+    /// Whether the key was found without a lease: it does not end with the process, and nobody of ours wrote it like that.
+    #[serde(skip)]
+    pub is_leaseless: bool,
 }
 
 impl Holder {
@@ -37,6 +42,7 @@ impl Holder {
             since: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             lease,
             identity: Identity::of(pid),
+            is_leaseless: false,
         }
     }
 
@@ -54,14 +60,28 @@ impl Holder {
             }
     }
 
-    /// What a key says that is no such record.
-    pub(super) fn unknown() -> Self {
+    fn is_unknown(&self) -> bool {
+        self.pid == 0 && self.host.is_empty()
+    }
+
+    /// What `kv`, the key of a right, says.
+    pub fn found(kv: &KeyValue) -> Self {
+        let holder = serde_json::from_slice(&kv.value).unwrap_or_else(|_| Self::unknown());
         Self {
-            host: "an unknown host".to_owned(),
+            is_leaseless: kv.lease == 0,
+            ..holder
+        }
+    }
+
+    /// What a key says that is no such record.
+    fn unknown() -> Self {
+        Self {
+            host: String::new(),
             pid: 0,
-            since: "an unknown time".to_owned(),
+            since: String::new(),
             lease: 0,
             identity: None,
+            is_leaseless: false,
         }
     }
 }
@@ -77,7 +97,18 @@ impl fmt::Display for Holder {
                 .to_string()
         };
         let (host, since) = (shown(&self.host), shown(&self.since));
-        write!(f, "process {} on {host}, since {since}", self.pid)
+        if self.is_unknown() {
+            f.write_str("a process that is not known, since its record cannot be read")?;
+        } else {
+            write!(f, "process {} on {host}, since {since}", self.pid)?;
+        }
+        if self.is_leaseless {
+            f.write_str(
+                ". No lease ends that record, so it may stay for ever though no such process lives: `secrets-encrypt abort --forget` \
+                 removes it",
+            )?;
+        }
+        Ok(())
     }
 }
 

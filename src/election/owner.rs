@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Error, Holder, Term};
 use crate::etcd::lease::{BEAT, TTL, give_back};
-use crate::etcd::{CallError, Guard, KeyValue, Patience, Store, Trouble, WaitError};
+use crate::etcd::{CallError, Guard, Patience, Store, Trouble, WaitError};
 use crate::types::BootInstant;
 
 /// Between two attempts at a sign of life.
@@ -49,9 +49,7 @@ impl Owner {
             };
             let put = patience.call(put).await?;
             let (_, found) = patience.call(|| store.get(&key)).await?;
-            let held = found
-                .as_ref()
-                .and_then(|kv| serde_json::from_slice::<Holder>(&kv.value).ok());
+            let held = found.as_ref().map(Holder::found);
             match (found, held) {
                 (Some(kv), Some(held))
                     if held == holder && put.is_none_or(|revision| revision == kv.create_revision) =>
@@ -64,14 +62,14 @@ impl Owner {
                     });
                 }
                 // Somebody's lease has just ended, or this one's.
-                (None, _) => give_back(store, lease).await,
+                (None, _) | (_, None) => give_back(store, lease).await,
                 (Some(kv), Some(held)) if kv.lease != 0 && held.is_certainly_dead() => {
                     give_back(store, lease).await;
                     give_back(store, kv.lease).await;
                 }
-                (Some(_), held) => {
+                (Some(_), Some(held)) => {
                     give_back(store, lease).await;
-                    return Err(Error::Held(Box::new(held.unwrap_or_else(Holder::unknown))));
+                    return Err(Error::Held(Box::new(held)));
                 }
             }
         }
@@ -86,8 +84,8 @@ impl Owner {
     /// What etcd said.
     pub async fn holder<S: Store>(store: &S, key: &[u8]) -> Result<Option<Holder>, CallError> {
         let (_, found) = store.get(key).await?;
-        let holder = |kv: KeyValue| serde_json::from_slice(&kv.value).unwrap_or_else(|_| Holder::unknown());
-        Ok(found.map(holder).filter(|holder| !holder.is_certainly_dead()))
+        let holder = found.as_ref().map(Holder::found);
+        Ok(holder.filter(|holder| holder.is_leaseless || !holder.is_certainly_dead()))
     }
 
     /// Gives signs of life. Returns only when it is clear that they are no longer heard, or not known for `max_wait`. Until

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+
 use super::presence::{FOLDER, MemberId};
 use super::record::{Loaded, Member};
 use crate::etcd::{CallError, PageAsk, Store};
@@ -24,8 +26,22 @@ const SHORT: usize = "sha256:".len() + 12;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roster {
     entries: Vec<(String, Result<Member, String>)>,
+    /// Those of them that no lease ends.
+    leaseless: Vec<Leaseless>,
     /// The revision at which a record was last written; 0 where there is none.
     changed: i64,
+}
+
+/// A record that no lease ends, so that it may stay though no such process lives. None of ours writes one like that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaseless {
+    /// Where it lies.
+    pub key: Bytes,
+    /// The revision at which it was written.
+    pub revision: i64,
+    /// Whose it is, fit to be shown.
+    pub whose: String,
+    id: String,
 }
 
 /// Who has not loaded what everybody should have.
@@ -46,7 +62,7 @@ impl Roster {
         let end = prefix_end(&folder);
         let mut start = folder.clone();
         let mut limit = PAGE;
-        let mut entries = Vec::new();
+        let (mut entries, mut leaseless) = (Vec::new(), Vec::new());
         let mut changed = 0;
         loop {
             let ask = PageAsk {
@@ -59,12 +75,29 @@ impl Roster {
             let page = store.page(ask).await?;
             for kv in &page.kvs {
                 let id = kv.key.strip_prefix(folder.as_slice()).unwrap_or_default();
-                entries.push((id.escape_ascii().to_string(), Member::decode(&kv.value)));
+                let (id, member) = (id.escape_ascii().to_string(), Member::decode(&kv.value));
+                if kv.lease == 0 {
+                    let name = member.as_ref().map_or(&*id, |member| &member.name);
+                    let whose = shown(&format!("the record of the member {name}"));
+                    leaseless.push(Leaseless {
+                        key: kv.key.clone(),
+                        revision: kv.mod_revision,
+                        whose,
+                        id: id.clone(),
+                    });
+                }
+                entries.push((id, member));
                 changed = changed.max(kv.mod_revision);
             }
             // Whoever is not looked at might not agree, so nobody is passed over.
             match page.kvs.last() {
-                _ if !page.more => return Ok(Self { entries, changed }),
+                _ if !page.more => {
+                    return Ok(Self {
+                        entries,
+                        leaseless,
+                        changed,
+                    });
+                }
                 Some(last) if entries.len() < MAX_MEMBERS => {
                     start = [&last.key[..], &[0]].concat();
                     limit = PAGE;
@@ -74,7 +107,11 @@ impl Roster {
                 _ => {
                     let why = format!("etcd has more records than the {} that were read", entries.len());
                     entries.push(("behind them".to_owned(), Err(why)));
-                    return Ok(Self { entries, changed });
+                    return Ok(Self {
+                        entries,
+                        leaseless,
+                        changed,
+                    });
                 }
             }
         }
@@ -83,6 +120,21 @@ impl Roster {
     /// These and the members of another store, of whose revisions nothing is told here.
     pub fn join(&mut self, other: Self) {
         self.entries.extend(other.entries);
+        self.leaseless.extend(other.leaseless);
+    }
+
+    /// The records that no lease ends.
+    pub fn leaseless(&self) -> &[Leaseless] {
+        &self.leaseless
+    }
+
+    /// The same without these.
+    #[must_use]
+    pub fn with_leases(mut self) -> Self {
+        let leaseless = std::mem::take(&mut self.leaseless);
+        let has_lease = |id: &str| leaseless.iter().all(|record| record.id != id);
+        self.entries.retain(|(id, _)| has_lease(id));
+        self
     }
 
     /// The members whose records could be read.
@@ -177,10 +229,22 @@ impl Roster {
         }
     }
 
+    /// What to do about the record of `id`, if no lease ends it.
+    pub fn way_out(&self, id: &str) -> &'static str {
+        if self.leaseless.iter().any(|record| record.id == id) {
+            ". No lease ends that record, so it may stay for ever though no such process lives: `secrets-encrypt abort --forget` \
+             removes it"
+        } else {
+            ""
+        }
+    }
+
     fn named(&self, dissents: impl Fn(&Member) -> Option<String>) -> Option<Dissent> {
         let reason = |(id, member): &(String, Result<Member, String>)| match member {
-            Ok(member) => dissents(member).map(|why| shown(&why)),
-            Err(why) => Some(shown(&format!("the record of the member {id} cannot be read ({why})"))),
+            Ok(member) => dissents(member).map(|why| shown(&why) + self.way_out(id)),
+            Err(why) => {
+                Some(shown(&format!("the record of the member {id} cannot be read ({why})")) + self.way_out(id))
+            }
         };
         let mut reasons: Vec<_> = self.entries.iter().filter_map(reason).collect();
         let others = reasons.len().saturating_sub(MAX_NAMED);
@@ -252,6 +316,7 @@ impl Roster {
         let entries = members.into_iter().enumerate();
         Self {
             entries: entries.map(|(id, member)| (id.to_string(), Ok(member))).collect(),
+            leaseless: Vec::new(),
             changed,
         }
     }
@@ -267,6 +332,7 @@ mod tests {
         let entries = members.into_iter().enumerate();
         Roster {
             entries: entries.map(|(id, member)| (id.to_string(), member)).collect(),
+            leaseless: Vec::new(),
             changed: 0,
         }
     }
