@@ -45,7 +45,7 @@ pub use pace::Limits;
 pub use quota::quota_warning;
 pub use report::{Defragmented, Finding, Report, Seeds};
 pub use run::{Observer, Options, Progress, Stage, sweep, written_until};
-pub use scope::Scope;
+pub use scope::{OWNER, Scope};
 pub use tally::{Row, State, Tally};
 pub use uncovered::{Uncovered, Wanted, uncovered};
 pub use worker::{Activity, FAMILIES, InUse, Worker, WorkerStatus};

@@ -32,7 +32,8 @@ pub enum Error {
     },
     /// The epoch that it may write in is over: the configuration may be another one by now.
     #[error(
-        "another process has replaced the epoch in etcd meanwhile, so what this sweep seals is not taken any more. What is done          is kept: start it again to go on"
+        "another process has replaced the epoch in etcd meanwhile, so what this sweep seals is not taken any more. What is done \
+         is kept: start it again to go on"
     )]
     Fenced,
     /// It was told to stop.
@@ -40,7 +41,8 @@ pub enum Error {
     Stopped,
     /// The checkpoint is of a newer version, or not a checkpoint.
     #[error(
-        "the checkpoint in etcd cannot be read ({why}). It is progress and nothing else: `etcd-encryption-proxy sweep --restart` begins anew"
+        "the checkpoint of sweeps in etcd cannot be read ({why}), so no sweep goes on. It is progress and nothing else: `sweep \
+         --restart` begins anew, and so does --restart with `secrets-encrypt reencrypt`, `rotate-keys` and `abort`"
     )]
     Checkpoint {
         /// What is wrong with it.

@@ -2,7 +2,7 @@
 
 use super::checkpoint::{self, Checkpoint};
 use super::report::{Finding, finding};
-use super::scope::Scope;
+use super::scope::{OWNER, Scope};
 use super::tally::Row;
 use crate::election::{Holder, Owner};
 use crate::etcd::{CallError, Store};
@@ -13,8 +13,10 @@ use crate::types::StatePrefix;
 pub struct Latest {
     /// Who is at work on it.
     pub holder: Option<Holder>,
-    /// How far it has come; `None` where there was none, or its record is of another version.
+    /// How far it has come; `None` where there was none, or its record cannot be read.
     pub work: Option<Work>,
+    /// Why its record cannot be read: no sweep goes on until it is begun anew.
+    pub damaged: Option<String>,
 }
 
 /// How far it has come.
@@ -43,14 +45,14 @@ impl Latest {
     /// What etcd said.
     pub async fn read<S: Store>(store: &S, state: &StatePrefix) -> Result<Self, CallError> {
         let key = |name: &str| [state.as_bytes(), name.as_bytes()].concat();
-        let holder = Owner::holder(store, &key("sweep/owner")).await?;
+        let holder = Owner::holder(store, &key(OWNER)).await?;
         let (_, found) = store.get(&key("sweep/checkpoint")).await?;
-        Ok(Self {
-            holder,
-            work: found
-                .and_then(|kv| checkpoint::parse(&kv.value).ok())
-                .map(|found| Work::of(&found)),
-        })
+        let (work, damaged) = match found.map(|kv| checkpoint::parse(&kv.value)) {
+            None => (None, None),
+            Some(Ok(found)) => (Some(Work::of(&found)), None),
+            Some(Err(why)) => (None, Some(why)),
+        };
+        Ok(Self { holder, work, damaged })
     }
 }
 

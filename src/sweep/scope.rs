@@ -10,6 +10,9 @@ use crate::keyspace::{Place, Scope as Reach, Span};
 use crate::types::{Epoch, Fingerprint, StatePrefix};
 use crate::value::{Chain, ProviderKind};
 
+/// Where the right to sweep lies below the state prefix.
+pub const OWNER: &str = "sweep/owner";
+
 /// The values that are looked at, and the rules for them.
 #[derive(Clone, Debug)]
 pub struct Scope {
@@ -32,7 +35,7 @@ pub struct Scope {
 impl Scope {
     /// The key of whoever sweeps.
     pub(super) fn owner_key(&self) -> Vec<u8> {
-        [self.state.as_bytes(), b"sweep/owner"].concat()
+        [self.state.as_bytes(), OWNER.as_bytes()].concat()
     }
 
     /// The key of how far it has come.

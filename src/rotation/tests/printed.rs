@@ -131,6 +131,7 @@ fn swept(configuration: &str) -> Latest {
         },
     };
     Latest {
+        damaged: None,
         holder: None,
         work: Some(Work {
             configuration: configuration.to_owned(),
