@@ -20,7 +20,7 @@ mod watcher;
 
 pub use follow::{Subject, follow};
 pub use fresh::{NewFile, NewFileError};
-pub use kept::prune;
+pub use kept::{kept, prune};
 pub use marks::{Mark, leave_mark, marks};
 pub use mounts::warn_of_mounts;
 pub use nudge::{Nudge, Nudged, nudge};

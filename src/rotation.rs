@@ -12,6 +12,7 @@
 //! configuration itself.
 
 mod barred;
+mod damaged;
 mod driver;
 mod error;
 mod facts;
@@ -35,10 +36,11 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use crate::config::{self, Draft, EncryptionConfiguration, Options, Syntax};
+use crate::config::{self, Draft, EncryptionConfiguration, KeyId, Options, Syntax};
 
-pub use barred::{Barred, barred};
-pub use driver::{Audience, Driver, Limits, Outcome, Site, right};
+pub use barred::{Barred, Notes, barred};
+pub use damaged::Damaged;
+pub use driver::{Audience, Decided, Driver, Limits, Outcome, Site, Standing, right};
 pub use error::Error;
 pub use facts::Facts;
 pub use file::ConfigFile;
@@ -64,6 +66,34 @@ fn rendered(next: &Draft, old: &[u8], comment: &str) -> Result<(Zeroizing<String
     Ok((text, config))
 }
 
+/// Keys of earlier configurations, as far as these were kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Former {
+    /// The keys, those of the newest configuration last.
+    pub keys: Vec<KeyId>,
+    /// Configurations that cannot be read.
+    pub unreadable: usize,
+    /// What operators call the place.
+    pub place: String,
+}
+
+impl Former {
+    /// The oldest first.
+    fn of<'a>(place: String, documents: impl IntoIterator<Item = Option<&'a [u8]>>) -> Self {
+        let mut former = Self {
+            place,
+            ..Self::default()
+        };
+        for document in documents {
+            match document.map(|bytes| config::parse(bytes, OPTIONS)) {
+                Some(Ok(config)) => former.keys.extend(config.key_ids()),
+                Some(Err(_)) | None => former.unreadable += 1,
+            }
+        }
+        former
+    }
+}
+
 /// Where the configuration lives that members load: a file that is distributed to them, or a sealed record in etcd.
 pub trait Source {
     /// What operators call it.
@@ -84,6 +114,13 @@ pub trait Source {
     /// It cannot be seen.
     fn users(&self) -> impl Future<Output = Result<Vec<User>, Error>> {
         ready(Ok(Vec::new()))
+    }
+    /// What is known of earlier configurations. Reads only.
+    ///
+    /// # Errors
+    /// It cannot be seen.
+    fn former(&self) -> impl Future<Output = Result<Former, Error>> {
+        ready(Ok(Former::default()))
     }
     /// Puts `next` in the place of `was`, if that is still there. Says where the old one is kept, if anywhere.
     ///

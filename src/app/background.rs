@@ -28,7 +28,7 @@ use super::{Background as Wanted, Settings, on_etcd};
 use crate::files::Nudge;
 use crate::members::{Member, MemberId, Presence};
 use crate::proxy::Stage;
-use crate::rotation;
+use crate::rotation::{self, Notes};
 use crate::sweep::{Worker, WorkerStatus};
 use crate::types::with_causes;
 
@@ -87,7 +87,14 @@ impl Background {
             serves: marking.said(),
         };
         let describe = describe(described, parts);
-        let standing = Standing::new(parts, &settings.common.state_prefix, is_there, says_unfenced);
+        let notes = Notes::default();
+        let standing = Standing::new(
+            parts,
+            &settings.common.state_prefix,
+            is_there,
+            says_unfenced,
+            notes.clone(),
+        );
         let tenure = Arc::clone(&parts.proxy.tenure);
         let (says_otherwise, changed) = watch::channel(());
         let changes = [keyring.replacements(), parts.proxy.unfenced.asked()];
@@ -129,7 +136,7 @@ impl Background {
                 }
             };
             let renewal = follower.clone().map_or(Renewal::File(nudge), Renewal::Managed);
-            let permits = Permits::new(in_use, prefix, renewal.clone(), true, told_of_writes);
+            let permits = Permits::new(in_use, prefix, renewal.clone(), true, told_of_writes, notes);
             let presence = Presence {
                 id,
                 describe,
@@ -177,7 +184,14 @@ impl Background {
         let members = Arc::clone(&parts.upstream.members);
         let thread = on_etcd::spawn("background", members, async move |on_etcd| {
             let _lives = lives;
-            let permits = Permits::new(handle, prefix, Renewal::File(nudge), false, told_of_writes);
+            let permits = Permits::new(
+                handle,
+                prefix,
+                Renewal::File(nudge),
+                false,
+                told_of_writes,
+                Notes::default(),
+            );
             tokio::select! {
                 () = permits.run(&on_etcd.client) => {}
                 // It ends where nobody is left to say so, too.

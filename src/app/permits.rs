@@ -18,7 +18,7 @@ use super::writes::{Told, Writes};
 use crate::etcd::{self, CallError, Client, epoch};
 use crate::files::Nudge;
 use crate::keyring::{KeyringHandle, Permit};
-use crate::rotation::barred;
+use crate::rotation::Notes;
 use crate::types::{Backoff, Epoch, StatePrefix};
 
 /// Between two attempts while etcd is in trouble, and what it doubles to.
@@ -79,6 +79,8 @@ pub(super) struct Permits {
     is_eager: bool,
     /// Told of what comes of it.
     writes: Arc<Writes>,
+    /// What is known of rotations beside their record.
+    notes: Notes,
     /// Whether the store takes the fence, once that is known.
     takes_fence: OnceCell<bool>,
 }
@@ -92,6 +94,7 @@ impl Permits {
         renewal: Renewal,
         is_eager: bool,
         writes: Arc<Writes>,
+        notes: Notes,
     ) -> Self {
         Self {
             keyring,
@@ -99,6 +102,7 @@ impl Permits {
             renewal,
             is_eager,
             writes,
+            notes,
             takes_fence: OnceCell::new(),
         }
     }
@@ -152,7 +156,7 @@ impl Permits {
             Err(trouble) => return Err(trouble),
         };
         let keyring = self.keyring.snapshot();
-        let barred = barred(client, &self.state, &keyring).await?;
+        let barred = self.notes.barred(client, &self.state, &keyring).await?;
         let why = self
             .renewal
             .lost()

@@ -22,8 +22,8 @@ use crate::kms::Plugins;
 use crate::managed::{self, Time};
 use crate::members::StoreId;
 use crate::rotation::{
-    self, Ask, Audience, ConfigFile, Driver, KeyringView, ManagedConfig, Outcome, Pace, Site, Source, Status, barred,
-    going, outline,
+    self, Ask, Audience, ConfigFile, Driver, KeyringView, ManagedConfig, Outcome, Pace, Site, Source, Standing, Status,
+    barred, going, outline,
 };
 use crate::sweep::{self, Latest, Observer, Report, Scope, Uncovered, Wanted};
 use crate::transport::Endpoint;
@@ -47,6 +47,8 @@ pub struct RotationSettings {
     pub max_wait: Duration,
     /// Whether `reencrypt` writes everything again that is there, not only what is stale.
     pub rewrite_all: bool,
+    /// Whether sweeps begin anew, whatever an earlier one left.
+    pub restart: bool,
 }
 
 /// What is to be done.
@@ -63,6 +65,13 @@ pub enum RotationWork {
     Run(Ask),
     /// To tell what that would do.
     Plan(Ask),
+    /// To give up a record that leaves no way out; or to tell that alone, if `only_tells`.
+    Forget {
+        /// In whose name.
+        ask: Ask,
+        /// Whether nothing is changed.
+        only_tells: bool,
+    },
 }
 
 /// What came of it.
@@ -74,6 +83,8 @@ pub enum RotationReport {
     Done(Box<Outcome>),
     /// What it would do.
     Plan(Vec<String>),
+    /// What was given up.
+    Forgotten(Vec<String>),
     /// It was watched for long enough.
     Watched,
 }
@@ -108,7 +119,7 @@ where
         let options = sweep::Options {
             limits: settings.pace,
             max_wait: settings.max_wait,
-            restart: false,
+            restart: settings.restart,
             dry_run: false,
         };
         let client = hands.on_etcd.client;
@@ -199,6 +210,14 @@ impl<A: Audience> Job<'_, A> {
                 let plan = outline(&ask, &facts, Some(counted.counts.scanned), pace, uncovered.as_ref());
                 RotationReport::Plan(plan.map_err(rotation::Error::Refused)?)
             }
+            RotationWork::Forget { ask, only_tells } => {
+                let lines = driver.forget(&ask, only_tells).await?;
+                if only_tells {
+                    RotationReport::Plan(lines)
+                } else {
+                    RotationReport::Forgotten(lines)
+                }
+            }
             RotationWork::Status { count } => RotationReport::Status(Box::new(status(&driver, count, keyring).await?)),
             RotationWork::Watch => {
                 let mut stop = self.stop;
@@ -221,7 +240,11 @@ async fn status<C: Source, A: Audience>(
     keyring: Option<&ManagedConfig<Client>>,
 ) -> Result<Status, rotation::Error> {
     let site = driver.site;
-    let (facts, _) = driver.facts().await?;
+    let Standing {
+        facts,
+        damaged,
+        blocked,
+    } = driver.standing().await?;
     let latest = Latest::read(&site.client, &site.state).await?;
     let counted = if count {
         Some(site.look_everywhere(&facts.config, &driver.stop).await?)
@@ -242,7 +265,7 @@ async fn status<C: Source, A: Audience>(
         None => None,
     };
     let status = Status::of(&facts, &latest, counted.as_ref(), view, Time::now());
-    Ok(status.with_uncovered(uncovered))
+    Ok(status.with_damage(damaged.as_ref(), blocked).with_uncovered(uncovered))
 }
 
 /// What is told of the keyring in etcd itself.
@@ -394,6 +417,10 @@ impl Site for Etcd {
 
     fn beside(&self) -> &[Self] {
         &self.beside
+    }
+
+    fn restarts(&self) -> bool {
+        self.options.restart
     }
 
     fn prefixes(&self) -> Vec<String> {

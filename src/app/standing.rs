@@ -17,7 +17,7 @@ use crate::etcd::{CallError, Store};
 use crate::keyring::{KeyringHandle, Permit};
 use crate::members;
 use crate::proxy::Unfenced;
-use crate::rotation::barred;
+use crate::rotation::Notes;
 use crate::types::{BootInstant, StatePrefix, Tenure};
 
 /// How long the configuration may take to be looked at before the record is written all the same: the record then says what
@@ -33,6 +33,8 @@ pub(super) struct Standing {
     unfenced: Arc<Unfenced>,
     /// Whether the record says so, by what was last described.
     says_unfenced: Arc<AtomicBool>,
+    /// What is known of rotations beside their record.
+    notes: Notes,
 }
 
 impl Standing {
@@ -42,6 +44,7 @@ impl Standing {
         state: &StatePrefix,
         is_there: watch::Sender<bool>,
         says_unfenced: Arc<AtomicBool>,
+        notes: Notes,
     ) -> Self {
         Self {
             keyring: Arc::clone(&parts.keyring),
@@ -50,6 +53,7 @@ impl Standing {
             is_there,
             unfenced: Arc::clone(&parts.proxy.unfenced),
             says_unfenced,
+            notes,
         }
     }
 }
@@ -74,7 +78,8 @@ impl<S: Store> members::Witness<S> for Witness {
         // After the record was written, and with what is in use by now: whoever removes a key first notes that, and looks
         // for records then. So one of the two sees the other.
         let keyring = self.standing.keyring.snapshot();
-        let barred = barred(store, &self.standing.state, &keyring).await?;
+        let (state, notes) = (&self.standing.state, &self.standing.notes);
+        let barred = notes.barred(store, state, &keyring).await?;
         // Asked last: what it sees meanwhile ends the tenure, which must not be undone.
         let lost = self.renewal.lost();
         let why = lost.or_else(|| barred.map(|why| Arc::from(why.to_string())));

@@ -39,7 +39,7 @@ commands can be interrupted, or killed, and goes on when it is run again.
 With --keyring-root-file or --keyring-root-kms the configuration is the keyring in etcd instead, which every member follows, and \
 no file is there to distribute. `rotate-root`, `export` and `purge` are about that keyring alone; `keyring` backs it up.
 
-Exit codes: 0 if it is done; 1 if it could not start, or failed; 2 for wrong usage; 3 if the stage is another one's; 4 if not \
+Exit codes: 0 if it is done; 1 if it could not start, or failed; 2 for wrong usage; 3 if the stage is another one's, or its record cannot be read; 4 if not \
 all members have loaded the same configuration; 5 if another command has taken over; 6 if it ended before its end and goes on \
 when run again; 7 if values stand in the way of a key's removal; 8 if the configuration cannot be rotated like this, such as \
 one that other etcd clusters are served with that --also-etcd-servers does not name.";
@@ -163,6 +163,10 @@ pub(super) struct SweepFlags {
     /// behind have to start over
     #[arg(long, help_heading = "Re-encryption")]
     compact: bool,
+    /// Begin the sweep anew, whatever an earlier one left, as `sweep --restart` does: also where the record of how far that came
+    /// cannot be read
+    #[arg(long, help_heading = "Re-encryption")]
+    restart: bool,
 }
 
 /// Flags of `reencrypt`.
@@ -202,6 +206,11 @@ pub(super) struct AbortFlags {
     /// Leave the new key where it is: it reads, and goes with the next rotation. Nothing is re-encrypted
     #[arg(long, help_heading = "Rotation")]
     skip: bool,
+    /// Give up a record in etcd that leaves no way out, and change no configuration: a record of the rotation that cannot be read
+    /// is replaced by a fresh one, if all members have loaded the same configuration; records of processes that no lease ends
+    /// are removed. Refused (code 3) where there is none
+    #[arg(long, conflicts_with_all = ["skip", "compact", "restart", "also_etcd_servers"], help_heading = "Rotation")]
+    forget: bool,
 }
 
 /// A command with all its flags, those that it does not have at rest.
@@ -210,6 +219,7 @@ struct Wanted {
     run: RunFlags,
     force: bool,
     skip: bool,
+    forget: bool,
     key_type: Option<KeyTypeName>,
     sweep: Option<SweepFlags>,
     rewrite_all: bool,
@@ -228,6 +238,7 @@ impl Verb {
             run,
             force: false,
             skip: false,
+            forget: false,
             key_type: None,
             sweep: None,
             rewrite_all: false,
@@ -260,6 +271,7 @@ impl Verb {
             },
             Self::Abort(flags) => Wanted {
                 skip: flags.skip,
+                forget: flags.forget,
                 sweep: Some(flags.sweep),
                 ..plain(Command::Abort, flags.run)
             },
@@ -282,6 +294,7 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
         run,
         force,
         skip,
+        forget,
         key_type,
         sweep,
         rewrite_all,
@@ -305,7 +318,12 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
         rewrite_all,
         ..settings(run.shared, run.timeout, sweep)?
     };
-    let work = if run.dry_run {
+    let work = if forget {
+        RotationWork::Forget {
+            ask,
+            only_tells: run.dry_run,
+        }
+    } else if run.dry_run {
         RotationWork::Plan(ask)
     } else {
         RotationWork::Run(ask)
@@ -315,7 +333,8 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
     voice.finish();
     match outcome {
         Ok(RotationReport::Done(done)) => print(&output::done(command, &done))?,
-        Ok(RotationReport::Plan(lines)) => print(&output::plan(command, &lines))?,
+        Ok(RotationReport::Plan(lines)) => print(&output::plan(command, forget, &lines))?,
+        Ok(RotationReport::Forgotten(lines)) => print(&output::forgotten(&lines))?,
         Ok(RotationReport::Status(_) | RotationReport::Watched) => {}
         Err(error) => return failed(error),
     }
@@ -325,15 +344,15 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
 fn settings(shared: SharedFlags, timeout: Duration, sweep: Option<SweepFlags>) -> anyhow::Result<RotationSettings> {
     shared.log.init()?;
     let default = sweep::Limits::default();
-    let (pace, max_wait) = match sweep {
-        None => (default, timeout),
+    let (pace, max_wait, restart) = match sweep {
+        None => (default, timeout, false),
         Some(flags) => {
             let pace = sweep::Limits {
                 keys_per_second: flags.rate,
                 bytes_per_second: flags.rate_bytes,
                 ..default
             };
-            (pace, flags.max_wait)
+            (pace, flags.max_wait, flags.restart)
         }
     };
     Ok(RotationSettings {
@@ -342,6 +361,7 @@ fn settings(shared: SharedFlags, timeout: Duration, sweep: Option<SweepFlags>) -
         limits: Limits { timeout },
         pace,
         max_wait,
+        restart,
         rewrite_all: false,
     })
 }
@@ -370,6 +390,7 @@ fn code_of(error: &Error) -> Option<u8> {
             Kind::Members => MEMBERS,
             Kind::Configuration => CONFIGURATION,
         },
+        Error::Record { .. } => STAGE,
         Error::NotLoaded { .. } => MEMBERS,
         Error::Overtaken(_) => OVERTAKEN,
         Error::NotProved { .. } | Error::Uncovered { .. } => NOT_PROVED,

@@ -36,7 +36,7 @@ fn found_in(state: &StatePrefix, found: Option<KeyValue>) -> Result<Epoch, CallE
     Epoch::found(&kv.value, kv.mod_revision).ok_or_else(|| CallError::Malformed {
         rpc: "KV/Range",
         why: format!(
-            "{} holds {} bytes, which is no epoch: delete the key",
+            "{} holds {} bytes, which is no epoch: `secrets-encrypt abort --forget` replaces it",
             Epoch::key(state).escape_ascii(),
             kv.value.len()
         ),

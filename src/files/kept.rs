@@ -26,7 +26,7 @@ pub fn prune(
     is_needed(&read(&target.file, limit)?.bytes);
     is_needed(&read(just_kept, limit)?.bytes);
     // Names tell which is the newest only as far as clocks go right.
-    for kept in kept(&target).into_iter().filter(|kept| kept != just_kept) {
+    for kept in beside(&target).into_iter().filter(|kept| kept != just_kept) {
         let Ok(contents) = read(&kept, limit) else { continue };
         if is_needed(&contents.bytes) {
             continue;
@@ -40,8 +40,16 @@ pub fn prune(
     Ok(())
 }
 
+/// Kept contents of the file at `path`, the newest first.
+///
+/// # Errors
+/// The file cannot be found.
+pub fn kept(path: &Path) -> Result<Vec<PathBuf>, ReplaceError> {
+    Ok(beside(&Target::find(path)?))
+}
+
 /// The newest first. Only regular files, of names that are made here.
-fn kept(target: &Target) -> Vec<PathBuf> {
+fn beside(target: &Target) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(&target.folder) else {
         return Vec::new();
     };

@@ -7,6 +7,8 @@
 
 mod beside;
 mod change;
+mod decided;
+mod forget;
 mod resweep;
 mod run;
 mod turn;
@@ -21,6 +23,7 @@ use tokio::sync::watch;
 use super::facts::Facts;
 use super::machine::{Ask, Command};
 use super::record::Record;
+use super::stores::Beside;
 use super::{Error, Source, Status};
 use crate::config::{EncryptionConfiguration, KeyId};
 use crate::election::{self, Holder, Owner};
@@ -28,6 +31,8 @@ use crate::etcd::{CallError, Patience, Store, WaitError};
 use crate::members::{Roster, StoreId};
 use crate::sweep::{self, Latest, Report, Uncovered, Wanted};
 use crate::types::{StatePrefix, with_causes};
+pub use decided::Decided;
+pub use forget::Standing;
 use run::Run;
 
 /// Between two looks at what is waited for, at first and at most.
@@ -39,9 +44,12 @@ fn poll(waited: Duration) -> Duration {
     (waited / 4).clamp(FIRST_POLL, POLL)
 }
 
+/// Where the right to take steps lies below the state prefix.
+pub(super) const RIGHT: &str = "driver";
+
 /// The key of the process that takes a rotation's steps.
 pub fn right(state: &StatePrefix) -> Vec<u8> {
-    [state.as_bytes(), b"driver"].concat()
+    [state.as_bytes(), RIGHT.as_bytes()].concat()
 }
 
 /// How long etcd may be in trouble when the right is asked for, before that is said and waited for as everywhere.
@@ -86,6 +94,10 @@ pub trait Site {
         wanted: Wanted,
         stop: watch::Receiver<bool>,
     ) -> impl Future<Output = Result<Uncovered, Error>>;
+    /// Whether a sweep begins anew, whatever an earlier one has left.
+    fn restarts(&self) -> bool {
+        false
+    }
     /// Lets go of etcd's history before `revision`.
     fn compact(&self, revision: i64) -> impl Future<Output = Result<(), CallError>>;
 }
@@ -142,11 +154,19 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
     /// # Errors
     /// It was refused, or ended before its end.
     pub async fn run(&self, ask: &Ask) -> Result<Outcome, Error> {
-        let mut run = Run::new(ask);
+        self.run_from(Run::new(ask)).await
+    }
+
+    async fn run_from(&self, mut run: Run<'_>) -> Result<Outcome, Error> {
+        let ask = run.ask;
         if ask.command != Command::Reencrypt {
             // Before anything is begun that would end there. Re-encryption alone changes no configuration.
             self.source.read().await?;
             self.source.check().await?;
+        }
+        if ask.command.sweeps() && !ask.how.skip {
+            // And before anything is waited for.
+            self.refuse_checkpoint().await?;
         }
         loop {
             if let Some(outcome) = self.advance(&mut run, false).await? {
@@ -228,6 +248,9 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
 
     /// While another process takes the steps.
     async fn attend(&self, run: &Run<'_>, holder: &Holder) -> Result<(), Error> {
+        if holder.is_leaseless {
+            return Err(Error::Leaseless(holder.clone()));
+        }
         if !run.ask.wait {
             return Err(Error::Driven(holder.to_string()));
         }
@@ -244,11 +267,21 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
     /// # Errors
     /// They cannot be had.
     pub async fn facts(&self) -> Result<(Facts, i64), Error> {
-        let store = self.site.store();
-        let loaded = Record::load(store, self.site.state()).await?;
-        let (record, revision) = loaded.map_err(|why| Error::Record { why })?;
+        let (record, revision) = Record::load(self.site.store(), self.site.state()).await??;
         let config = self.source.read().await?;
-        let (store_id, mut beside) = (self.site.identity().await?, self.beside().await?);
+        let beside = self.beside().await?;
+        let facts = self.facts_of(record, config, beside).await?;
+        Ok((facts, revision))
+    }
+
+    async fn facts_of(
+        &self,
+        record: Record,
+        config: EncryptionConfiguration,
+        mut beside: Vec<Beside>,
+    ) -> Result<Facts, Error> {
+        let store = self.site.store();
+        let store_id = self.site.identity().await?;
         let strangers = self.strangers(store_id.as_ref(), &beside).await?;
         // Last, since nothing else here changes by itself.
         let mut roster = Roster::read(store, self.site.state()).await?;
@@ -257,7 +290,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             Some(proved) if record.dropping => store.is_compacted_before(proved.revision).await?,
             _ => false,
         };
-        let facts = Facts {
+        Ok(Facts {
             record,
             config,
             source: self.source.name(),
@@ -268,7 +301,6 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             beside,
             strangers,
             is_history_gone,
-        };
-        Ok((facts, revision))
+        })
     }
 }

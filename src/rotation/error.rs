@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::damaged::Damaged;
 use super::machine::Command;
 use super::proof::NoProof;
 use super::refusal::Refusal;
 use super::stage::Stage;
+use crate::election::Holder;
 use crate::members::Dissent;
 use crate::sweep::{Report, Uncovered};
 use crate::{config, etcd, files, keyring, managed, sweep};
@@ -24,11 +26,19 @@ pub enum Error {
     #[error("another command has taken over{}; see `status`", by(.0.as_ref()))]
     Overtaken(Option<Command>),
     /// The record in etcd cannot be read.
-    #[error("the record of the rotation in etcd cannot be read: {why}")]
+    #[error(
+        "the record of the rotation{} cannot be read: {damaged}. So it is not known how far a rotation has come, nothing was done, \
+         and nothing is done by itself. {}", at(.servers), .damaged.way_out()
+    )]
     Record {
-        /// What is wrong with it.
-        why: String,
+        /// What lies there.
+        damaged: Box<Damaged>,
+        /// Where, as operators call it; empty for the etcd that the command works on.
+        servers: String,
     },
+    /// The right to take steps, or the sweep, is held by a record that no lease ends.
+    #[error("held by {0}")]
+    Leaseless(Holder),
     /// The record cannot be changed, however often it is tried.
     #[error("others change the record of the rotation in etcd all the time")]
     Contended,
@@ -165,6 +175,7 @@ impl Error {
             Self::History { .. }
             | Self::NotWaited { .. }
             | Self::Driven(_)
+            | Self::Leaseless(_)
             | Self::LeftToMembers
             | Self::Unsettled
             | Self::Unplaced { .. }
@@ -206,6 +217,22 @@ impl Error {
             advice,
             report: report.map(Box::new),
         }
+    }
+}
+
+impl From<Damaged> for Error {
+    fn from(damaged: Damaged) -> Self {
+        Self::Record {
+            damaged: Box::new(damaged),
+            servers: String::new(),
+        }
+    }
+}
+
+fn at(servers: &str) -> String {
+    match servers {
+        "" => " in etcd".to_owned(),
+        servers => format!(" in the etcd {servers} (to be given as --etcd-servers for that)"),
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{Error, OPTIONS, Source, User, rendered};
+use super::{Error, Former, OPTIONS, Source, User, rendered};
 use crate::config::{self, Draft, EncryptionConfiguration, KeyId, Provider};
 use crate::files::{self, Mark, Permissions, ReplaceError};
 use crate::members::StoreMark;
@@ -101,6 +101,22 @@ impl Source for ConfigFile {
             mark: Some((path.clone(), StoreMark::parse(text))),
         }));
         Ok(users)
+    }
+
+    async fn former(&self) -> Result<Former, Error> {
+        let mut kept = match files::kept(&self.path) {
+            Ok(kept) => kept,
+            // Nothing is kept where nothing is replaced.
+            Err(ReplaceError::Mounted { .. } | ReplaceError::OwnMount { .. }) => Vec::new(),
+            Err(error) => return Err(Error::Replace(error)),
+        };
+        kept.reverse();
+        let read = |path: &PathBuf| files::read(path, config::MAX_DOCUMENT_BYTES).ok();
+        let contents: Vec<_> = kept.iter().map(read).collect();
+        let documents = contents
+            .iter()
+            .map(|contents| contents.as_ref().map(|contents| contents.bytes.as_slice()));
+        Ok(Former::of(format!("the files kept beside {}", self.name()), documents))
     }
 
     async fn check(&self) -> Result<(), Error> {

@@ -40,6 +40,11 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it may re-encrypt what is stored.
+    pub(super) fn sweeps(self) -> bool {
+        matches!(self, Self::Reencrypt | Self::RotateKeys | Self::Abort)
+    }
+
     /// As it is typed.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tokio::sync::Mutex;
 
-use super::{Error, OPTIONS, Source, rendered};
+use super::{Error, Former, OPTIONS, Source, rendered};
 use crate::config::{self, Draft, EncryptionConfiguration};
 use crate::etcd::Store;
 use crate::managed::{self, Current, Past, PastConfigs, Reader, Reading, Strongbox};
@@ -66,6 +66,15 @@ impl<S: Store> Source for ManagedConfig<S> {
         let config = config::parse(current.document.expose(), OPTIONS);
         let config = config.map_err(|problems| Error::Managed(managed::Error::Invalid(problems)))?;
         Ok(config.with_past(&past))
+    }
+
+    async fn former(&self) -> Result<Former, Error> {
+        let mut archived = self.strongbox.archived().await?;
+        archived.sort_by_key(|entry| entry.about.as_ref().map(|about| about.generation));
+        let documents = archived
+            .iter()
+            .map(|entry| entry.document.as_ref().ok().map(|document| document.expose()));
+        Ok(Former::of("the keyring's archive".to_owned(), documents))
     }
 
     async fn check(&self) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::damaged::Damaged;
 use super::machine::{Command, How};
 use super::stage::Stage;
 use crate::config::{EncryptionConfiguration, KeyId};
@@ -10,17 +11,17 @@ use crate::etcd::{CallError, Guard, Store};
 use crate::types::StatePrefix;
 
 /// The record's version. One of another version is not touched.
-const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 1;
 
 /// Where the record lies below the state prefix.
 const KEY: &str = "rotation";
 
 /// Names of keys that were made, of which the last ones are kept: no two keys may ever share one, and times alone do not
 /// see to that.
-const MAX_NAMES: usize = 64;
+pub(super) const MAX_NAMES: usize = 64;
 
 /// Keys that are gone, of which the last ones are kept.
-const MAX_DROPPED: usize = 256;
+pub(super) const MAX_DROPPED: usize = 256;
 
 /// The record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,15 +159,18 @@ impl Record {
         self.retiring.iter().zip(&self.fresh)
     }
 
-    /// The record, and the revision at which it was written; 0 where there is none.
+    /// The record, and the revision at which it was written; 0 where there is none. Or what lies there that is no record.
     pub(super) async fn load<S: Store>(
         store: &S,
         state: &StatePrefix,
-    ) -> Result<Result<(Self, i64), String>, CallError> {
+    ) -> Result<Result<(Self, i64), Damaged>, CallError> {
         let (_, found) = store.get(&key(state)).await?;
         Ok(match found {
             None => Ok((Self::default(), 0)),
-            Some(kv) => parse(&kv.value).map(|record| (record, kv.mod_revision)),
+            Some(kv) => match parse(&kv.value) {
+                Ok(record) => Ok((record, kv.mod_revision)),
+                Err(why) => Err(Damaged::of(&kv, why)),
+            },
         })
     }
 
@@ -178,15 +182,19 @@ impl Record {
         revision: i64,
     ) -> Result<Option<i64>, CallError> {
         let key = key(state);
-        // No map with keys that are not text, and nothing else that JSON cannot say.
-        let record = serde_json::to_vec(self).unwrap_or_default();
         store
-            .put_if(&[Guard::mod_revision(&key, revision)], &key, &record, 0)
+            .put_if(&[Guard::mod_revision(&key, revision)], &key, &self.encode(), 0)
             .await
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        // No map with keys that are not text, and nothing else that JSON cannot say.
+        serde_json::to_vec(self).unwrap_or_default()
     }
 }
 
-fn key(state: &StatePrefix) -> Vec<u8> {
+/// Where it lies.
+pub(super) fn key(state: &StatePrefix) -> Vec<u8> {
     [state.as_bytes(), KEY.as_bytes()].concat()
 }
 

@@ -55,6 +55,8 @@ pub enum Refusal {
     KeyMissing(KeyId),
     /// There is nothing to take back.
     NothingToAbort(Stage),
+    /// No record stands in the way that no other command gets past.
+    NothingToForget(Stage),
     /// An old key is gone already.
     Dropped(KeyId),
     /// A new key writes where the old one is not listed, so that nothing could write in its place.
@@ -81,6 +83,7 @@ impl Refusal {
         match self {
             Self::Stage { .. }
             | Self::NothingToAbort(_)
+            | Self::NothingToForget(_)
             | Self::Dropped(_)
             | Self::OtherType(_)
             | Self::RotatesElsewhere { .. } => Kind::Stage,
@@ -162,6 +165,11 @@ impl fmt::Display for Refusal {
                  run `abort`"
             ),
             Self::NothingToAbort(stage) => write!(f, "there is no rotation to take back, the stage is {stage}"),
+            Self::NothingToForget(stage) => write!(
+                f,
+                "the record of the rotation is well, its stage is {stage}, and every record of a process ends with a lease: there is \
+                 nothing to forget. `abort` without --forget takes a rotation back"
+            ),
             Self::Dropped(key) => write!(
                 f,
                 "{key} has been removed, since nothing that is stored needs it: there is no way back from there. \

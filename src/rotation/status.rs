@@ -3,8 +3,9 @@
 mod keyring;
 mod text;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use super::damaged::Damaged;
 use super::facts::Facts;
 use super::machine::Command;
 use super::refusal;
@@ -13,16 +14,20 @@ use super::stores::way_on;
 use crate::config::{KeyType, Provider, Writer};
 use crate::managed::Time;
 use crate::members::{Member, Serves, StoreId, StoreMark};
-use crate::sweep::{Latest, Report, Row, Seeds, State, Uncovered};
+use crate::sweep::{self, Latest, Report, Row, Seeds, State, Uncovered};
 
 pub use keyring::KeyringView;
+
+/// Where the record of the rotation cannot be read.
+const UNKNOWN: &str = "unknown";
 
 /// All of it. As JSON the first six fields are k3s's.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// How far a rotation has come.
-    stage: Stage,
+    /// How far a rotation has come; `None` where the record of it cannot be read.
+    #[serde(serialize_with = "stage")]
+    stage: Option<Stage>,
     /// `AES-CBC aescbckey`; empty where nothing is encrypted.
     #[serde(rename = "activekey")]
     active_key: String,
@@ -45,6 +50,9 @@ pub struct Status {
     sweep: Option<SweepView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     underway: Option<Command>,
+    /// The record of the rotation, where it cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damaged: Option<DamagedView>,
     /// From this revision on no removed key is needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     proved_from_revision: Option<i64>,
@@ -67,6 +75,17 @@ pub struct Status {
     /// When this was so.
     #[serde(skip)]
     now: Time,
+}
+
+/// A record that cannot be read.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DamagedView {
+    why: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<u64>,
+    is_newer: bool,
+    since_revision: i64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -194,8 +213,12 @@ impl Status {
                 proved.revision
             ));
         }
+        if let Some(why) = &latest.damaged {
+            let why = sweep::Error::Checkpoint { why: why.clone() };
+            blocked.push(why.to_string());
+        }
         Self {
-            stage: record.stage,
+            stage: Some(record.stage),
             active_key: named(true).next().unwrap_or_default(),
             enable: facts.is_enabled(),
             hash_match: mismatch.is_none(),
@@ -209,7 +232,7 @@ impl Status {
                 .entries()
                 .map(|(id, member)| match member {
                     Ok(member) => MemberView::of(member),
-                    Err(why) => MemberView::unreadable(id, why),
+                    Err(why) => MemberView::unreadable(id, &format!("{why}{}", facts.roster.way_out(id))),
                 })
                 .collect(),
             stores: stores(facts),
@@ -223,6 +246,7 @@ impl Status {
                 }
             }),
             underway: record.underway,
+            damaged: None,
             proved_from_revision: record.proved.as_ref().map(|proved| proved.revision),
             blocked,
             next: next(facts),
@@ -233,6 +257,23 @@ impl Status {
             undecryptable: counted.map(|report| report.counts.undecryptable),
             now,
         }
+    }
+
+    /// The same, where the record of the rotation is `damaged`, and so much else stands in the way.
+    #[must_use]
+    pub fn with_damage(mut self, damaged: Option<&Damaged>, blocked: Vec<String>) -> Self {
+        self.blocked.splice(..0, blocked);
+        if let Some(damaged) = damaged {
+            self.stage = None;
+            self.damaged = Some(DamagedView {
+                why: damaged.why.clone(),
+                schema: damaged.schema,
+                is_newer: damaged.is_newer(),
+                since_revision: damaged.revision,
+            });
+            self.next = damaged.next();
+        }
+        self
     }
 
     /// The same, with what was found that no rule covers.
@@ -247,6 +288,11 @@ impl Status {
         self.uncovered = uncovered;
         self
     }
+}
+
+/// A stage, or that it is not known.
+fn stage<S: Serializer>(stage: &Option<Stage>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(stage.map_or(UNKNOWN, Stage::as_str))
 }
 
 fn stores(facts: &Facts) -> Vec<StoreView> {

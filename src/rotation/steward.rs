@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::driver::right;
+use super::driver::{Decided, right};
 use super::machine::{Ask, Command, How};
 use super::managed::ManagedConfig;
 use super::record::Record;
@@ -119,13 +119,15 @@ where
     /// A command that is under way, and that nobody carries out.
     async fn left_behind(&self) -> Result<Option<Left>, Error> {
         let (store, state) = (self.site.store(), self.site.state());
-        let record = Record::load(store, state).await?;
-        let (record, revision) = record.map_err(|why| Error::Record { why })?;
+        let (record, revision) = Record::load(store, state).await??;
         let Some(command) = record.underway else {
             return Ok(None);
         };
         let right = right(state);
         let holder = Owner::holder(store, &right).await?;
+        if let Some(holder) = holder.clone().filter(|holder| holder.is_leaseless) {
+            return Err(Error::Leaseless(holder));
+        }
         Ok(holder.is_none().then_some(Left {
             command,
             how: record.how,
@@ -144,7 +146,8 @@ where
         if self.policy == Policy::default() {
             return Ok(());
         }
-        let (facts, _) = self.driver().facts().await?;
+        // First: whatever is looked at below may be later.
+        let (facts, revision) = self.driver().facts().await?;
         let (store, state) = (self.site.store(), self.site.state());
         let listed = facts.config.key_ids();
         tally.add(store, state, (self.counted)(), &listed).await?;
@@ -159,7 +162,10 @@ where
         };
         tracing::info!(why, "rotating keys");
         self.driver()
-            .run(&self.ask(Command::RotateKeys, How::default()))
+            .run_decided(
+                &self.ask(Command::RotateKeys, How::default()),
+                Decided::by(&facts, revision),
+            )
             .await?;
         tracing::info!("keys rotated, reencryption finished");
         Ok(())

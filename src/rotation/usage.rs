@@ -54,6 +54,14 @@ impl Usage {
             |kv| {
                 let usage = serde_json::from_slice(&kv.value).ok();
                 let usage = usage.filter(|usage: &Self| usage.schema == SCHEMA && usage.keys.len() <= MAX_KEYS);
+                if usage.is_none() {
+                    tracing::warn!(
+                        key = %kv.key.escape_ascii(),
+                        revision = kv.mod_revision,
+                        "the record of how many values each key has sealed cannot be read: counting begins anew, so \
+                         --rotate-after-writes comes later than it would have"
+                    );
+                }
                 (usage.unwrap_or_default(), kv.mod_revision)
             },
         ))

@@ -8,6 +8,8 @@ mod late;
 mod managed;
 mod old_file;
 mod plugins;
+mod records;
+mod states;
 mod stores;
 mod uncovered;
 

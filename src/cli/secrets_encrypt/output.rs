@@ -163,9 +163,20 @@ pub(super) fn done(command: Command, outcome: &Outcome) -> String {
     text
 }
 
+/// What was given up.
+pub(super) fn forgotten(lines: &[String]) -> String {
+    let mut text = "what left no way out is forgotten\n".to_owned();
+    for line in lines {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "- {line}");
+    }
+    text
+}
+
 /// What would be done.
-pub(super) fn plan(command: Command, lines: &[String]) -> String {
-    let mut text = format!("`{}` would\n", command.as_str());
+pub(super) fn plan(command: Command, forgets: bool, lines: &[String]) -> String {
+    let flag = if forgets { " --forget" } else { "" };
+    let mut text = format!("`{}{flag}` would\n", command.as_str());
     for (line, number) in lines.iter().zip(1..) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{number}. {line}");

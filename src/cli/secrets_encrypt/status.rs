@@ -53,7 +53,15 @@ pub(super) fn run(flags: StatusFlags) -> anyhow::Result<ExitCode> {
             "{\n\t\"stage\": \"\",\n\t\"activekey\": \"\"\n}\n".to_owned()
         }
         (Err(error), _) => return failed(error),
-        (Ok(RotationReport::Done(_) | RotationReport::Plan(_) | RotationReport::Watched), _) => String::new(),
+        (
+            Ok(
+                RotationReport::Done(_)
+                | RotationReport::Plan(_)
+                | RotationReport::Forgotten(_)
+                | RotationReport::Watched,
+            ),
+            _,
+        ) => String::new(),
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -6,11 +6,20 @@ use super::{Audience, Driver, Site};
 use crate::config::EncryptionConfiguration;
 use crate::etcd::{Store as _, Trouble};
 use crate::members::{Roster, StoreId};
+use crate::rotation::damaged::Damaged;
 use crate::rotation::facts::Facts;
 use crate::rotation::record::Record;
 use crate::rotation::stores::{Beside, User};
 use crate::rotation::{Error, Source};
 use crate::sweep::Report;
+
+/// The record of another store cannot be read.
+fn record_of<S: Site>(site: &S, damaged: Damaged) -> Error {
+    Error::Record {
+        damaged: Box::new(damaged),
+        servers: site.name(),
+    }
+}
 
 impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
     /// The other stores, but for who serves them.
@@ -19,9 +28,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         let own = self.site.identity().await?;
         for site in self.site.beside() {
             let loaded = Record::load(site.store(), site.state()).await?;
-            let (record, revision) = loaded.map_err(|why| Error::Record {
-                why: format!("{why} (at {})", site.name()),
-            })?;
+            let (record, revision) = loaded.map_err(|damaged| record_of(site, damaged))?;
             let (name, store) = (site.name(), site.identity().await?);
             let mut known = std::iter::once(&own).chain(found.iter().map(|beside| &beside.store));
             if store.is_some() && known.any(|other| *other == store) {
@@ -102,9 +109,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
     ) -> Result<(), Error> {
         for site in self.site.beside() {
             let loaded = Record::load(site.store(), site.state()).await?;
-            let (mut theirs, read_at) = loaded.map_err(|why| Error::Record {
-                why: format!("{why} (at {})", site.name()),
-            })?;
+            let (mut theirs, read_at) = loaded.map_err(|damaged| record_of(site, damaged))?;
             if !theirs.take_dropped(record, config) {
                 continue;
             }

@@ -76,6 +76,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             }
         };
         match outcome {
+            Err(Error::Sweep(sweep::Error::Held(holder))) if holder.is_leaseless => Err(Error::Leaseless(*holder)),
             Err(Error::Sweep(sweep::Error::Held(holder))) => Ok(Err(holder)),
             // Somebody else has begun to prove something: with the facts as they are by now, again.
             Err(Error::Sweep(sweep::Error::Fenced)) => Ok(Ok(None)),
@@ -98,9 +99,8 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
 
     async fn is_overtaken(&self, run: &Run<'_>) -> Result<bool, Error> {
         let record = Record::load(self.site.store(), self.site.state()).await?;
-        Ok(record.is_ok_and(|(record, _)| {
-            record.underway != Some(run.ask.command) || run.session.begun.is_some_and(|begun| begun != record.begun)
-        }))
+        let (record, _) = record?;
+        Ok(record.underway != Some(run.ask.command) || run.session.begun.is_some_and(|begun| begun != record.begun))
     }
 
     /// Until nobody sweeps, or another command took over.
@@ -110,6 +110,9 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             let latest = Latest::read(site.store(), site.state()).await?;
             if let Some(work) = &latest.work {
                 self.audience.follows(work);
+            }
+            if let Some(holder) = latest.holder.clone().filter(|holder| holder.is_leaseless) {
+                return Err(Error::Leaseless(holder));
             }
             if latest.holder.is_none() || self.is_overtaken(run).await? {
                 return Ok(());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Outcome;
+use super::decided::Decided;
 use crate::config::KeyId;
 use crate::etcd::REQUEST_TIMEOUT;
 use crate::proxy::SEALED_FOR;
@@ -29,6 +30,8 @@ pub(super) struct Run<'a> {
     agreed: Option<Agreed>,
     /// Keys that the record says are going, and its revision when that was first seen.
     going: Option<(Vec<KeyId>, i64)>,
+    /// What it was decided by that the command begins, where nobody has asked for it.
+    decided: Option<Decided>,
 }
 
 /// What everybody who is there has loaded, as of which change of their records, and since when that is known.
@@ -56,7 +59,20 @@ impl<'a> Run<'a> {
             waiting: RefCell::new(None),
             agreed: None,
             going: None,
+            decided: None,
         }
+    }
+
+    /// The same, which begins only as long as that is what there is.
+    pub(super) fn decided(self, decided: Decided) -> Self {
+        let decided = Some(decided);
+        Self { decided, ..self }
+    }
+
+    /// Whether it was decided by what is there no more, and has not begun.
+    pub(super) fn is_outdated(&self, facts: &Facts, revision: i64) -> bool {
+        let mut decided = self.decided.iter();
+        self.session.begun.is_none() && decided.any(|decided| *decided != Decided::by(facts, revision))
     }
 
     /// Notes what the record of `revision` says of keys that are going, and for how long everybody has agreed: that is of account

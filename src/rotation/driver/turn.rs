@@ -36,6 +36,9 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             return Ok(After::Another);
         }
         run.look(&facts, revision);
+        if run.is_outdated(&facts, revision) {
+            return Err(Error::Overtaken(facts.record.underway));
+        }
         if facts.record.underway == Some(run.ask.command) {
             // Begun by another process, or here by a write whose answer got lost.
             run.session.begun.get_or_insert(facts.record.begun);

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use super::Status;
+use super::{Status, UNKNOWN};
 use crate::managed::Time;
 use crate::members::short;
+use crate::rotation::Stage;
 use crate::sweep::Seeds;
 
 impl fmt::Display for Status {
@@ -16,7 +17,11 @@ impl fmt::Display for Status {
             &self.hash_error
         };
         writeln!(f, "Encryption Status: {status}")?;
-        writeln!(f, "Current Rotation Stage: {}", self.stage)?;
+        writeln!(
+            f,
+            "Current Rotation Stage: {}",
+            self.stage.map_or(UNKNOWN, Stage::as_str)
+        )?;
         writeln!(f, "Server Encryption Hashes: {hashes}\n")?;
         let mut rows = vec![["Active", "Key Type", "Name"].map(str::to_owned)];
         rows.push(["------", "--------", "----"].map(str::to_owned));

@@ -45,7 +45,7 @@ impl World {
                 let keys = self.keys.borrow();
                 let record = keys.get(format!("{STATE}rotation").as_bytes());
                 let record = record.map_or_else(|| Ok(Record::default()), |kv| parse_record(&kv.value));
-                match judged(record, &process.loaded.keyring) {
+                match judged(&record.expect("a record"), &process.loaded.keyring) {
                     None => Permit::Granted(epoch.clone()),
                     Some(_) => Permit::Unknown,
                 }
