@@ -9,7 +9,7 @@
 //! Invariant: a key is removed only against a [`Proof`], which only a complete and clean report of a sweep makes, taken while
 //! every live member had loaded what stopped writing with that key.
 //! Invariant: what a step needs to be done again after a crash is in etcd before it is done. Key bytes are only in the
-//! configuration itself.
+//! configuration itself, and in what is kept of it.
 
 mod barred;
 mod damaged;
@@ -22,6 +22,7 @@ mod managed;
 mod outline;
 mod proof;
 mod record;
+mod recovery;
 mod refusal;
 mod stage;
 mod status;
@@ -49,6 +50,7 @@ pub use managed::{MANAGED, ManagedConfig};
 pub use outline::{Pace, going, outline};
 pub use proof::{NoProof, Proof, Stuck};
 pub use record::Record;
+pub use recovery::{AtHand, Kept, Recovery};
 pub use refusal::{Kind, Refusal};
 pub use stage::Stage;
 pub use status::{KeyringView, Status};
@@ -121,6 +123,13 @@ pub trait Source {
     /// It cannot be seen.
     fn former(&self) -> impl Future<Output = Result<Former, Error>> {
         ready(Ok(Former::default()))
+    }
+    /// Configurations that it was before, or others that may have keys which are gone: those that count most first.
+    ///
+    /// # Errors
+    /// One that an operator has named cannot be read.
+    fn kept(&self) -> impl Future<Output = Result<Vec<Kept>, Error>> {
+        ready(Ok(Vec::new()))
     }
     /// Puts `next` in the place of `was`, if that is still there. Says where the old one is kept, if anywhere.
     ///

@@ -3,7 +3,8 @@
 //!
 //! `decide`, `ranges`, `stretch`, `scan`, `ledger`, `tally` and `pace` are pure; `renew` opens and seals; `apply` writes one key;
 //! `pass` drives them over a whole store; the right to sweep and `checkpoint` make it one sweep at a time, that can be killed
-//! anywhere and taken up again; `uncovered` looks at what no rule covers; `worker` sweeps in the background of a process that
+//! anywhere and taken up again; `uncovered` looks at what no rule covers, `unopenable` at what no
+//! key opens; `worker` sweeps in the background of a process that
 //! serves. The store is a trait, so that a model in memory can stand in for etcd.
 //!
 //! Invariant: a sweep never creates, revives or re-leases a key. Each write is one transaction for one key, compared on the
@@ -16,6 +17,7 @@ mod checkpoint;
 mod company;
 mod decide;
 mod error;
+mod everything;
 mod latest;
 mod ledger;
 mod pace;
@@ -36,6 +38,7 @@ mod tests;
 mod together;
 mod too_large;
 mod uncovered;
+mod unopenable;
 mod worker;
 
 pub use decide::Verdict;
@@ -48,4 +51,5 @@ pub use run::{Observer, Options, Progress, Stage, sweep, written_until};
 pub use scope::{OWNER, Scope};
 pub use tally::{Row, State, Tally};
 pub use uncovered::{Uncovered, Wanted, uncovered};
+pub use unopenable::{Need, Spare, Unopenable, unopenable};
 pub use worker::{Activity, FAMILIES, InUse, Worker, WorkerStatus};

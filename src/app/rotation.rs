@@ -1,6 +1,7 @@
 //! Runs `secrets-encrypt`: the configuration's file, etcd, and sweeps with keyrings that are compiled from the file as it
 //! is at that moment.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +23,10 @@ use crate::kms::Plugins;
 use crate::managed::{self, Time};
 use crate::members::StoreId;
 use crate::rotation::{
-    self, Ask, Audience, ConfigFile, Driver, KeyringView, ManagedConfig, Outcome, Pace, Site, Source, Standing, Status,
-    barred, going, outline,
+    self, Ask, Audience, Command, ConfigFile, Driver, KeyringView, ManagedConfig, Outcome, Pace, Site, Source,
+    Standing, Status, barred, going, outline,
 };
-use crate::sweep::{self, Latest, Observer, Report, Scope, Uncovered, Wanted};
+use crate::sweep::{self, Latest, Observer, Report, Scope, Spare, Uncovered, Unopenable, Wanted};
 use crate::transport::Endpoint;
 use crate::types::{Epoch, StatePrefix};
 
@@ -49,6 +50,8 @@ pub struct RotationSettings {
     pub rewrite_all: bool,
     /// Whether sweeps begin anew, whatever an earlier one left.
     pub restart: bool,
+    /// Files in which `recover` looks for keys, in place of those that are kept beside the configuration's.
+    pub from: Vec<PathBuf>,
 }
 
 /// What is to be done.
@@ -145,7 +148,8 @@ where
         match &settings.common.origin {
             Origin::File(path) => {
                 let permissions = Permissions::new(settings.common.strict_permissions);
-                job.run(&ConfigFile::new(path.clone(), permissions), None, work).await
+                let file = ConfigFile::new(path.clone(), permissions).with_former(settings.from.clone());
+                job.run(&file, None, work).await
             }
             Origin::Managed(root) => {
                 let strongbox = strongbox(&settings.common, root, client)?;
@@ -203,11 +207,22 @@ impl<A: Audience> Job<'_, A> {
                 let uncovered = if wanted.keys.is_empty() {
                     None
                 } else {
-                    Some(site.uncovered(&facts.config, wanted, self.stop).await?)
+                    Some(site.uncovered(&facts.config, wanted, self.stop.clone()).await?)
+                };
+                let recovery = match ask.command {
+                    Command::Recover => Some(driver.search(&facts, &driver.stop).await?),
+                    _ => None,
                 };
                 let latest = Latest::read(&site.client, &site.state).await;
                 let pace = Pace::of(&latest.map_err(rotation::Error::Call)?);
-                let plan = outline(&ask, &facts, Some(counted.counts.scanned), pace, uncovered.as_ref());
+                let plan = outline(
+                    &ask,
+                    &facts,
+                    Some(counted.counts.scanned),
+                    pace,
+                    uncovered.as_ref(),
+                    recovery.as_ref(),
+                );
                 RotationReport::Plan(plan.map_err(rotation::Error::Refused)?)
             }
             RotationWork::Forget { ask, only_tells } => {
@@ -260,12 +275,21 @@ async fn status<C: Source, A: Audience>(
     } else {
         None
     };
+    // Whether a key is at hand is looked for only where something needs one.
+    let is_unopened = counted.as_ref().is_some_and(|report| report.counts.undecryptable > 0)
+        || uncovered.as_ref().is_some_and(Uncovered::has_unopened);
+    let recovery = if is_unopened && keyring.is_none() {
+        Some(driver.search(&facts, &driver.stop).await?)
+    } else {
+        None
+    };
     let view = match keyring {
         Some(keyring) => Some(view(keyring).await?),
         None => None,
     };
     let status = Status::of(&facts, &latest, counted.as_ref(), view, Time::now());
-    Ok(status.with_damage(damaged.as_ref(), blocked).with_uncovered(uncovered))
+    let status = status.with_damage(damaged.as_ref(), blocked).with_uncovered(uncovered);
+    Ok(status.with_recovery(recovery.as_ref()))
 }
 
 /// What is told of the keyring in etcd itself.
@@ -443,6 +467,16 @@ impl Site for Etcd {
     ) -> Result<Uncovered, rotation::Error> {
         let (scope, observer) = (self.scope(config)?, Arc::clone(&self.observer));
         Ok(sweep::uncovered(&self.client, &scope, wanted, &self.options, observer, stop).await?)
+    }
+
+    async fn unopenable(
+        &self,
+        config: &EncryptionConfiguration,
+        spares: &[Spare],
+        stop: watch::Receiver<bool>,
+    ) -> Result<Unopenable, rotation::Error> {
+        let (scope, observer) = (self.scope(config)?, Arc::clone(&self.observer));
+        Ok(sweep::unopenable(&self.client, &scope, spares, &self.options, observer, stop).await?)
     }
 
     async fn compact(&self, revision: i64) -> Result<(), CallError> {

@@ -5,6 +5,7 @@ mod managed;
 mod output;
 mod status;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,13 +16,15 @@ use super::common::{CommonFlags, KeyTypeName, positive};
 use super::log::LogFlags;
 use super::output::print;
 use super::switch::SWITCH;
-use crate::app::{RotationError, RotationReport, RotationSettings, RotationWork, host, rotation};
+use crate::app::{Origin, RotationError, RotationReport, RotationSettings, RotationWork, host, rotation};
 use crate::rotation::{Ask, Command, Error, How, Kind, Limits};
 use crate::sweep;
 use crate::transport::Endpoint;
 use output::Voice;
 use status::StatusFlags;
 
+/// Wrong usage, as clap ends with it.
+const USAGE: u8 = 2;
 /// Exit codes beside 0, 1 and 2.
 const STAGE: u8 = 3;
 const MEMBERS: u8 = 4;
@@ -41,7 +44,8 @@ no file is there to distribute. `rotate-root`, `export` and `purge` are about th
 
 Exit codes: 0 if it is done; 1 if it could not start, or failed; 2 for wrong usage; 3 if the stage is another one's, or its record cannot be read; 4 if not \
 all members have loaded the same configuration; 5 if another command has taken over; 6 if it ended before its end and goes on \
-when run again; 7 if values stand in the way of a key's removal; 8 if the configuration cannot be rotated like this, such as \
+when run again; 7 if values stand in the way of a key's removal, or \
+no key at hand opens them; 8 if the configuration cannot be rotated like this, such as \
 one that other etcd clusters are served with that --also-etcd-servers does not name.";
 
 /// The verbs.
@@ -63,6 +67,8 @@ pub(super) enum Verb {
     RotateKeys(Box<RotateKeysFlags>),
     /// Take a rotation back, as long as no key has been removed
     Abort(Box<AbortFlags>),
+    /// Bring values that no key of the configuration opens, but one of a kept configuration does, under the key that writes
+    Recover(Box<RecoverFlags>),
     #[command(flatten)]
     Managed(managed::Verb),
 }
@@ -213,6 +219,19 @@ pub(super) struct AbortFlags {
     forget: bool,
 }
 
+/// Flags of `recover`.
+#[derive(Debug, Args)]
+pub(super) struct RecoverFlags {
+    #[command(flatten)]
+    run: RunFlags,
+    #[command(flatten)]
+    sweep: SweepFlags,
+    /// Look for keys in this file, an EncryptionConfiguration, in place of those that are kept beside the configuration's; repeat
+    /// it for more. Of keys that share a name the one that opens most is used first
+    #[arg(long, value_name = "FILE", help_heading = "Recovery")]
+    from: Vec<PathBuf>,
+}
+
 /// A command with all its flags, those that it does not have at rest.
 struct Wanted {
     command: Command,
@@ -223,6 +242,7 @@ struct Wanted {
     key_type: Option<KeyTypeName>,
     sweep: Option<SweepFlags>,
     rewrite_all: bool,
+    from: Vec<PathBuf>,
 }
 
 /// A verb that is no command of a rotation.
@@ -242,6 +262,7 @@ impl Verb {
             key_type: None,
             sweep: None,
             rewrite_all: false,
+            from: Vec::new(),
         };
         Ok(match self {
             Self::Status(flags) => return Err(Other::Status(flags)),
@@ -275,6 +296,11 @@ impl Verb {
                 sweep: Some(flags.sweep),
                 ..plain(Command::Abort, flags.run)
             },
+            Self::Recover(flags) => Wanted {
+                sweep: Some(flags.sweep),
+                from: flags.from,
+                ..plain(Command::Recover, flags.run)
+            },
         })
     }
 }
@@ -298,6 +324,7 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
         key_type,
         sweep,
         rewrite_all,
+        from,
     } = wanted;
     if rewrite_all && !run.wait {
         anyhow::bail!("--all takes --wait: members that sweep by themselves write again only what is stale");
@@ -316,8 +343,15 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
     };
     let settings = RotationSettings {
         rewrite_all,
+        from,
         ..settings(run.shared, run.timeout, sweep)?
     };
+    if command == Command::Recover && matches!(settings.common.origin, Origin::Managed(_)) {
+        let why = "`recover` is for a configuration in a file: the keyring in etcd has an archive of the keys that were replaced, which \
+                   is read by itself";
+        super::report(&anyhow::anyhow!(why));
+        return Ok(ExitCode::from(USAGE));
+    }
     let work = if forget {
         RotationWork::Forget {
             ask,
@@ -332,7 +366,15 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
     let outcome = rotation(&settings, work, &voice);
     voice.finish();
     match outcome {
-        Ok(RotationReport::Done(done)) => print(&output::done(command, &done))?,
+        Ok(RotationReport::Done(done)) => {
+            print(&output::done(command, &done))?;
+            for left in &done.left {
+                super::report(&anyhow::anyhow!("{left}"));
+            }
+            if !done.left.is_empty() {
+                return Ok(ExitCode::from(NOT_PROVED));
+            }
+        }
         Ok(RotationReport::Plan(lines)) => print(&output::plan(command, forget, &lines))?,
         Ok(RotationReport::Forgotten(lines)) => print(&output::forgotten(&lines))?,
         Ok(RotationReport::Status(_) | RotationReport::Watched) => {}
@@ -363,6 +405,7 @@ fn settings(shared: SharedFlags, timeout: Duration, sweep: Option<SweepFlags>) -
         max_wait,
         restart,
         rewrite_all: false,
+        from: Vec::new(),
     })
 }
 

@@ -1,8 +1,8 @@
 //! The changes that a rotation makes to a configuration, one step each. Pure; everything that a step does not name stays as
-//! it was, and only [`Draft::remove`] takes away something that could be read before.
+//! it was, and only [`Draft::remove`] and [`Draft::remove_readers`] take away something that could be read before.
 
 use super::keys::{KeyId, KeyType, writing};
-use super::model::{EncryptionConfiguration, Entry, Key, Provider};
+use super::model::{EncryptionConfiguration, Entry, Key, Provider, ResourceSelector};
 
 /// A configuration while it is changed. [`Draft::render`] makes a document of it.
 #[derive(Clone, Debug)]
@@ -74,14 +74,44 @@ impl Draft {
     /// key.
     pub fn remove(&mut self, keys: &[KeyId], beside: &[KeyId]) {
         for entry in self.entries.iter_mut().filter(|entry| entry.lists_any(beside)) {
-            for id in keys.iter().filter(|id| !beside.contains(id)) {
-                let lists = entry.providers.iter_mut();
-                for list in lists.filter_map(|provider| keys_mut(provider, id.provider)) {
-                    list.retain(|key| key.name != id.name);
-                }
-            }
-            let is_empty = |provider: &Provider| provider.keys().is_some_and(|(_, keys)| keys.is_empty());
-            entry.providers.retain(|provider| !is_empty(provider));
+            let mut going = keys.to_vec();
+            going.retain(|id| !beside.contains(id));
+            entry.take(&going);
+        }
+    }
+
+    /// Lists `key` so that it reads only, in the first entry that names `selector`: last in the list of the last provider of its
+    /// type or, where there is none, in a provider of its own, last but for identity. What the entry lists already stays once.
+    pub fn read_with(&mut self, selector: &ResourceSelector, of: KeyType, key: &Key) {
+        let id = KeyId {
+            provider: of,
+            name: key.name.clone(),
+        };
+        let mut entries = self.entries.iter_mut();
+        let Some(entry) = entries.find(|entry| entry.resources.contains(selector)) else {
+            return;
+        };
+        if entry.place(&id).is_some() {
+            return;
+        }
+        let mut lists = entry.providers.iter_mut().rev();
+        if let Some(keys) = lists.find_map(|provider| keys_mut(provider, of)) {
+            keys.push(key.clone());
+            return;
+        }
+        let ends_clear = entry.providers.len() > 1 && entry.providers.last() == Some(&Provider::Identity);
+        let place = entry.providers.len() - usize::from(ends_clear);
+        entry
+            .providers
+            .insert(place, Provider::with_keys(of, vec![key.clone()]));
+    }
+
+    /// Takes each of `keys` from every entry that does not write with it, and a provider with its last key.
+    pub fn remove_readers(&mut self, keys: &[KeyId]) {
+        for entry in &mut self.entries {
+            let mut going = keys.to_vec();
+            going.retain(|key| !entry.is_headed_by(key));
+            entry.take(&going);
         }
     }
 
@@ -128,6 +158,20 @@ impl Draft {
         let writing: Vec<usize> = writing(&self.entries).collect();
         let entries = self.entries.iter_mut().enumerate();
         entries.filter_map(move |(index, entry)| writing.contains(&index).then_some(entry))
+    }
+}
+
+impl Entry {
+    /// Takes `keys` out, and a provider with its last key.
+    fn take(&mut self, keys: &[KeyId]) {
+        for id in keys {
+            let lists = self.providers.iter_mut();
+            for list in lists.filter_map(|provider| keys_mut(provider, id.provider)) {
+                list.retain(|key| key.name != id.name);
+            }
+        }
+        let is_empty = |provider: &Provider| provider.keys().is_some_and(|(_, keys)| keys.is_empty());
+        self.providers.retain(|provider| !is_empty(provider));
     }
 }
 

@@ -65,7 +65,7 @@ pub enum Writer {
 
 impl Provider {
     /// Its type and keys, if they stand in the configuration.
-    pub(super) fn keys(&self) -> Option<(KeyType, &[Key])> {
+    pub fn keys(&self) -> Option<(KeyType, &[Key])> {
         match self {
             Self::AesCbc { keys } => Some((KeyType::AesCbc, keys)),
             Self::AesGcm { keys } => Some((KeyType::AesGcm, keys)),

@@ -9,6 +9,7 @@ mod beside;
 mod change;
 mod decided;
 mod forget;
+mod recover;
 mod resweep;
 mod run;
 mod turn;
@@ -29,7 +30,7 @@ use crate::config::{EncryptionConfiguration, KeyId};
 use crate::election::{self, Holder, Owner};
 use crate::etcd::{CallError, Patience, Store, WaitError};
 use crate::members::{Roster, StoreId};
-use crate::sweep::{self, Latest, Report, Uncovered, Wanted};
+use crate::sweep::{self, Latest, Report, Spare, Uncovered, Unopenable, Wanted};
 use crate::types::{StatePrefix, with_causes};
 pub use decided::Decided;
 pub use forget::Standing;
@@ -98,6 +99,14 @@ pub trait Site {
     fn restarts(&self) -> bool {
         false
     }
+    /// Looks at everything that etcd holds for values that no key of `config` opens, and which of `spares` does; until it is to
+    /// `stop`.
+    fn unopenable(
+        &self,
+        config: &EncryptionConfiguration,
+        spares: &[Spare],
+        stop: watch::Receiver<bool>,
+    ) -> impl Future<Output = Result<Unopenable, Error>>;
     /// Lets go of etcd's history before `revision`.
     fn compact(&self, revision: i64) -> impl Future<Output = Result<(), CallError>>;
 }
@@ -132,6 +141,10 @@ pub struct Outcome {
     pub needed_before: Option<i64>,
     /// How many members have loaded the configuration.
     pub members: usize,
+    /// Keys of kept configurations that opened what no other key did.
+    pub recovered: Vec<KeyId>,
+    /// What does not open with any key at hand, each with the way on.
+    pub left: Vec<String>,
 }
 
 /// Carries out commands.

@@ -186,6 +186,23 @@ impl Error {
         }
     }
 
+    /// The same, where the keys are those that `recover` has listed.
+    pub(super) fn not_recovered(why: NoProof, report: Option<Report>) -> Self {
+        match Self::not_proved(why, report) {
+            Self::NotProved {
+                why: why @ NoProof::Undecryptable(_),
+                report,
+                ..
+            } => Self::NotProved {
+                why,
+                advice: "The report names them and says why. Do as it says and run this again; or run `abort --skip`, which keeps \
+                         the keys of kept files for them until the next rotation",
+                report,
+            },
+            other => other,
+        }
+    }
+
     /// Of what was found.
     pub(super) fn uncovered(found: &Uncovered) -> Self {
         Self::Uncovered {
@@ -202,7 +219,8 @@ impl Error {
                  rotation and keeps the old keys for them; or `abort`, which goes back"
             }
             NoProof::Undecryptable(_) => {
-                "The report names them: restore or delete them and run this again, or keep the old keys with --skip"
+                "The report names them: restore or delete them and run this again; or keep the old keys with `reencrypt --skip`, \
+                 after which `recover` looks for theirs in kept files"
             }
             NoProof::Nothing => {
                 "Is --etcd-prefix the one that kube-apiserver has? If there is nothing yet, --skip keeps the old key"

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{Error, Former, OPTIONS, Source, User, rendered};
+use super::{Error, Former, Kept, OPTIONS, Source, User, rendered};
 use crate::config::{self, Draft, EncryptionConfiguration, KeyId, Provider};
 use crate::files::{self, Mark, Permissions, ReplaceError};
 use crate::members::StoreMark;
@@ -17,16 +17,41 @@ use crate::types::{KeyName, KeyPrint, with_causes};
 pub struct ConfigFile {
     path: PathBuf,
     permissions: Permissions,
+    /// Where keys that are gone are looked for, in place of the kept files.
+    from: Vec<PathBuf>,
 }
 
 impl ConfigFile {
     /// The file at `path`, refused or warned of by `permissions` if others can read it.
     pub fn new(path: PathBuf, permissions: Permissions) -> Self {
-        Self { path, permissions }
+        Self {
+            path,
+            permissions,
+            from: Vec::new(),
+        }
     }
-}
 
-impl ConfigFile {
+    /// The same, with files in which keys that are gone are looked for; where there are none, in what is kept beside it.
+    #[must_use]
+    pub fn with_former(self, from: Vec<PathBuf>) -> Self {
+        Self { from, ..self }
+    }
+
+    fn load(&self, path: &Path) -> Result<EncryptionConfiguration, Error> {
+        let contents = files::read(path, config::MAX_DOCUMENT_BYTES).map_err(|error| match error {
+            files::Error::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Error::NoFile(path.to_owned())
+            }
+            error => Error::Read(error),
+        })?;
+        let admitted = self.permissions.admit(contents.exposure);
+        admitted.map_err(|exposure| Error::Exposed(exposure.to_string()))?;
+        config::parse(&contents.bytes, OPTIONS).map_err(|problems| Error::Invalid {
+            path: path.to_owned(),
+            problems,
+        })
+    }
+
     /// Takes away kept files that hold no key which the present one, or another that stays, lacks: a rotation takes three
     /// changes, each of which keeps what was there before. A key that is nowhere else is never taken away, whatever its age: an
     /// old snapshot, or a value that turns up late, may need it. Nor is the one that was `just_kept`.
@@ -64,18 +89,32 @@ impl Source for ConfigFile {
     }
 
     async fn read(&self) -> Result<EncryptionConfiguration, Error> {
-        let contents = files::read(&self.path, config::MAX_DOCUMENT_BYTES).map_err(|error| match error {
-            files::Error::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Error::NoFile(self.path.clone())
+        self.load(&self.path)
+    }
+
+    async fn kept(&self) -> Result<Vec<Kept>, Error> {
+        let named = |path: &Path, config| Kept {
+            name: path.display().to_string(),
+            config,
+        };
+        if !self.from.is_empty() {
+            let files = self.from.iter();
+            return files.map(|path| Ok(named(path, self.load(path)?))).collect();
+        }
+        // What cannot be kept beside it, such as a mounted one, has no kept ones.
+        let files = files::kept(&self.path).unwrap_or_default();
+        let loaded = files.iter().filter_map(|path| match self.load(path) {
+            Ok(config) => Some(named(path, config)),
+            Err(error) => {
+                tracing::warn!(
+                    file = %path.display(),
+                    error = with_causes(&error),
+                    "a kept file is passed over: name those that have keys with --from"
+                );
+                None
             }
-            error => Error::Read(error),
-        })?;
-        let admitted = self.permissions.admit(contents.exposure);
-        admitted.map_err(|exposure| Error::Exposed(exposure.to_string()))?;
-        config::parse(&contents.bytes, OPTIONS).map_err(|problems| Error::Invalid {
-            path: self.path.clone(),
-            problems,
-        })
+        });
+        Ok(loaded.collect())
     }
 
     async fn users(&self) -> Result<Vec<User>, Error> {

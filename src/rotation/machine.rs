@@ -4,6 +4,7 @@
 
 mod abort;
 mod enable;
+mod recover;
 mod rotation;
 mod uncovered;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::facts::Facts;
 use super::proof::{NoProof, Proof};
 use super::record::Record;
+use super::recovery::{Reader, Recovery};
 use super::refusal::Refusal;
 use crate::config::{KeyId, KeyType};
 use crate::members::Dissent;
@@ -37,6 +39,8 @@ pub enum Command {
     Disable,
     /// The rotation is taken back.
     Abort,
+    /// Values that no key of the configuration opens are opened with those of kept ones, and stored under what writes.
+    Recover,
 }
 
 impl Command {
@@ -55,6 +59,7 @@ impl Command {
             Self::Enable => "enable",
             Self::Disable => "disable",
             Self::Abort => "abort",
+            Self::Recover => "recover",
         }
     }
 }
@@ -107,6 +112,8 @@ pub(super) struct Session {
     pub(super) beside: Vec<Report>,
     /// What no rule covers, as of the last look for it.
     pub(super) uncovered: Option<Uncovered>,
+    /// What no key opens, as of the last search.
+    pub(super) recovery: Option<Recovery>,
 }
 
 /// A change of the configuration that takes nothing away.
@@ -118,6 +125,8 @@ pub(super) enum Change {
     Promote(Vec<(KeyId, KeyId)>),
     /// Of each pair, the first one writes again where the second one does now, and nowhere else.
     Reinstate(Vec<(KeyId, KeyId)>),
+    /// Keys of kept configurations that read only, each for one rule.
+    ReadWith(Vec<Reader>),
     /// A provider with a new key, where there is nothing but identity.
     AddProvider(KeyId),
     /// Values in the clear can be read everywhere.
@@ -141,6 +150,8 @@ pub(super) enum Step {
     Settle,
     /// Write everything as it should be, and look whether it is.
     Sweep,
+    /// Look at everything that etcd holds for values that no key of the configuration opens, and which key at hand does.
+    Search,
     /// Look at everything that etcd holds for values that need these keys and that no sweep brings under others.
     Look(Vec<KeyId>),
     /// Wait until every member writes under the key that a KMS has now.
@@ -153,8 +164,8 @@ pub(super) enum Step {
         proof: Proof,
         /// The keys.
         keys: Vec<KeyId>,
-        /// Only from entries that list one of these too.
-        beside: Vec<KeyId>,
+        /// Only from entries that list one of these too; `None` for all in which they read.
+        beside: Option<Vec<KeyId>>,
     },
     /// Nothing is left to do; put this record in the place of the one that was looked at, if it is another.
     Finish(Option<Record>),
@@ -188,6 +199,7 @@ pub(super) fn next(ask: &Ask, facts: &Facts, session: &Session) -> Result<Step, 
     cx.refuse_other_stores()?;
     match ask.command {
         Command::Enable | Command::Disable => cx.switch(),
+        Command::Recover => cx.recovery(),
         _ => cx.rotation(),
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::facts::Facts;
 use super::machine::{Ask, Command, Session, Stop, next, replaced};
+use super::recovery::Recovery;
 use super::refusal::{Refusal, listed};
 use super::stage::Stage;
 use crate::config::KeyId;
@@ -47,7 +48,7 @@ pub fn going(ask: &Ask, facts: &Facts) -> Vec<KeyId> {
     let record = &facts.record;
     match ask.command {
         _ if ask.how.skip => Vec::new(),
-        Command::Abort => record.fresh.clone(),
+        Command::Abort => record.fresh.iter().chain(&record.recovered).cloned().collect(),
         Command::Reencrypt | Command::RotateKeys => {
             let is_new = record.retiring.is_empty() && record.fresh.is_empty() && ask.command == Command::RotateKeys;
             let old = if is_new {
@@ -57,6 +58,7 @@ pub fn going(ask: &Ask, facts: &Facts) -> Vec<KeyId> {
             };
             old.into_iter().chain(record.kept.iter().cloned()).collect()
         }
+        Command::Recover => record.recovered.clone(),
         Command::Prepare | Command::Rotate | Command::Enable | Command::Disable => Vec::new(),
     }
 }
@@ -71,6 +73,7 @@ pub fn outline(
     objects: Option<u64>,
     pace: Option<Pace>,
     uncovered: Option<&Uncovered>,
+    recovery: Option<&Recovery>,
 ) -> Result<Vec<String>, Refusal> {
     if let Err(Stop::Refused(refusal)) = next(ask, facts, &Session::default()) {
         return Err(refusal);
@@ -106,8 +109,13 @@ pub fn outline(
             if !ask.how.skip {
                 plan.sweep(&mut lines);
                 plan.uncovered(&mut lines);
-                lines.push(format!("remove {}", listed(&facts.record.fresh)));
+                lines.push(format!("remove {}", listed(&going(ask, facts))));
                 plan.wait(&mut lines);
+            }
+        }
+        Command::Recover => {
+            if let Some(recovery) = recovery {
+                plan.recover(recovery, &mut lines);
             }
         }
         Command::Enable => {
@@ -166,6 +174,39 @@ impl Plan<'_> {
                 found.way_on()
             ));
         }
+    }
+
+    fn recover(&self, recovery: &Recovery, lines: &mut Vec<String>) {
+        let mut keys = recovery.keys();
+        let added = keys.len();
+        let noted = self.facts.record.recovered.iter();
+        keys.extend(
+            noted
+                .filter(|key| !recovery.keys().contains(key))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
+        lines.extend(recovery.plan(&self.facts.source));
+        if added > 0 {
+            self.wait(lines);
+        }
+        if !keys.is_empty() {
+            self.sweep(lines);
+            self.uncovered(lines);
+            lines.push("wait until etcd's older history is compacted away".to_owned());
+            lines.push(format!("take {} out again", listed(&keys)));
+            self.wait(lines);
+        }
+        let left = recovery.left();
+        if keys.is_empty() && left.is_empty() {
+            lines.push("change nothing: a key of the configuration opens every value that is stored".to_owned());
+        }
+        lines.extend(left.iter().map(|left| format!("end with code 7: {left}")));
+        lines.extend(
+            recovery
+                .caveat()
+                .map(|caveat| format!("leave what it cannot see: {caveat}")),
+        );
     }
 
     fn prepare(&self, lines: &mut Vec<String>) {

@@ -126,6 +126,7 @@ impl Proof {
                 Some(stuck) if stuck.undecryptable == 0 && needs_none_of_the_new(report, facts) => {
                     Ok(Self { configuration })
                 }
+                Some(_) if needs_none_of_the_recovered(report, facts) => Ok(Self { configuration }),
                 Some(stuck) => Err(NoProof::Undecryptable(stuck)),
             },
         }
@@ -148,20 +149,40 @@ impl Proof {
         report.revisions.epoch.is_some_and(|epoch| epoch > noted)
     }
 
-    /// The configuration that `facts` have, without `keys` wherever one of `beside` is listed too.
+    /// The configuration that `facts` have, without `keys` wherever one of `beside` is listed too, or they read.
     ///
     /// # Errors
     /// The proof is of another configuration.
-    pub fn remove(self, facts: &Facts, keys: &[KeyId], beside: &[KeyId]) -> Result<Draft, NoProof> {
+    pub fn remove(self, facts: &Facts, keys: &[KeyId], beside: Option<&[KeyId]>) -> Result<Draft, NoProof> {
         if facts.config.fingerprint != self.configuration {
             return Err(NoProof::OtherWork);
         }
         let writing = facts.config.writing_keys();
         let removable: Vec<_> = keys.iter().filter(|key| !writing.contains(key)).cloned().collect();
         let mut draft = Draft::of(&facts.config);
-        draft.remove(&removable, beside);
+        match beside {
+            Some(beside) => draft.remove(&removable, beside),
+            None => draft.remove_readers(&removable),
+        }
         Ok(draft)
     }
+}
+
+/// Whether keys that `recover` lists are to be taken out, and none of them opens a value that was found and left where it was. What
+/// does not open needs none of them, whatever name it bears: they were tried for it.
+fn needs_none_of_the_recovered(report: &Report, facts: &Facts) -> bool {
+    let record = &facts.record;
+    let is_recovered = |under: &Under| {
+        let mut keys = record.recovered.iter();
+        *under == Under::others()
+            || keys.any(|key| key.provider.as_str() == under.provider && key.name.as_str() == under.key)
+    };
+    let opens = report
+        .inventory
+        .iter()
+        .filter(|line| line.row.state != State::Undecryptable);
+    let mut found = opens.filter(|line| line.objects > 0);
+    record.is_recovering() && !found.any(|line| is_recovered(&line.row.under))
 }
 
 /// Whether a rotation is taken back, and no value that was found is under a key which that takes away. What cannot be written

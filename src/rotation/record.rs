@@ -64,6 +64,9 @@ pub struct Record {
     /// Keys of earlier rotations that were left to read; they go with the next ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<KeyId>,
+    /// Keys out of kept configurations that `recover` lists to read with, and takes out again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recovered: Vec<KeyId>,
     /// The keys that this command removes are going: nobody may write with them any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dropping: bool,
@@ -110,6 +113,7 @@ impl Default for Record {
             fresh: Vec::new(),
             retiring: Vec::new(),
             kept: Vec::new(),
+            recovered: Vec::new(),
             dropping: false,
             removing: false,
             removed: Vec::new(),
@@ -152,6 +156,11 @@ impl Record {
             self.generation += 1;
         }
         has_changed
+    }
+
+    /// Whether keys are listed, or about to be, that only read what no other key opens.
+    pub(super) fn is_recovering(&self) -> bool {
+        !self.recovered.is_empty()
     }
 
     /// Each key that wrote before, with the one that follows it.
@@ -228,6 +237,9 @@ mod tests {
             ..Record::default()
         };
         record.remember(&record.fresh.clone());
+        // As an earlier version left it.
+        assert!(!serde_json::to_string(&record).unwrap().contains("recovered"));
+        record.recovered.clone_from(&record.fresh);
         let text = serde_json::to_string(&record).unwrap();
         assert!(text.contains(r#""stage":"reencrypt_active","#), "{text}");
         assert_eq!(parse(text.as_bytes()), Ok(record));

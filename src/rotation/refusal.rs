@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::machine::Command;
+use super::record::Record;
 use super::stage::Stage;
 use super::stores::{User, way_on};
 use crate::config::{KeyId, KeyType};
@@ -110,11 +111,12 @@ pub enum Kind {
     Configuration,
 }
 
-/// The commands that go on from a stage, for people.
-pub(super) fn next(stage: Stage, underway: Option<Command>) -> &'static str {
-    match (underway, stage) {
-        (Some(Command::RotateKeys), _) => "`rotate-keys` goes on with what was begun, `abort` takes it back",
+/// The commands that go on from where a rotation stands, for people.
+pub(super) fn next(record: &Record) -> &'static str {
+    match (record.underway, record.stage) {
         (Some(Command::Abort), _) => "`abort` goes on with what was begun",
+        _ if record.is_recovering() => "`recover` goes on with what was begun, `abort` takes it back",
+        (Some(Command::RotateKeys), _) => "`rotate-keys` goes on with what was begun, `abort` takes it back",
         (_, Stage::Start | Stage::ReencryptFinished) => "`prepare`, or `rotate-keys` for all at once",
         (_, Stage::Prepare) => "`rotate`, or `abort` to take it back",
         (_, Stage::Rotate) => "`reencrypt`, or `abort` to take it back",

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use super::damaged::Damaged;
 use super::facts::Facts;
 use super::machine::Command;
+use super::recovery::{Recovery, Row as UnopenableRow};
 use super::refusal;
 use super::stage::Stage;
 use super::stores::way_on;
@@ -69,6 +70,12 @@ pub struct Status {
     /// Members whose clients have met values that do not open.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unopened: Vec<UnopenedView>,
+    /// What no key of the configuration opens, and what can be done about it; absent where that was not looked for, or nothing is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unopenable: Vec<UnopenableRow>,
+    /// What a kept file has the key of, for people.
+    #[serde(skip)]
+    recoverable: Vec<String>,
     /// How many do not open by the count.
     #[serde(skip)]
     undecryptable: Option<u64>,
@@ -254,6 +261,8 @@ impl Status {
             keyring,
             uncovered: None,
             unopened: facts.roster.members().filter_map(UnopenedView::of).collect(),
+            unopenable: Vec::new(),
+            recoverable: Vec::new(),
             undecryptable: counted.map(|report| report.counts.undecryptable),
             now,
         }
@@ -295,6 +304,21 @@ fn stage<S: Serializer>(stage: &Option<Stage>, serializer: S) -> Result<S::Ok, S
     serializer.serialize_str(stage.map_or(UNKNOWN, Stage::as_str))
 }
 
+impl Status {
+    /// The same, with what no key of the configuration opens.
+    #[must_use]
+    pub fn with_recovery(mut self, recovery: Option<&Recovery>) -> Self {
+        if let Some(recovery) = recovery {
+            self.unopenable = recovery.rows().to_vec();
+            self.recoverable = recovery.found();
+            if recovery.is_of_use() && self.stage.is_some_and(Stage::is_rest) && self.underway.is_none() {
+                "`recover`: a kept file has keys for values that do not open".clone_into(&mut self.next);
+            }
+        }
+        self
+    }
+}
+
 fn stores(facts: &Facts) -> Vec<StoreView> {
     let own = std::iter::once((facts.store.clone(), facts.servers.clone()));
     let beside = facts
@@ -328,7 +352,7 @@ fn next(facts: &Facts) -> String {
     } else if is_at_rest && facts.config.writing_keys().is_empty() {
         "`reencrypt`, once the KMS has rotated its key"
     } else {
-        refusal::next(record.stage, record.underway)
+        refusal::next(record)
     };
     text.to_owned()
 }

@@ -5,6 +5,7 @@ mod decided;
 mod due;
 mod model;
 mod printed;
+mod recover;
 mod stores;
 mod takes_back;
 mod uncovered;

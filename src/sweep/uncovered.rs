@@ -12,28 +12,24 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::sync::watch;
-use tokio::time::sleep_until;
 
-use super::pace::Pace;
-use super::pass::next_page;
-use super::ranges::Ranges;
-use super::run::{Progress, Stage};
-use super::scan::Scan;
+use super::everything::Everything;
 use super::{Error, Observer, Options, Scope};
 use crate::config::KeyId;
-use crate::etcd::{KeyValue, Patience, Store, Trouble};
+use crate::etcd::{KeyValue, Store};
 use crate::inventory::Under;
-use crate::keyspace::Span;
 use crate::types::Fingerprint;
 use judge::{Found, Judge};
 
+pub(super) use judge::folder;
+
 /// Rows that are told apart, at most: names of keys and resources are read out of etcd, so whoever writes there could make
 /// any number.
-const MAX_ROWS: usize = 100;
+pub(super) const MAX_ROWS: usize = 100;
 /// etcd keys that are named of each row.
 const MAX_EXAMPLES: usize = 3;
 /// Bytes of an etcd key that are shown.
-const MAX_SHOWN: usize = 256;
+pub(super) const MAX_SHOWN: usize = 256;
 
 /// What is looked for.
 #[derive(Clone, Debug)]
@@ -148,6 +144,19 @@ impl Uncovered {
         (!rows.is_empty()).then(|| Self { rows, ..self.clone() })
     }
 
+    /// The same, without what no key of the configuration opens. A key that was listed to read such values, and has opened none of
+    /// these, is not what they need.
+    pub(crate) fn opened_in_the_way(&self) -> Option<Self> {
+        let found = self.in_the_way()?;
+        let rows: Vec<Row> = found.rows.into_iter().filter(|row| row.kind.opens).collect();
+        (!rows.is_empty()).then(|| Self { rows, ..self.clone() })
+    }
+
+    /// Whether any of it opens with no key of the configuration.
+    pub fn has_unopened(&self) -> bool {
+        self.rows.iter().any(|row| !row.kind.opens)
+    }
+
     /// Whether rules cover all of it: then another sweep helps.
     pub(crate) fn is_covered(&self) -> bool {
         self.rows.iter().all(|row| row.kind.cover == Cover::Rule)
@@ -167,88 +176,22 @@ pub async fn uncovered<S: Store>(
     observer: Arc<dyn Observer>,
     stop: watch::Receiver<bool>,
 ) -> Result<Uncovered, Error> {
-    let told = Arc::clone(&observer);
-    let search = Search {
-        store,
-        scope,
-        judge: Judge::of(scope, &wanted),
-        pace: Pace::new(options.limits),
-        reads: Patience::new("reading", options.max_wait, move |text| told.notice(text)),
-        observer: &*observer,
-        stop,
-    };
-    let everything = Ranges::all_but(&scope.state);
-    let (is_whole, (revision, rows)) = match search.look(&everything).await {
-        Ok(found) => (true, found),
-        // Whoever may not read there could not have had anything there encrypted either. That is no proof, so it is said.
-        Err(Error::Call(error)) if error.trouble() == Trouble::PermissionDenied => {
-            let prefixes = scope.keyring.keyspace().prefixes().iter();
-            let spans: Vec<Span> = prefixes.map(|prefix| Span::of_prefix(prefix.as_bytes())).collect();
-            observer.notice(text::NOT_WHOLE);
-            (false, search.look(&everything.and(&Ranges::of(&spans))).await?)
+    let judge = Judge::of(scope, &wanted);
+    let everything = Everything::new(store, scope, options, &observer, stop);
+    let add = |rows: &mut Rows, kv: &KeyValue| {
+        if let Some(found) = judge.found(&kv.key, &kv.value) {
+            rows.add(&kv.key, found);
         }
-        Err(error) => return Err(error),
     };
+    let read = everything.read(add).await?;
     Ok(Uncovered {
         configuration: scope.keyring.fingerprint(),
         keys: wanted.keys,
-        revision,
+        revision: read.revision,
         revisions_beside: Vec::new(),
-        is_whole,
-        rows,
+        is_whole: read.is_whole,
+        rows: read.found.into_rows(),
     })
-}
-
-struct Search<'a, S> {
-    store: &'a S,
-    scope: &'a Scope,
-    judge: Judge<'a>,
-    pace: Pace,
-    reads: Patience,
-    observer: &'a dyn Observer,
-    stop: watch::Receiver<bool>,
-}
-
-impl<S: Store> Search<'_, S> {
-    /// The revision of the first page of `ranges`, and what was found.
-    async fn look(&self, ranges: &Ranges) -> Result<(i64, Vec<Row>), Error> {
-        let mut total = 0;
-        for range in ranges.iter() {
-            let count = || self.store.count(&range.start, range.end.as_deref());
-            total += self.reads.call(count).await?.1;
-        }
-        let mut rows = Rows::default();
-        let (mut scan, mut done) = (Scan::new(ranges, b""), 0);
-        while scan.ask().is_some() {
-            if *self.stop.borrow() {
-                return Err(Error::Stopped);
-            }
-            let page = next_page(self.store, &self.pace, &self.reads, self.observer, scan).await?;
-            scan = page.scan;
-            done += page.kvs.len() as u64;
-            let bytes = page.kvs.iter().map(|kv| kv.value.len()).sum();
-            page.kvs.iter().for_each(|kv| self.add(&mut rows, kv));
-            self.observer.progress(&Progress {
-                stage: Stage::Look,
-                done,
-                total: total.max(done),
-                rewritten: 0,
-            });
-            while let Err(due) = self.pace.take(page.kvs.len(), bytes) {
-                sleep_until(due).await;
-            }
-        }
-        Ok((scan.first_revision(), rows.into_rows()))
-    }
-
-    fn add(&self, rows: &mut Rows, kv: &KeyValue) {
-        if self.scope.state.contains(&kv.key) {
-            return;
-        }
-        if let Some(found) = self.judge.found(&kv.key, &kv.value) {
-            rows.add(&kv.key, found);
-        }
-    }
 }
 
 /// Rows as they are counted.

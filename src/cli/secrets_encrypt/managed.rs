@@ -5,14 +5,12 @@ use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, Subcommand};
 
+use super::USAGE;
 use crate::app::{KeyringSettings, KeyringWork};
 use crate::cli::confirm::{YesFlags, never};
 use crate::cli::keyring::{SharedFlags, carry_out};
 use crate::managed::RootId;
 use crate::types::Fingerprint;
-
-/// Wrong usage, as clap ends with it.
-const USAGE: u8 = 2;
 
 /// The verbs.
 #[derive(Debug, Subcommand)]

@@ -129,6 +129,12 @@ pub(super) fn done(command: Command, outcome: &Outcome) -> String {
         Command::Enable => "secrets-encryption enabled",
         Command::Disable => "secrets-encryption disabled",
         Command::Abort => "rotation aborted",
+        Command::Recover if !outcome.recovered.is_empty() => "recovery finished",
+        Command::Recover if outcome.left.is_empty() => {
+            return "nothing needs recovering: a key of the configuration opens every value that is stored\n"
+                .to_owned();
+        }
+        Command::Recover => return "nothing could be recovered\n".to_owned(),
     };
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{first}");
@@ -146,6 +152,9 @@ pub(super) fn done(command: Command, outcome: &Outcome) -> String {
                 counts.undecryptable
             );
         }
+    }
+    for key in &outcome.recovered {
+        let _ = writeln!(text, "recovered with {key}");
     }
     for key in &outcome.removed {
         let _ = writeln!(text, "removed {key}");

@@ -31,6 +31,11 @@ pub(super) fn changed(config: &EncryptionConfiguration, change: Change) -> Resul
                 draft.reinstate(&key, &over);
             }
         }
+        Change::ReadWith(readers) => {
+            for reader in readers {
+                draft.read_with(&reader.rule, reader.id.provider, &reader.key);
+            }
+        }
         Change::AddProvider(key) => draft.add_provider(key.provider, &drawn(&key)?),
         Change::AddIdentity => draft.add_identity(),
         Change::IdentityFirst => draft.identity_first(),

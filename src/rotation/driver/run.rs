@@ -10,13 +10,18 @@ use super::decided::Decided;
 use crate::config::KeyId;
 use crate::etcd::REQUEST_TIMEOUT;
 use crate::proxy::SEALED_FOR;
+use crate::rotation::Error;
 use crate::rotation::facts::Facts;
-use crate::rotation::machine::{Ask, Session};
+use crate::rotation::machine::{Ask, Change, Session};
+use crate::rotation::recovery::Recovery;
 use crate::types::Fingerprint;
 
 /// How long a write without a fence is taken to be on its way to etcd after it was sealed. A bound by time: it holds only where
 /// no clock, kernel or network stands still, which is why there is a fence.
 const SETTLE: Duration = SEALED_FOR.saturating_add(REQUEST_TIMEOUT);
+
+/// Changes of one command by which more can be read: each key that shares its name with another has one of its own.
+const MAX_ROUNDS: u32 = 20;
 
 /// One command's way.
 pub(super) struct Run<'a> {
@@ -24,6 +29,7 @@ pub(super) struct Run<'a> {
     pub(super) session: Session,
     pub(super) outcome: Outcome,
     pub(super) lost: u32,
+    rounds: u32,
     /// It has said that re-encryption starts.
     pub(super) has_started: bool,
     pub(super) waiting: RefCell<Option<Waiting>>,
@@ -55,6 +61,7 @@ impl<'a> Run<'a> {
             session: Session::default(),
             outcome: Outcome::default(),
             lost: 0,
+            rounds: 0,
             has_started: false,
             waiting: RefCell::new(None),
             agreed: None,
@@ -73,6 +80,26 @@ impl<'a> Run<'a> {
     pub(super) fn is_outdated(&self, facts: &Facts, revision: i64) -> bool {
         let mut decided = self.decided.iter();
         self.session.begun.is_none() && decided.any(|decided| *decided != Decided::by(facts, revision))
+    }
+
+    /// Counts a change by which more can be read: what follows it is swept for anew.
+    ///
+    /// # Errors
+    /// There is no end of them.
+    pub(super) fn is_more_to_read(&mut self, change: &Change) -> Result<(), Error> {
+        if matches!(change, Change::ReadWith(_)) {
+            self.rounds += 1;
+            self.session.sweeps = 0;
+            if self.rounds > MAX_ROUNDS {
+                return Err(Error::Unsettled);
+            }
+        }
+        Ok(())
+    }
+
+    /// What no key at hand opens, by the last search.
+    pub(super) fn left(&self) -> Vec<String> {
+        self.session.recovery.as_ref().map_or_else(Vec::new, Recovery::left)
     }
 
     /// Notes what the record of `revision` says of keys that are going, and for how long everybody has agreed: that is of account

@@ -8,7 +8,7 @@ use super::{Audience, Driver, Outcome, POLL, Site};
 use crate::config::{Draft, KeyId};
 use crate::etcd::CallError;
 use crate::rotation::facts::Facts;
-use crate::rotation::machine::{self, Change, Step, Stop};
+use crate::rotation::machine::{self, Change, Command, Step, Stop};
 use crate::rotation::record::Record;
 use crate::rotation::{Error, Source};
 
@@ -46,12 +46,16 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         let step = machine::next(run.ask, &facts, &run.session).map_err(|stop| match stop {
             Stop::Refused(refusal) => Error::Refused(refusal),
             Stop::Overtaken(by) => Error::Overtaken(by),
+            Stop::NotProved(why) if facts.record.is_recovering() => {
+                Error::not_recovered(why, run.session.report.clone())
+            }
             Stop::NotProved(why) => Error::not_proved(why, run.session.report.clone()),
             Stop::Uncovered(found) => Error::uncovered(&found),
         })?;
         let needs_right = match &step {
             Step::Note(_) => run.session.begun.is_some(),
             Step::Finish(record) => record.is_some(),
+            Step::Search => false,
             _ => true,
         };
         if needs_right && !has_right {
@@ -69,8 +73,10 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
                     self.note_beside(&record, revision, &facts.config).await?;
                 }
             }
+            Step::Search => self.seek(run, &facts).await?,
             Step::Change(change) => {
                 self.explain(&change);
+                run.is_more_to_read(&change)?;
                 let draft = changed(&facts.config, change)?;
                 self.replace(run, &facts, &draft).await?;
             }
@@ -88,7 +94,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
                 // store that these keys are going.
                 if self.is_unchanged(&facts, revision).await? {
                     let draft = proof
-                        .remove(&facts, &keys, &beside)
+                        .remove(&facts, &keys, beside.as_deref())
                         .map_err(|why| Error::not_proved(why, None))?;
                     self.replace(run, &facts, &draft).await?;
                     run.outcome.needed_before = facts.record.proved.map(|proved| proved.revision);
@@ -102,19 +108,28 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
                 }
                 run.outcome.report = run.session.report.take();
                 run.outcome.members = facts.roster.len();
+                run.outcome.recovered = facts.record.recovered;
+                run.outcome.left = run.left();
                 return Ok(After::End(Box::new(std::mem::take(&mut run.outcome))));
             }
             // Another process has done it.
             Step::Finish(None) => {
                 let record = facts.record;
-                let is_gone = |key: &KeyId| !facts.config.has_key(key);
+                // What the record says of removed keys is an earlier command's where this one had nothing to begin.
+                let has_begun = run.session.begun.is_some();
+                let is_gone = |key: &KeyId| has_begun && !facts.config.has_key(key);
                 let removed: Vec<_> = record.removed.into_iter().filter(is_gone).collect();
                 let proved = record.proved.filter(|_| !removed.is_empty());
                 return Ok(After::End(Box::new(Outcome {
                     report: None,
                     needed_before: proved.map(|proved| proved.revision),
+                    recovered: match run.ask.command {
+                        Command::Recover => removed.clone(),
+                        _ => Vec::new(),
+                    },
                     removed,
                     members: facts.roster.len(),
+                    left: run.left(),
                 })));
             }
         }
@@ -157,10 +172,21 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
     }
 
     fn explain(&self, change: &Change) {
-        if let Change::Append(pairs) = change {
-            for (_, key) in pairs {
-                self.audience.notice(&format!("a new {key}, to read with"));
+        match change {
+            Change::Append(pairs) => {
+                for (_, key) in pairs {
+                    self.audience.notice(&format!("a new {key}, to read with"));
+                }
             }
+            Change::ReadWith(readers) => {
+                for reader in readers {
+                    self.audience.notice(&format!(
+                        "{} of {}, to read {} with",
+                        reader.id, reader.from, reader.rule
+                    ));
+                }
+            }
+            _ => {}
         }
     }
 

@@ -26,6 +26,10 @@ pub(in crate::rotation) fn replaced(facts: &Facts) -> Vec<(KeyId, KeyId)> {
 impl Context<'_> {
     pub(super) fn begin_abort(self) -> Result<Step, Stop> {
         let record = self.record();
+        if record.is_recovering() {
+            // Even while its keys are being removed: none of them writes, so that nothing could need them that was not looked at.
+            return Ok(self.begin(|record| (record.dropping, record.removing, record.proved) = (false, false, None)));
+        }
         if record.fresh.is_empty() {
             return Err(Refusal::NothingToAbort(record.stage).into());
         }
@@ -59,6 +63,9 @@ impl Context<'_> {
     pub(super) fn abort(self) -> Result<Step, Stop> {
         let record = self.record();
         let config = &self.facts.config;
+        if record.is_recovering() {
+            return self.abort_recovery();
+        }
         if record.fresh.is_empty() {
             return Ok(self.end(|_| {}));
         }
@@ -111,6 +118,6 @@ impl Context<'_> {
         if going.is_empty() {
             return Ok(Step::Note(self.note(back)));
         }
-        self.removed(going, &beside)
+        self.removed(going, Some(beside))
     }
 }

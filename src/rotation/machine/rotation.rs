@@ -51,24 +51,29 @@ impl Context<'_> {
     }
 
     /// It is this command's turn, and everybody has loaded the same.
-    fn admit(self, is_turn: bool) -> Result<(), Stop> {
+    pub(super) fn admit(self, is_turn: bool) -> Result<(), Stop> {
         if self.ask.how.force {
             return Ok(());
         }
         if !is_turn {
-            let record = self.record();
-            return Err(Refusal::Stage {
-                found: record.stage,
-                node: if record.by.is_empty() {
-                    self.ask.host.clone()
-                } else {
-                    record.by.clone()
-                },
-                next: refusal::next(record.stage, record.underway),
-            }
-            .into());
+            return Err(self.not_its_turn());
         }
         self.refuse_mismatch()
+    }
+
+    fn not_its_turn(self) -> Stop {
+        let record = self.record();
+        let node = if record.by.is_empty() {
+            &self.ask.host
+        } else {
+            &record.by
+        };
+        Refusal::Stage {
+            found: record.stage,
+            node: node.clone(),
+            next: refusal::next(record),
+        }
+        .into()
     }
 
     fn begin_prepare(self) -> Result<Step, Stop> {
@@ -214,6 +219,10 @@ impl Context<'_> {
         // Where only a KMS writes, nothing is prepared or rotated here.
         let is_kms = record.stage.is_rest() && matches!(self.rotatable(), Err(Stop::Refused(Refusal::Kms(_))));
         let is_aborting = record.underway == Some(Command::Abort);
+        if record.is_recovering() {
+            // By force neither: it would forget which keys are to be taken out again.
+            return Err(self.not_its_turn());
+        }
         self.admit((has_begun || is_kms || record.stage == Stage::Rotate) && !is_aborting)?;
         self.can_be_read()?;
         Ok(self.begin(|record| {
@@ -280,7 +289,7 @@ impl Context<'_> {
                 Err(step) => Ok(step),
             };
         }
-        self.removed(going, &record.fresh)
+        self.removed(going, Some(record.fresh.clone()))
     }
 
     /// Whether everything was written again under this configuration, or the step until then. Values that do not open are
@@ -301,7 +310,7 @@ impl Context<'_> {
         }
     }
 
-    /// The steps until `keys` are gone from beside `others`.
+    /// The steps until `keys` are gone from beside `others`, or from wherever they read where there are none.
     ///
     /// In this order: it is noted that they are going; the epoch is replaced, which the sweep does before it proves; nothing that
     /// is stored needs them, by a proof of the time after that. So a process that may write after the proof has read an epoch
@@ -309,7 +318,7 @@ impl Context<'_> {
     ///
     /// A process reads the epoch and the note of its own store alone. So each store has a note and an epoch of its own, and that
     /// order holds in each of them.
-    pub(super) fn removed(self, keys: Vec<KeyId>, others: &[KeyId]) -> Result<Step, Stop> {
+    pub(super) fn removed(self, keys: Vec<KeyId>, others: Option<Vec<KeyId>>) -> Result<Step, Stop> {
         let record = self.record();
         let is_noted = |key: &KeyId| record.dropped.contains(key) && record.removed.contains(key);
         if !record.dropping || !keys.iter().all(is_noted) {
@@ -362,7 +371,7 @@ impl Context<'_> {
         Ok(Step::Remove {
             proof,
             keys,
-            beside: others.to_vec(),
+            beside: others,
         })
     }
 
@@ -398,7 +407,8 @@ impl Context<'_> {
 /// What an earlier rotation, which was not brought to its end, leaves to be removed with the next keys.
 fn leave_behind(record: &mut Record, retiring: &[KeyId]) {
     let (fresh, old) = (std::mem::take(&mut record.fresh), std::mem::take(&mut record.retiring));
-    for key in fresh.into_iter().chain(old) {
+    let recovered = std::mem::take(&mut record.recovered);
+    for key in fresh.into_iter().chain(old).chain(recovered) {
         if !retiring.contains(&key) && !record.kept.contains(&key) {
             record.kept.push(key);
         }

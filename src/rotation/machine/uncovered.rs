@@ -21,7 +21,13 @@ impl Context<'_> {
         let Some(looked) = looked.filter(|looked| looked.is_of(configuration, keys, proof_from, &beside)) else {
             return Ok(Some(Step::Look(keys.to_vec())));
         };
-        match looked.in_the_way() {
+        let found = if self.record().is_recovering() {
+            // Others may bear their names, and need other bytes: those are named in the end.
+            looked.opened_in_the_way()
+        } else {
+            looked.in_the_way()
+        };
+        match found {
             None => Ok(None),
             // Written behind the proof: the next sweep takes it along.
             Some(found) if found.is_covered() && self.session.sweeps < STALE_SWEEPS => Ok(Some(Step::Sweep)),

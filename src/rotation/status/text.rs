@@ -106,6 +106,16 @@ impl Status {
 
     /// What says otherwise than the last proof comes last, so that it is read.
     fn unopened(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.recoverable.is_empty() {
+            writeln!(f)?;
+            for found in &self.recoverable {
+                writeln!(f, "Recoverable: {found}")?;
+            }
+            writeln!(
+                f,
+                "`recover` brings these under the key that writes; `recover --dry-run` tells how"
+            )?;
+        }
         if self.unopened.is_empty() {
             return Ok(());
         }
@@ -118,14 +128,20 @@ impl Status {
             )?;
         }
         match self.undecryptable {
-            None => writeln!(
+            None if self.keyring.is_some() => writeln!(
                 f,
                 "`status --count` counts what does not open, `sweep --dry-run` names each with the key that it needs"
+            ),
+            None => writeln!(
+                f,
+                "`secrets-encrypt recover --dry-run` says which kept file has a key that opens them; `sweep --dry-run` names each \
+                 with the key that it needs"
             ),
             Some(0) => writeln!(
                 f,
                 "By this count every value under a rule opens: `reencrypt --force --skip` proves it, and this goes"
             ),
+            Some(_) if !self.recoverable.is_empty() => Ok(()),
             Some(values) => writeln!(
                 f,
                 "By this count {values} under the rules do not open. `sweep --dry-run` names each with the key that it needs; put \

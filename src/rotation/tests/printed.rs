@@ -341,7 +341,7 @@ fn a_plan_tells_every_step() {
             .key_type
             .map_or_else(String::new, |of| format!(" --key-type {of}"));
         writeln!(text, "{}{key_type}", ask.command.as_str()).unwrap();
-        for line in outline(&ask, facts, Some(1234), Pace::of(&swept("")), None).unwrap() {
+        for line in outline(&ask, facts, Some(1234), Pace::of(&swept("")), None, None).unwrap() {
             writeln!(text, "  {line}").unwrap();
         }
     }
@@ -354,11 +354,12 @@ fn a_plan_tells_every_step() {
         Some(1234),
         Pace::of(&unfinished),
         None,
+        None,
     )
     .unwrap()
     {
         writeln!(text, "  {line}").unwrap();
     }
     insta::assert_snapshot!("plans", text);
-    assert!(outline(&ask(Command::Rotate), &start, None, None, None).is_err());
+    assert!(outline(&ask(Command::Rotate), &start, None, None, None, None).is_err());
 }

@@ -55,6 +55,8 @@ pub(super) struct World {
     under_way: RefCell<Vec<Write>>,
     /// Whether the store refuses those that were sealed in another epoch.
     pub(super) has_fence: Cell<bool>,
+    /// Whether a name may come to stand for other bytes: where an operator has brought that about.
+    pub(super) shares_names: Cell<bool>,
     /// The bytes of each key that ever was, by name.
     named: RefCell<BTreeMap<KeyId, Vec<u8>>>,
 }
@@ -154,6 +156,7 @@ impl World {
             state: StatePrefix::new(STATE).unwrap(),
             under_way: RefCell::default(),
             has_fence: Cell::new(true),
+            shares_names: Cell::new(false),
             named: RefCell::default(),
         };
         for index in 0..OBJECTS {
@@ -349,7 +352,10 @@ impl World {
             };
             for (id, key) in provider.key_ids().zip(keys) {
                 let bytes = named.entry(id).or_insert_with(|| key.secret.expose().to_vec());
-                assert_eq!(*bytes, key.secret.expose(), "one name, one key");
+                assert!(
+                    self.shares_names.get() || *bytes == key.secret.expose(),
+                    "one name, one key"
+                );
             }
         }
     }

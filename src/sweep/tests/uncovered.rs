@@ -129,7 +129,7 @@ async fn under_a_rule_what_is_as_it_writes_is_not_in_the_way_and_anything_else_i
     let late = b"/registry/secrets/default/late";
     model.put(late, &sealed_by(&former, late, b"value"), 0);
     let found = found(&model, &now, cbc("k")).await.in_the_way().expect("one is late");
-    assert_eq!(rows(&found), [json!(["secrets", "rule", "aescbc", "k", false, 1])]);
+    assert_eq!(rows(&found), [json!(["secrets", "rule", "aescbc", "k", true, 1])]);
     assert!(found.is_covered());
 }
 

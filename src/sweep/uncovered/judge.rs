@@ -7,7 +7,7 @@ use crate::config::KeyType;
 use crate::inventory::{self, Under, is_plausible};
 use crate::keyspace::Place;
 use crate::sweep::Scope;
-use crate::sweep::decide::{Verdict, decide};
+use crate::sweep::decide::{NotYet, Verdict, decide};
 use crate::types::StorageKey;
 use crate::value::{Deks, Provider, ProviderKind, header, is_sealed};
 
@@ -56,9 +56,14 @@ impl<'a> Judge<'a> {
         if self.scope.keyring.chain(key).is_some() {
             // What is under a rule is the sweep's to count; but where it did not look, or somebody has written since, a key
             // must not go either. The name alone says too little: the key that writes may be called so and go on.
-            return named
-                .filter(|_| !self.others && !self.is_fresh(key, stored))
-                .map(|under| counted(key, place, Cover::Rule, under.clone(), (false, true)));
+            let under = named.filter(|_| !self.others)?;
+            let opens = match self.verdict(key, stored) {
+                Ok(Verdict::Fresh(_)) => return None,
+                Ok(Verdict::Stale(_) | Verdict::Plaintext) => true,
+                // By a key that another rule lists.
+                _ => self.opener(key, stored).is_some_and(|opener| self.is_wanted(&opener)),
+            };
+            return Some(counted(key, place, Cover::Rule, under.clone(), (opens, true)));
         }
         let cover = if place == Place::Outside {
             Cover::Outside
@@ -67,7 +72,7 @@ impl<'a> Judge<'a> {
         };
         let opener = self.opener(key, stored);
         let needs = match (&opener, named) {
-            (Some(opener), Some(_)) => self.headers.iter().any(|(_, under)| under == opener),
+            (Some(opener), Some(_)) => self.is_wanted(opener),
             // Another cluster's, say, which has a key of the same name. Below a prefix of this one it is this one's until
             // somebody says otherwise: GCM binds a value to its etcd key, and whoever has moved it may move it back.
             (None, Some(_)) => cover != Cover::Outside,
@@ -82,11 +87,19 @@ impl<'a> Judge<'a> {
         Some(counted(key, place, cover, under, (opens, needs)))
     }
 
-    /// Whether a value under a rule is as that writes it.
-    fn is_fresh(&self, key: &[u8], stored: &[u8]) -> bool {
-        let mut plaintext = Zeroizing::new(Vec::new());
-        let verdict = decide(self.scope, key, stored, &Deks::default(), &mut plaintext);
-        matches!(verdict, Ok(Verdict::Fresh(_)))
+    /// What a value under a rule is. That of a KMS whose key is not at hand is of no account: it bears no header that is looked for.
+    fn verdict(&self, key: &[u8], stored: &[u8]) -> Result<Verdict, NotYet> {
+        decide(
+            self.scope,
+            key,
+            stored,
+            &Deks::default(),
+            &mut Zeroizing::new(Vec::new()),
+        )
+    }
+
+    fn is_wanted(&self, opener: &Under) -> bool {
+        self.headers.iter().any(|(_, under)| under == opener)
     }
 
     /// Which key of the configuration opens `stored`, in whichever rule. None is asked for that is not at hand: values under
@@ -118,7 +131,7 @@ fn counted(key: &[u8], place: Place<'_>, cover: Cover, under: Under, (opens, nee
 }
 
 /// The beginning of a key's path, for what is of no resource that has a name.
-fn folder(key: &[u8]) -> String {
+pub(in crate::sweep) fn folder(key: &[u8]) -> String {
     let mut slashes = key.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
     let ends = slashes.by_ref().take(SEGMENTS).last().map(|(at, _)| at);
     match ends.and_then(|at| key.get(..=at)) {

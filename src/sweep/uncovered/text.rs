@@ -4,13 +4,10 @@ use std::fmt;
 
 use super::{Cover, Row, Uncovered};
 use crate::inventory::columns;
+use crate::sweep::everything::NOT_WHOLE;
 
 /// Rows that are named in one line.
 const MAX_NAMED: usize = 5;
-
-/// Said where not everything could be looked at.
-pub(super) const NOT_WHOLE: &str = "etcd does not let this user read keys outside of --etcd-prefix, so whether values there \
-                                    need a key is not known";
 
 /// In one line: how many of what need which key, such as which, and since when that is so.
 impl fmt::Display for Uncovered {

@@ -10,9 +10,12 @@ use crate::etcd::{CallError, epoch};
 use crate::keyring::Keyring;
 use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::kms::Plugins;
-use crate::rotation::{Audience, Error, Site, Source, barred};
-use crate::sweep::{self, Limits, Observer, Options as SweepOptions, Progress, Report, Scope, Uncovered, Wanted};
-use crate::types::{Epoch, StatePrefix};
+use crate::rotation::{Audience, Error, Kept, Site, Source, barred};
+use crate::sweep::{
+    self, Limits, Observer, Options as SweepOptions, Progress, Report, Scope, Spare, Uncovered, Unopenable, Wanted,
+};
+use crate::types::{Epoch, StatePrefix, StorageKey};
+use crate::value::Deks;
 
 /// Hears nothing.
 pub(in crate::rotation::tests) struct Deaf;
@@ -108,6 +111,16 @@ impl<'a> Site for Place<'a> {
         Ok(sweep::uncovered(&self.0, &scope, wanted, &OPTIONS, Arc::new(Deaf), stop).await?)
     }
 
+    async fn unopenable(
+        &self,
+        config: &EncryptionConfiguration,
+        spares: &[Spare],
+        stop: tokio::sync::watch::Receiver<bool>,
+    ) -> Result<Unopenable, Error> {
+        let scope = self.scope(config);
+        Ok(sweep::unopenable(&self.0, &scope, spares, &OPTIONS, Arc::new(Deaf), stop).await?)
+    }
+
     async fn compact(&self, revision: i64) -> Result<(), CallError> {
         self.0.compacted.set(self.0.compacted.get().max(revision));
         Ok(())
@@ -124,6 +137,53 @@ impl World {
     }
 }
 
+/// What turns up that an earlier configuration has sealed.
+impl World {
+    /// Keeps `text` as what the file was, last of all.
+    pub(in crate::rotation::tests) fn keep(&self, text: &str) {
+        self.former.borrow_mut().push(Loaded::of(text));
+    }
+
+    /// What the file was at first, or after so many changes.
+    pub(in crate::rotation::tests) fn former_loaded(&self, index: usize) -> Loaded {
+        self.former.borrow()[index].clone()
+    }
+
+    /// Stores a secret called `name` as `former` has sealed it.
+    pub(in crate::rotation::tests) fn restore(&self, former: &Loaded, name: &str) {
+        self.restore_at(former, &secret(name));
+    }
+
+    /// The same under any key: by the rule for it, or the first one.
+    pub(in crate::rotation::tests) fn restore_at(&self, former: &Loaded, key: &[u8]) {
+        let by_rule = former.keyring.chain(key).map(|sealer| sealer.chain());
+        let chain = by_rule.unwrap_or_else(|| former.keyring.rules()[0].chain());
+        let mut stored = Vec::new();
+        chain
+            .to_storage(StorageKey(key), key, &Deks::default(), &mut stored)
+            .unwrap();
+        self.put(key, &stored);
+    }
+
+    /// Whether the secret called `name` is as the file's rule writes it, and opens.
+    pub(in crate::rotation::tests) fn is_fresh(&self, name: &str) -> bool {
+        self.is_fresh_at(&secret(name))
+    }
+
+    /// The same of any key.
+    pub(in crate::rotation::tests) fn is_fresh_at(&self, key: &[u8]) -> bool {
+        let stored = self.keys.borrow()[key].value.clone();
+        let file = self.file.borrow();
+        let (chain, mut plaintext) = (file.keyring.chain(key).expect("a rule").chain(), Vec::new());
+        let opened = chain.from_storage(StorageKey(key), &stored, &Deks::default(), &mut plaintext);
+        opened.is_ok_and(|opened| !opened.stale) && plaintext == key
+    }
+}
+
+fn secret(name: &str) -> Vec<u8> {
+    format!("/registry/secrets/default/{name}").into_bytes()
+}
+
 impl Source for World {
     fn name(&self) -> String {
         "the file".to_owned()
@@ -135,6 +195,15 @@ impl Source for World {
 
     async fn check(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    async fn kept(&self) -> Result<Vec<Kept>, Error> {
+        let former = self.former.borrow();
+        let kept = former.iter().enumerate().rev().map(|(index, former)| Kept {
+            name: format!("former {index}"),
+            config: (*former.config).clone(),
+        });
+        Ok(kept.collect())
     }
 
     async fn replace(
