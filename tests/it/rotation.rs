@@ -9,6 +9,7 @@ mod managed;
 mod old_file;
 mod plugins;
 mod records;
+mod recover;
 mod states;
 mod stores;
 mod uncovered;
