@@ -130,6 +130,7 @@ mod tests {
             rewritten_per_second: 0.0,
             counts,
             inventory,
+            kms_seeds: Vec::new(),
             left: vec![left; 600],
             revisions: Revisions {
                 written_until: None,
