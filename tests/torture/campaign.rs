@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::aimed;
+use super::edited::Edit;
 use super::faults;
 use super::history::History;
 use super::operator::Operator;
@@ -76,7 +77,22 @@ pub async fn run(settings: &Settings) -> Summary {
                 .iter()
                 .take(5)
                 .for_each(|wrong| eprintln!("  FAILED: {wrong}"));
+            let is_whole = restored.wrong.is_empty();
             summary.restored.push(restored);
+            if home == Home::File && is_whole {
+                let edit = Edit::of(settings.seed, scene);
+                let edited = edit.carry_out(&play.world, &play.operator, &snapshot.standing).await;
+                eprintln!(
+                    "scene {scene}: the file was edited by hand ({edit:?}): {} wrong",
+                    edited.wrong.len()
+                );
+                edited
+                    .wrong
+                    .iter()
+                    .take(5)
+                    .for_each(|wrong| eprintln!("  FAILED: {wrong}"));
+                summary.edited.push(edited);
+            }
         }
         summary.take(&play.operator);
         summary.take(&play.colleague);

@@ -23,6 +23,7 @@ mod common;
 
 mod aimed;
 mod campaign;
+mod edited;
 mod faults;
 mod history;
 mod operator;

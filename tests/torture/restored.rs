@@ -21,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What stood when it was taken.
 pub struct Snapshot {
-    standing: BTreeMap<String, Option<String>>,
+    /// What every key held.
+    pub standing: BTreeMap<String, Option<String>>,
 }
 
 /// What came of putting it back.
@@ -64,44 +65,44 @@ impl Snapshot {
                 }
             }
         }
-        wrong.extend(self.unlike(world).await);
+        wrong.extend(unlike(world, &self.standing).await);
         // And everything goes on.
         wrong.extend(operator.settle().await.err());
-        wrong.extend(self.unlike(world).await);
+        wrong.extend(unlike(world, &self.standing).await);
         Restored {
             values: self.standing.len(),
             wrong,
         }
     }
+}
 
-    /// The keys that do not read as they did, by any proxy.
-    async fn unlike(&self, world: &World) -> Vec<String> {
-        let begun = Instant::now();
-        let mut wrong = Vec::new();
-        for proxy in 0..PROXIES {
-            let session = Session {
-                client: world.client(proxy).await,
-                history: History::begin(),
-                number: 600 + proxy,
-                deadline: Duration::from_secs(5),
-            };
-            for (name, value) in &self.standing {
-                loop {
-                    let why = match read(&session, name).await {
-                        Ok(now) if now == *value => break,
-                        Ok(_) => "is not what it was".to_owned(),
-                        Err(why) => why,
-                    };
-                    if begun.elapsed() > PATIENCE {
-                        wrong.push(format!("{name}: p{proxy}: {why}"));
-                        break;
-                    }
-                    sleep(Duration::from_millis(200)).await;
+/// The keys that do not read as `standing` says, by any proxy.
+pub async fn unlike(world: &World, standing: &BTreeMap<String, Option<String>>) -> Vec<String> {
+    let begun = Instant::now();
+    let mut wrong = Vec::new();
+    for proxy in 0..PROXIES {
+        let session = Session {
+            client: world.client(proxy).await,
+            history: History::begin(),
+            number: 600 + proxy,
+            deadline: Duration::from_secs(5),
+        };
+        for (name, value) in standing {
+            loop {
+                let why = match read(&session, name).await {
+                    Ok(now) if now == *value => break,
+                    Ok(_) => "is not what it was".to_owned(),
+                    Err(why) => why,
+                };
+                if begun.elapsed() > PATIENCE {
+                    wrong.push(format!("{name}: p{proxy}: {why}"));
+                    break;
                 }
+                sleep(Duration::from_millis(200)).await;
             }
         }
-        wrong
     }
+    wrong
 }
 
 /// Runs `keyring` with these words.

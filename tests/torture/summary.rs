@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::edited::Edited;
 use super::restored::Restored;
 use super::verdict::Verdict;
 
@@ -17,6 +18,7 @@ pub struct Summary {
     pub took: Duration,
     pub rounds: Vec<Round>,
     pub restored: Vec<Restored>,
+    pub edited: Vec<Edited>,
     pub faults: BTreeMap<&'static str, usize>,
     pub commands: BTreeMap<(String, String), usize>,
     /// Without kube-apiserver's reader and without porcupine.
@@ -70,6 +72,7 @@ impl Summary {
             .flat_map(Round::checks)
             .map(|(_, passed)| passed)
             .chain(self.restored.iter().map(|restored| restored.wrong.is_empty()))
+            .chain(self.edited.iter().map(|edited| edited.wrong.is_empty()))
             .collect();
         let passed = all.iter().filter(|passed| **passed).count();
         (passed, all.len() - passed)
@@ -134,6 +137,15 @@ impl fmt::Display for Summary {
         for restored in &self.restored {
             for wrong in restored.wrong.iter().take(NAMED) {
                 writeln!(f, "  FAILED after a snapshot was put back: {wrong}")?;
+            }
+        }
+        let edits: Vec<_> = self.edited.iter().map(|edited| format!("{:?}", edited.edit)).collect();
+        if !edits.is_empty() {
+            writeln!(f, "  files edited by hand: {}", edits.join(", "))?;
+        }
+        for edited in &self.edited {
+            for wrong in edited.wrong.iter().take(NAMED) {
+                writeln!(f, "  FAILED after a file was edited by hand: {wrong}")?;
             }
         }
         if let Some(round) = self.rounds.iter().find(|round| round.verdict.has_loss()) {
