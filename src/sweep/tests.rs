@@ -4,5 +4,6 @@ mod interleavings;
 mod model;
 mod resume;
 mod uncovered;
+mod unopenable;
 mod worker;
 pub(super) mod world;

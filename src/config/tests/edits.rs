@@ -409,3 +409,45 @@ proptest! {
         prop_assert_eq!(before.entries.len(), after.entries.len());
     }
 }
+
+#[test]
+fn a_key_that_is_listed_to_read_for_one_rule_is_taken_out_again_and_never_writes() {
+    let document = |rules: &str| accepted(&format!("{HEAD}resources:\n{rules}"));
+    let cbc = format!("{{aescbc: {{keys: [{{name: w, secret: {SECRET_32}}}]}}}}");
+    let config = document(&format!(
+        "- {{resources: [secrets], providers: [{cbc}, {{identity: {{}}}}]}}\n- {{resources: [configmaps], providers: [{{identity: \
+         {{}}}}]}}\n"
+    ));
+    let selector = |index: usize| config.entries[index].resources[0].clone();
+    let ids = |draft: &Draft, index: usize| -> Vec<String> {
+        let providers = draft.entries[index].providers.iter();
+        providers
+            .map(|provider| match provider {
+                Provider::Identity => "identity".to_owned(),
+                _ => provider
+                    .key_ids()
+                    .map(|id| id.to_string())
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            })
+            .collect()
+    };
+    let mut draft = Draft::of(&config);
+    for _ in 0..2 {
+        draft.read_with(&selector(0), KeyType::AesCbc, &key("k", 1));
+        draft.read_with(&selector(0), KeyType::Secretbox, &key("s", 2));
+        draft.read_with(&selector(1), KeyType::AesGcm, &key("g", 3));
+    }
+    let cbc_keys = "aescbc key \"w\" aescbc key \"k\"";
+    assert_eq!(ids(&draft, 0), [cbc_keys, "secretbox key \"s\"", "identity"]);
+    assert_eq!(ids(&draft, 1), ["identity", "aesgcm key \"g\""]);
+    assert_eq!(rendered(&draft).writers(), config.writers());
+    let mut listed = rendered(&draft).key_ids();
+    // What writes stays, though it is asked to go.
+    assert!(listed.iter().any(|id| id.name.as_str() == "w"));
+    draft.remove_readers(&listed);
+    assert_eq!(draft.entries, config.entries);
+    listed.clear();
+    draft.remove_readers(&listed);
+    assert!(!draft.differs_from(&config));
+}

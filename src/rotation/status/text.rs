@@ -128,20 +128,26 @@ impl Status {
             )?;
         }
         match self.undecryptable {
-            None if self.keyring.is_some() => writeln!(
-                f,
-                "`status --count` counts what does not open, `sweep --dry-run` names each with the key that it needs"
-            ),
-            None => writeln!(
-                f,
-                "`secrets-encrypt recover --dry-run` says which kept file has a key that opens them; `sweep --dry-run` names each \
-                 with the key that it needs"
-            ),
+            None => {
+                writeln!(
+                    f,
+                    "`status --count` counts what does not open, `sweep --dry-run` names each with the key that it needs"
+                )?;
+                if self.keyring.is_some() {
+                    return Ok(());
+                }
+                writeln!(
+                    f,
+                    "`secrets-encrypt recover --dry-run` says which kept file has a key that opens them"
+                )
+            }
             Some(0) => writeln!(
                 f,
                 "By this count every value under a rule opens: `reencrypt --force --skip` proves it, and this goes"
             ),
-            Some(_) if !self.recoverable.is_empty() => Ok(()),
+            Some(values) if !self.recoverable.is_empty() => {
+                writeln!(f, "By this count {values} under the rules do not open: see above")
+            }
             Some(values) => writeln!(
                 f,
                 "By this count {values} under the rules do not open. `sweep --dry-run` names each with the key that it needs; put \
