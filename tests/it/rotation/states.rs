@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{SIZE, expect_all_under};
 use crate::common::etcd::Etcd;
+use crate::common::pb::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest};
 use crate::common::proxy::{Proxy, Setup};
 use crate::common::rotation::{Outcome, Shared};
 use crate::common::sweep::{IDENTITY, K1, document, fill};
@@ -135,4 +136,59 @@ async fn a_damaged_record_of_the_other_etcd_is_named_with_its_way_out() {
     assert!(forgotten.status.success(), "{forgotten:?}");
     assert_eq!(other.status().await["damaged"], Value::Null);
     shared.succeed(&["rotate-keys", "--compact", &also], ROTATED).await;
+}
+
+/// The record of a member that cannot be read ends with that member; together with a record of the rotation that cannot be, too, and
+/// with one that no lease ends, there is still one way out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_s_record_that_cannot_be_read_is_named_until_it_ends() {
+    let etcd = Etcd::start(Version::V3_5).await;
+    let direct = etcd.client().await;
+    let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));
+    let _a = shared.member("a");
+    let request = LeaseGrantRequest {
+        ttl: 600,
+        ..LeaseGrantRequest::default()
+    };
+    let lease = direct
+        .lease()
+        .lease_grant(request)
+        .await
+        .expect("a lease")
+        .into_inner()
+        .id;
+    let put = PutRequest {
+        key: b"/etcd-encryption-proxy/members/ffffffffffffffff".to_vec(),
+        value: br#"{"schema":7}"#.to_vec(),
+        lease,
+        ..PutRequest::default()
+    };
+    direct.kv().put(put).await.expect("a put");
+    direct.put("/etcd-encryption-proxy/members/0", "rubbish").await;
+    direct.put(RECORD, "").await;
+    let named = "the record of the member ffffffffffffffff cannot be read (its schema is 7";
+    let status = shared.run(&["status"]).await;
+    assert_eq!(status.code, Some(0), "{status:#?}");
+    assert!(status.stdout.contains(named), "{status:#?}");
+    let refused = shared.run(&["abort", "--forget"]).await;
+    assert_eq!(refused.code, Some(4), "{refused:#?}");
+    assert!(refused.stderr.contains(named), "{refused:#?}");
+    direct
+        .lease()
+        .lease_revoke(LeaseRevokeRequest { id: lease })
+        .await
+        .expect("its end");
+    let done = shared
+        .succeed(&["abort", "--forget"], "what left no way out is forgotten")
+        .await;
+    for part in [
+        "- remove the record of the member 0",
+        "- write a fresh record",
+        "- replace the epoch",
+    ] {
+        assert!(done.stdout.contains(part), "{part}: {done:#?}");
+    }
+    expect(&shared, &["Current Rotation Stage: start"]).await;
+    let nothing = shared.run(&["abort", "--forget"]).await;
+    assert_eq!(nothing.code, Some(3), "{nothing:#?}");
 }
