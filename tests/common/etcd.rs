@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -264,9 +266,20 @@ impl Etcd {
     }
 }
 
-/// Ports that the kernel gave out a moment ago, all different.
+/// Where ports are taken from: below those that Linux gives to whoever asks for any, so that no connection of another test gets
+/// one between this and the server's start.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// Ports that were free a moment ago, all different, and given to nobody else by this process.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    // All are held at once, so that none is given out twice.
-    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    held.map(|listener| listener.local_addr().expect("a bound socket's address").port())
+    static NEXT: OnceLock<AtomicUsize> = OnceLock::new();
+    // Other processes of tests begin elsewhere.
+    let next = NEXT.get_or_init(|| AtomicUsize::new(rand::random_range(0..PORTS.len())));
+    [(); N].map(|()| {
+        let mut tried = PORTS
+            .map(|_| PORTS.start + u16::try_from(next.fetch_add(1, Ordering::Relaxed) % PORTS.len()).expect("below"));
+        tried
+            .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+            .expect("a free port")
+    })
 }
