@@ -222,7 +222,8 @@ impl Roster {
             None => why,
             Some((peer, (provider, name))) => format!(
                 "{why}; its {provider} key {name:?} has OTHER BYTES than that of {} ({}): neither of them reads what the other \
-                 writes. Give both the same configuration, in which each of the two keys is listed",
+                 writes. Give both the same configuration, in which each of the two keys is listed (aescbc keys cannot share a name: stop the \
+                 proxy that has the wrong one)",
                 peer.name,
                 peer.urls.join(", ")
             ),

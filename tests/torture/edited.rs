@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::operator::Operator;
-use super::restored::unlike;
+use super::restored::{recover, unlike};
 use super::world::World;
 use crate::common::proxy::replace;
 
@@ -61,7 +61,7 @@ impl Edit {
                 wrong.extend(unlike(world, standing).await);
                 replace(&world.shared.path(), before);
             }
-            Self::Renamed | Self::Replaced => wrong.extend(run(&["recover"]).await),
+            Self::Renamed | Self::Replaced => wrong.extend(recover(operator).await.err()),
             Self::PutFirst => {}
         }
         wrong.extend(unlike(world, standing).await);

@@ -59,10 +59,7 @@ impl Snapshot {
         match home {
             Home::Etcd => wrong.extend(keyring(world, &["restore", &backup]).await.err()),
             Home::File => {
-                let (code, said) = operator.run(&["recover"]).await;
-                if code != Some(0) {
-                    wrong.push(format!("recover ends with {code:?}: {said}"));
-                }
+                wrong.extend(recover(operator).await.err());
             }
         }
         wrong.extend(unlike(world, &self.standing).await);
@@ -72,6 +69,19 @@ impl Snapshot {
         Restored {
             values: self.standing.len(),
             wrong,
+        }
+    }
+}
+
+/// Runs `recover`, and again as long as members have not loaded the same, as it says itself: their records in the snapshot are of
+/// its time until they write new ones.
+pub async fn recover(operator: &Operator) -> Result<(), String> {
+    let begun = Instant::now();
+    loop {
+        match operator.run(&["recover"]).await {
+            (Some(0), _) => return Ok(()),
+            (Some(4), _) if begun.elapsed() < PATIENCE => sleep(Duration::from_millis(500)).await,
+            (code, said) => return Err(format!("recover ends with {code:?}: {said}")),
         }
     }
 }
