@@ -169,7 +169,7 @@ struct Rows(BTreeMap<Need, (u64, String)>);
 impl Rows {
     fn add(&mut self, key: &[u8], mut need: Need) {
         if self.0.len() >= MAX_ROWS && !self.0.contains_key(&need) {
-            need.resource = "(others)".to_owned();
+            "(others)".clone_into(&mut need.resource);
             // What opens them is no name out of etcd.
             if need.opener.is_none() {
                 need.under = Under::others();
