@@ -78,7 +78,7 @@ impl Snapshot {
 pub async fn recover(operator: &Operator) -> Result<(), String> {
     let begun = Instant::now();
     loop {
-        match operator.run(&["recover"]).await {
+        match operator.run(&["recover", "--compact"]).await {
             (Some(0), _) => return Ok(()),
             (Some(4), _) if begun.elapsed() < PATIENCE => sleep(Duration::from_millis(500)).await,
             (code, said) => return Err(format!("recover ends with {code:?}: {said}")),
