@@ -88,16 +88,11 @@ impl Background {
         };
         let describe = describe(described, parts);
         let notes = Notes::default();
-        let standing = Standing::new(
-            parts,
-            &settings.common.state_prefix,
-            is_there,
-            says_unfenced,
-            notes.clone(),
-        );
+        let state = &settings.common.state_prefix;
+        let standing = Standing::new(parts, state, is_there, says_unfenced, notes.clone());
         let tenure = Arc::clone(&parts.proxy.tenure);
         let (says_otherwise, changed) = watch::channel(());
-        let changes = [keyring.replacements(), parts.proxy.unfenced.asked()];
+        let occasions = [keyring.replacements(), parts.proxy.unfenced.asked()];
         let told_to_leave = leave.subscribe();
         let worker = sweep.zip(status.clone()).map(|(limits, status)| Worker {
             keyring: Arc::clone(&keyring),
@@ -109,11 +104,7 @@ impl Background {
             replaced: keyring.replacements(),
             stop: stop.clone(),
         });
-        let watch = Watch {
-            unopened: Arc::clone(&parts.proxy.unopened),
-            keyring: Arc::clone(&keyring),
-            state: settings.common.state_prefix.clone(),
-        };
+        let watch = Watch::new(parts, &settings.common.state_prefix);
         let caretaking = Caretaking {
             common: settings.common.clone(),
             plugins: Arc::clone(&parts.plugins),
@@ -161,7 +152,7 @@ impl Background {
                 never = marking.keep(&client) => match never {},
                 _ = async { tokio::join!(presence.keep(&client, &state_prefix), sweeping, caring) } => {}
                 () = following => {}
-                () = forward(changes, &says_otherwise) => {}
+                () = forward(occasions, &says_otherwise) => {}
                 () = permits.run(&client) => {}
                 () = watch.run(&client) => {}
             }

@@ -59,7 +59,7 @@ impl Caretaking {
             host: host(),
             stop: self.stop,
         };
-        steward.run().await;
+        Box::pin(steward.run()).await;
     }
 }
 

@@ -149,12 +149,12 @@ where
             Origin::File(path) => {
                 let permissions = Permissions::new(settings.common.strict_permissions);
                 let file = ConfigFile::new(path.clone(), permissions).with_former(settings.from.clone());
-                job.run(&file, None, work).await
+                Box::pin(job.run(&file, None, work)).await
             }
             Origin::Managed(root) => {
                 let strongbox = strongbox(&settings.common, root, client)?;
                 let source = ManagedConfig::new(strongbox);
-                job.run(&source, Some(&source), work).await
+                Box::pin(job.run(&source, Some(&source), work)).await
             }
         }
     })

@@ -23,6 +23,7 @@ const WINDOW: u32 = 2 * 1024 * 1024;
 
 /// Settings of `sweep`.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub struct SweepSettings {
     /// The cluster, and what is encrypted in it.
     pub common: Common,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use humantime::format_rfc3339_seconds;
 use tokio::time::{sleep, timeout};
 
+use super::build::Parts;
 use crate::etcd::{CallError, Store};
 use crate::keyring::KeyringHandle;
 use crate::proxy::Unopened;
@@ -24,9 +25,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Waits for proofs.
 pub(super) struct Watch {
-    pub(super) unopened: Arc<Unopened>,
-    pub(super) keyring: Arc<KeyringHandle>,
-    pub(super) state: StatePrefix,
+    unopened: Arc<Unopened>,
+    keyring: Arc<KeyringHandle>,
+    state: StatePrefix,
 }
 
 /// So much had been met before etcd was at this revision.
@@ -37,6 +38,15 @@ struct Mark {
 }
 
 impl Watch {
+    /// Over what clients of the process that `parts` serve meet.
+    pub(super) fn new(parts: &Parts, state: &StatePrefix) -> Self {
+        Self {
+            unopened: Arc::clone(&parts.proxy.unopened),
+            keyring: Arc::clone(&parts.keyring),
+            state: state.clone(),
+        }
+    }
+
     /// Works for as long as it is polled.
     pub(super) async fn run<S: Store>(&self, store: &S) {
         let mut mark = None;

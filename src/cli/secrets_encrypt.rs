@@ -233,6 +233,7 @@ pub(super) struct RecoverFlags {
 }
 
 /// A command with all its flags, those that it does not have at rest.
+#[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 struct Wanted {
     command: Command,
     run: RunFlags,

@@ -19,6 +19,7 @@ pub struct EncryptionConfiguration {
 
 impl EncryptionConfiguration {
     /// The same, reading with the keys of `past` too, latest document first.
+    #[must_use]
     pub fn with_past(self, past: &[Self]) -> Self {
         let retired = Retired::of(&self, past);
         Self { retired, ..self }

@@ -262,7 +262,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
     /// While another process takes the steps.
     async fn attend(&self, run: &Run<'_>, holder: &Holder) -> Result<(), Error> {
         if holder.is_leaseless {
-            return Err(Error::Leaseless(holder.clone()));
+            return Err(Error::Leaseless(Box::new(holder.clone())));
         }
         if !run.ask.wait {
             return Err(Error::Driven(holder.to_string()));

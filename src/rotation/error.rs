@@ -38,7 +38,7 @@ pub enum Error {
     },
     /// The right to take steps, or the sweep, is held by a record that no lease ends.
     #[error("held by {0}")]
-    Leaseless(Holder),
+    Leaseless(Box<Holder>),
     /// The record cannot be changed, however often it is tried.
     #[error("others change the record of the rotation in etcd all the time")]
     Contended,

@@ -9,6 +9,7 @@ use super::{Error, Former, OPTIONS, Source, rendered};
 use crate::config::{self, Draft, EncryptionConfiguration};
 use crate::etcd::Store;
 use crate::managed::{self, Current, Past, PastConfigs, Reader, Reading, Strongbox};
+use crate::types::SecretBytes;
 
 /// What operators call it.
 pub const MANAGED: &str = "the keyring in etcd";
@@ -73,7 +74,7 @@ impl<S: Store> Source for ManagedConfig<S> {
         archived.sort_by_key(|entry| entry.about.as_ref().map(|about| about.generation));
         let documents = archived
             .iter()
-            .map(|entry| entry.document.as_ref().ok().map(|document| document.expose()));
+            .map(|entry| entry.document.as_ref().ok().map(SecretBytes::expose));
         Ok(Former::of("the keyring's archive".to_owned(), documents))
     }
 

@@ -300,6 +300,11 @@ impl Status {
 }
 
 /// A stage, or that it is not known.
+#[expect(
+    clippy::ref_option,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's way to ask"
+)]
 fn stage<S: Serializer>(stage: &Option<Stage>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(stage.map_or(UNKNOWN, Stage::as_str))
 }

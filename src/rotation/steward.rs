@@ -126,7 +126,7 @@ where
         let right = right(state);
         let holder = Owner::holder(store, &right).await?;
         if let Some(holder) = holder.clone().filter(|holder| holder.is_leaseless) {
-            return Err(Error::Leaseless(holder));
+            return Err(Error::Leaseless(Box::new(holder)));
         }
         Ok(holder.is_none().then_some(Left {
             command,

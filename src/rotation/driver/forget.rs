@@ -147,7 +147,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         }
         let owner = match self.acquire().await? {
             Ok(owner) => owner,
-            Err(holder) if holder.is_leaseless => return Err(Error::Leaseless(holder)),
+            Err(holder) if holder.is_leaseless => return Err(Error::Leaseless(Box::new(holder))),
             Err(holder) => return Err(Error::Driven(holder.to_string())),
         };
         let outcome = self.replace_record(&owner, &found, ask).await;

@@ -76,7 +76,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             }
         };
         match outcome {
-            Err(Error::Sweep(sweep::Error::Held(holder))) if holder.is_leaseless => Err(Error::Leaseless(*holder)),
+            Err(Error::Sweep(sweep::Error::Held(holder))) if holder.is_leaseless => Err(Error::Leaseless(holder)),
             Err(Error::Sweep(sweep::Error::Held(holder))) => Ok(Err(holder)),
             // Somebody else has begun to prove something: with the facts as they are by now, again.
             Err(Error::Sweep(sweep::Error::Fenced)) => Ok(Ok(None)),
@@ -112,7 +112,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
                 self.audience.follows(work);
             }
             if let Some(holder) = latest.holder.clone().filter(|holder| holder.is_leaseless) {
-                return Err(Error::Leaseless(holder));
+                return Err(Error::Leaseless(Box::new(holder)));
             }
             if latest.holder.is_none() || self.is_overtaken(run).await? {
                 return Ok(());

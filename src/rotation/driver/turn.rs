@@ -25,6 +25,17 @@ pub(super) enum After {
     End(Box<Outcome>),
 }
 
+/// Why there is no step, as an error of the command.
+fn stopped(stop: Stop, run: &Run<'_>, facts: &Facts) -> Error {
+    match stop {
+        Stop::Refused(refusal) => Error::Refused(refusal),
+        Stop::Overtaken(by) => Error::Overtaken(by),
+        Stop::NotProved(why) if facts.record.is_recovering() => Error::not_recovered(why, run.session.report.clone()),
+        Stop::NotProved(why) => Error::not_proved(why, run.session.report.clone()),
+        Stop::Uncovered(found) => Error::uncovered(&found),
+    }
+}
+
 impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
     /// One step. Without the right to take one, a command is begun, or found to be over.
     pub(super) async fn turn(&self, run: &mut Run<'_>, has_right: bool) -> Result<After, Error> {
@@ -43,15 +54,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             // Begun by another process, or here by a write whose answer got lost.
             run.session.begun.get_or_insert(facts.record.begun);
         }
-        let step = machine::next(run.ask, &facts, &run.session).map_err(|stop| match stop {
-            Stop::Refused(refusal) => Error::Refused(refusal),
-            Stop::Overtaken(by) => Error::Overtaken(by),
-            Stop::NotProved(why) if facts.record.is_recovering() => {
-                Error::not_recovered(why, run.session.report.clone())
-            }
-            Stop::NotProved(why) => Error::not_proved(why, run.session.report.clone()),
-            Stop::Uncovered(found) => Error::uncovered(&found),
-        })?;
+        let step = machine::next(run.ask, &facts, &run.session).map_err(|stop| stopped(stop, run, &facts))?;
         let needs_right = match &step {
             Step::Note(_) => run.session.begun.is_some(),
             Step::Finish(record) => record.is_some(),
