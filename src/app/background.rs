@@ -88,8 +88,8 @@ impl Background {
         };
         let describe = describe(described, parts);
         let notes = Notes::default();
-        let state = &settings.common.state_prefix;
-        let standing = Standing::new(parts, state, is_there, says_unfenced, notes.clone());
+        let records = &settings.common.state_prefix;
+        let standing = Standing::new(parts, records, is_there, says_unfenced, notes.clone());
         let tenure = Arc::clone(&parts.proxy.tenure);
         let (says_otherwise, changed) = watch::channel(());
         let occasions = [keyring.replacements(), parts.proxy.unfenced.asked()];
