@@ -53,9 +53,9 @@ async fn until_all_are_under_the_present_key(shared: &Shared, direct: &Client) {
     let header = format!(":v1:{}:", keys[0]);
     until("the present key on every value", async || {
         let all = direct.everything().await;
-        let secrets = all.iter().filter(|kv| kv.key.starts_with(b"/registry/secrets/"));
+        let mut secrets = all.iter().filter(|kv| kv.key.starts_with(b"/registry/secrets/"));
         let bears = |value: &[u8]| value.windows(header.len()).any(|part| part == header.as_bytes());
-        secrets.map(|kv| bears(&kv.value)).all(|is_so| is_so)
+        secrets.all(|kv| bears(&kv.value))
     })
     .await;
 }
