@@ -80,9 +80,9 @@ impl Edit {
         let indent = |line: &str| line[..line.len() - line.trim_start().len()].to_owned();
         let secret = format!("{}secret: {OTHER}", indent(&lines[first + 1]));
         match self {
-            Self::Renamed => lines[first].push_str("-renamed"),
+            Self::Renamed => rename(&mut lines[first], "-renamed"),
             Self::Replaced => {
-                lines[first].push_str("-by-hand");
+                rename(&mut lines[first], "-by-hand");
                 lines[first + 1] = secret;
             }
             Self::OtherBytes => lines[first + 1] = secret,
@@ -96,6 +96,12 @@ impl Edit {
     }
 }
 
+/// Puts `end` behind a name, within its quotes where it has any.
+fn rename(line: &mut String, end: &str) {
+    let at = line.trim_end_matches('"').len();
+    line.insert_str(at, end);
+}
+
 /// 32 bytes.
 const OTHER: &str = "c29tZWJvZHkgaGFzIHR5cGVkIHRoaXMgYnkgaGFuZCE=";
 
@@ -106,6 +112,8 @@ fn each_edit_changes_what_it_says() {
     let made = |edit: Edit| edit.made_to(text);
     assert!(made(Edit::Renamed).contains("- name: one-renamed\n        secret: AAAA\n"));
     assert!(made(Edit::Replaced).contains(&format!("- name: one-by-hand\n        secret: {OTHER}\n")));
+    let quoted = text.replace("name: one", "name: \"one\"");
+    assert!(Edit::Renamed.made_to(&quoted).contains("- name: \"one-renamed\"\n"));
     assert!(made(Edit::OtherBytes).contains(&format!("- name: one\n        secret: {OTHER}\n")));
     assert!(made(Edit::PutFirst).contains("- name: two\n        secret: BBBB\n      - name: one\n"));
 }
