@@ -189,6 +189,7 @@ impl Follower {
         }
         // What is replaced is in the archive before: so the keys of a document that is seen to be replaced are found here.
         if let Err(error) = seen.past.look(&self.strongbox).await {
+            // What was read before stays.
             tracing::debug!(error = with_causes(&error), "the archive was not looked at");
         }
         let latest = match found {

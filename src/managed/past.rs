@@ -63,7 +63,11 @@ impl Past {
             };
             match found {
                 Ok((fingerprint, found)) => drop(opened.insert(fingerprint, found)),
-                Err(error) if error.is_passing() => return Err(error),
+                Err(error) if error.is_passing() => {
+                    // A plugin is asked once for each record, and not again from the first one.
+                    self.opened.extend(opened);
+                    return Err(error);
+                }
                 Err(error) => tracing::warn!(
                     record = name.shown(),
                     error = with_causes(&error),
