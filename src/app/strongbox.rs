@@ -95,7 +95,10 @@ async fn look_or_make_all(
     match past.look(strongbox).await {
         // What the keyring opens can be served without it.
         Err(error) if !error.is_passing() => {
-            tracing::warn!(error = with_causes(&error), "the archive is not read: retired keys open nothing");
+            tracing::warn!(
+                error = with_causes(&error),
+                "the archive is not read: retired keys open nothing"
+            );
         }
         looked => looked?,
     }

@@ -109,7 +109,9 @@ async fn write_until(
     tolerance: Tolerance,
 ) -> u64 {
     let mut count = 0;
-    while !stop.load(Ordering::Relaxed) {
+    let mut is_unknown = false;
+    // One of unknown outcome is written until it is known.
+    while is_unknown || !stop.load(Ordering::Relaxed) {
         let request = PutRequest {
             key: format!("{PREFIX}{writer}").into_bytes(),
             value: (count + 1).to_string().into_bytes(),
@@ -118,9 +120,13 @@ async fn write_until(
         match client.kv().put(request).await {
             Ok(_) => {
                 count += 1;
+                is_unknown = false;
                 acknowledged.fetch_add(1, Ordering::Relaxed);
             }
-            Err(status) => tolerance.check(&status).await,
+            Err(status) => {
+                is_unknown = true;
+                tolerance.check(&status).await;
+            }
         }
     }
     count

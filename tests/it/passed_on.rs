@@ -1,5 +1,6 @@
 //! The RPCs that carry no value and pass byte for byte: leases, members, maintenance, users, locks, health.
 
+use tokio::time::timeout;
 use tokio_stream::StreamExt;
 use tonic::Request;
 
@@ -11,6 +12,7 @@ use crate::common::pb::etcdserverpb::downgrade_request::DowngradeAction;
 use crate::common::pb::etcdserverpb::*;
 use crate::common::pb::grpc::health::v1::{HealthCheckRequest, HealthListRequest};
 use crate::common::pb::{v3electionpb, v3lockpb};
+use crate::common::process::PATIENCE;
 use crate::common::tools::Version;
 use crate::transcript::Transcript;
 use crate::twins;
@@ -71,6 +73,16 @@ async fn keep_alive(client: &Client, seen: &mut Transcript) {
 
 #[tokio::test]
 async fn members() {
+    // A change of the cluster's members that etcd 3.5.1 drops as it is proposed is never answered, with a proxy or without.
+    for _ in 0..3 {
+        if timeout(PATIENCE, compare_members()).await.is_ok() {
+            return;
+        }
+    }
+    panic!("etcd answers no change of its members");
+}
+
+async fn compare_members() {
     twins::compare(async |client, _| {
         let mut seen = Transcript::default();
         let cluster = || client.cluster();
