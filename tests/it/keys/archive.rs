@@ -109,29 +109,53 @@ async fn retired_reads(proxy: &Proxy) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_of_before_two_rotations_heals_once_the_keyring_is_back() {
-    a_snapshot_heals(Version::V3_5, false).await;
+    a_snapshot_heals(Version::V3_5, Case::Plain).await;
 }
 
 /// What was purged is in no backup of afterwards. The snapshot has a keyring of its own, which is archived and not overwritten.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_of_before_a_purge_brings_the_keys_that_it_needs() {
-    a_snapshot_heals(Version::V3_4, true).await;
+    a_snapshot_heals(Version::V3_4, Case::Purged).await;
+}
+
+/// The key that was prepared is not in the latest keyring as a reader: it writes there, or has been replaced since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_of_a_rotation_under_way_heals_and_the_rotation_is_taken_back() {
+    a_snapshot_heals(Version::V3_5, Case::Prepared).await;
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Case {
+    Plain,
+    Purged,
+    Prepared,
 }
 
 /// As docs/keyring.md has it after etcd was restored from a snapshot, beneath proxies that run.
-async fn a_snapshot_heals(version: Version, is_purged: bool) {
+async fn a_snapshot_heals(version: Version, case: Case) {
     let mut etcd = Etcd::start(version).await;
     let shared = Shared::at(Home::Etcd, &etcd.endpoint(), &document(&[K1, IDENTITY]));
     let proxies = [shared.member("a"), shared.member("b")];
     let clients = [proxies[0].client().await, proxies[1].client().await];
     fill(&clients[0]).await;
+    if case == Case::Prepared {
+        let prepared = shared.run(&["prepare"]).await;
+        assert_eq!(prepared.code, Some(0), "{prepared:#?}");
+    }
     etcd.kill_or_stop();
     etcd.back_up();
     etcd.spawn();
     etcd.ready().await;
+    if case == Case::Prepared {
+        for words in [&["rotate"][..], &["reencrypt", "--compact"]] {
+            let done = shared.run(words).await;
+            assert_eq!(done.code, Some(0), "{done:#?}");
+        }
+    } else {
+        rotate(&shared).await;
+    }
     rotate(&shared).await;
-    rotate(&shared).await;
-    if is_purged {
+    if case == Case::Purged {
         let purged = shared.run(&["purge", "--all", "--yes"]).await;
         assert_eq!(purged.code, Some(0), "{purged:#?}");
     }
@@ -156,6 +180,11 @@ async fn a_snapshot_heals(version: Version, is_purged: bool) {
     let third = shared.member("c");
     assert_eq!(readable(&third.client().await).await, VALUES);
     until_all_are_under_the_present_key(&shared, &etcd.client().await).await;
+    if case == Case::Prepared {
+        assert_eq!(shared.stage().await, "prepare");
+        let aborted = shared.run(&["abort", "--compact"]).await;
+        assert_eq!(aborted.code, Some(0), "{aborted:#?}");
+    }
     rotate(&shared).await;
     for client in &clients {
         assert_eq!(readable(client).await, VALUES);
