@@ -58,7 +58,8 @@ async fn two_rotations_beneath_kube_apiserver(home: Home) {
     }
     is_over.store(true, Ordering::Relaxed);
     let written = writer.await.expect("no request has failed");
-    assert!(written.len() > 50, "{} writes", written.len());
+    // Beside two rotations of a few seconds each.
+    assert!(written.len() > 10, "{} writes", written.len());
     create(&api, LAST).await;
     judge(&informer.await.expect("an informer"), &written, &api.get(SECRETS).await);
 
