@@ -1,9 +1,11 @@
 //! Keys that are retired: documents that were in use once have them, and the one in use does not. They open what still turns up
 //! under them, a restored snapshot's values say, and never write. A document that is written never lists them.
 
+use std::collections::HashMap;
+
 use super::keys::{KeyId, KeyType};
 use super::model::{EncryptionConfiguration, Key, Provider};
-use crate::types::Fingerprint;
+use crate::types::{Fingerprint, KeyName};
 
 /// Keys that only read, and stand behind all that the configuration lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,34 +22,30 @@ impl Retired {
     /// aescbc key whose name stands for other bytes as well is left out: aescbc is not authenticated, so that either of the two
     /// would open some values of the other to rubbish.
     pub fn of(current: &EncryptionConfiguration, past: &[EncryptionConfiguration]) -> Self {
-        let listed: Vec<_> = keys(current).collect();
-        let mut found: Vec<(KeyType, Key)> = Vec::new();
+        // By what a value says of its key. What shares a name is few.
+        let mut by_name: HashMap<(KeyType, &KeyName), Vec<&Key>> = HashMap::new();
+        for (of, key) in keys(current) {
+            by_name.entry((of, &key.name)).or_default().push(key);
+        }
+        let mut found = Vec::new();
         for (of, key) in past.iter().flat_map(keys) {
-            let is_known = |(known, other): (KeyType, &Key)| known == of && *other == *key;
-            let is_listed = listed.iter().any(|(known, other)| is_known((*known, *other)));
-            if !is_listed && !found.iter().any(|(known, other)| is_known((*known, other))) {
-                found.push((of, key.clone()));
+            let of_name = by_name.entry((of, &key.name)).or_default();
+            if !of_name.contains(&key) {
+                of_name.push(key);
+                found.push((of, key));
             }
         }
-        let bytes_of_name = |of: KeyType, name: &Key| {
-            let listed = listed
-                .iter()
-                .filter(|(known, other)| *known == of && other.name == name.name);
-            let retired = found
-                .iter()
-                .filter(|(known, other)| *known == of && other.name == name.name);
-            // Each of `found` is other bytes than all that is listed, and than each other.
-            usize::from(listed.count() > 0) + retired.count()
+        let is_ambiguous = |(of, key): &(KeyType, &Key)| {
+            *of == KeyType::AesCbc && by_name.get(&(*of, &key.name)).is_some_and(|keys| keys.len() > 1)
         };
-        let is_ambiguous = |(of, key): &(KeyType, Key)| *of == KeyType::AesCbc && bytes_of_name(*of, key) > 1;
-        let (left_out, keys): (Vec<_>, Vec<_>) = found.iter().cloned().partition(is_ambiguous);
-        let id = |(provider, key): (KeyType, Key)| KeyId {
+        let (left_out, keys): (Vec<_>, Vec<_>) = found.into_iter().partition(is_ambiguous);
+        let id = |(provider, key): (KeyType, &Key)| KeyId {
             provider,
-            name: key.name,
+            name: key.name.clone(),
         };
         let other = past.iter().map(|document| document.fingerprint);
         Self {
-            keys,
+            keys: keys.into_iter().map(|(of, key)| (of, key.clone())).collect(),
             left_out: left_out.into_iter().map(id).collect(),
             documents: other.filter(|document| *document != current.fingerprint).collect(),
         }

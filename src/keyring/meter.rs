@@ -138,7 +138,7 @@ impl Meter {
                     if opened.stale { stale } else { fresh }.add(&self.resource);
                 }
                 if let Some(retired) = &reads.retired {
-                    self.retired(retired, reads.opened.get(opened.key));
+                    self.retired(retired, chain, opened, elapsed);
                 }
             }
             Err(OpenError::Pending) => {}
@@ -146,19 +146,28 @@ impl Meter {
         }
     }
 
-    /// A value was opened by a key that is retired.
+    /// A value was opened by a key that is retired. Its series are looked up: an archive may have thousands of keys, and hardly
+    /// any of them ever opens anything.
     #[cold]
-    fn retired(&self, reads: &AtomicU64, by: Option<&[OpenedBy; 2]>) {
+    fn retired(&self, reads: &AtomicU64, chain: &Chain, opened: &Opened, elapsed: Duration) {
         reads.fetch_add(1, Ordering::Relaxed);
-        if let Some([by, _]) = by {
-            metrics::counter!(
-                RETIRED_READS.name,
-                "resource" => self.resource.clone(),
-                "provider" => by.provider.clone(),
-                "key" => by.key.clone()
-            )
-            .increment(1);
+        let Some(provider) = chain.readers().nth(opened.provider) else {
+            return;
+        };
+        let Some(name) = provider.key_names().get(opened.key) else {
+            return;
+        };
+        if provider.has_key_prefixes() {
+            Operation::new(FROM_STORAGE, &key_label(name.as_str())).succeeded(&self.resource, elapsed);
         }
+        OpenedBy::new(provider, name.as_str(), "true").add(&self.resource);
+        metrics::counter!(
+            RETIRED_READS.name,
+            "resource" => self.resource.clone(),
+            "provider" => provider.kind().to_string(),
+            "key" => name.as_str().to_owned()
+        )
+        .increment(1);
     }
 
     /// Counts the providers and keys that were tried before `opened`, or all of them where nothing opened `stored`.
@@ -197,16 +206,9 @@ impl Meter {
 impl Reads {
     fn new(provider: &Provider, retired: Option<Arc<AtomicU64>>) -> Self {
         let is_identity = provider.prefix().is_empty();
-        let opened = |key: &str| {
-            ["false", "true"].map(|stale| OpenedBy {
-                provider: provider.kind().to_string(),
-                key: key.to_owned(),
-                stale,
-                used: (!is_identity).then(|| KeyUse::of(provider.kind().to_string(), key)),
-                counter: OnceLock::new(),
-            })
-        };
-        let names = provider.key_names();
+        let opened = |key: &str| ["false", "true"].map(|stale| OpenedBy::new(provider, key, stale));
+        // Those of retired keys are found when one opens something.
+        let names = if retired.is_some() { &[] } else { provider.key_names() };
         Self {
             own: Operation::new(
                 FROM_STORAGE,
@@ -222,7 +224,9 @@ impl Reads {
                 .filter(|_| provider.has_key_prefixes())
                 .map(|key| Operation::new(FROM_STORAGE, &key_label(key.as_str())))
                 .collect(),
-            opened: if names.is_empty() {
+            opened: if retired.is_some() {
+                Vec::new()
+            } else if names.is_empty() {
                 vec![opened("")]
             } else {
                 names.iter().map(|key| opened(key.as_str())).collect()
@@ -234,6 +238,17 @@ impl Reads {
 }
 
 impl OpenedBy {
+    fn new(provider: &Provider, key: &str, stale: &'static str) -> Self {
+        let is_identity = provider.prefix().is_empty();
+        Self {
+            provider: provider.kind().to_string(),
+            key: key.to_owned(),
+            stale,
+            used: (!is_identity).then(|| KeyUse::of(provider.kind().to_string(), key)),
+            counter: OnceLock::new(),
+        }
+    }
+
     fn add(&self, resource: &str) {
         let counter = self.counter.get_or_init(|| {
             metrics::counter!(

@@ -51,8 +51,14 @@ impl Past {
         if self.size == Some(size) {
             return Ok(());
         }
+        let entries = strongbox.entries(0).await.inspect_err(|error| {
+            if !error.is_passing() {
+                // It is too large to be read, and is not read again and again for that.
+                self.size = Some(size);
+            }
+        })?;
         let mut opened = BTreeMap::new();
-        for (name, kv) in strongbox.entries(0).await? {
+        for (name, kv) in entries {
             let known = name
                 .fingerprint()
                 .and_then(|fingerprint| self.opened.get_key_value(&fingerprint));

@@ -121,10 +121,6 @@ impl Scope {
         if let Some(revision) = self.written_until {
             add(b'u', &revision.to_be_bytes());
         }
-        // With another one, other values open.
-        for document in self.keyring.retired().documents() {
-            add(b'a', &document.into_bytes());
-        }
         for rule in self.keyring.rules().iter().filter(|rule| !self.is_wanted(rule.chain())) {
             add(b'x', rule.selector().to_string().as_bytes());
         }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -20,6 +20,8 @@ use crate::rest::{Api, SECRETS, name, secret, version};
 use crate::sweep::{content_of, update};
 
 const SIZE: usize = 150;
+/// So many writes beside the rotations at least.
+const WRITES: usize = 50;
 const PAUSE: Duration = Duration::from_millis(10);
 /// Ends the informer.
 const LAST: &str = "zz-last";
@@ -50,16 +52,22 @@ async fn two_rotations_beneath_kube_apiserver(home: Home) {
     let list = api.get(SECRETS).await;
     let informer = tokio::spawn(follow(api.clone(), list, LAST, 600));
     let is_over = Arc::new(AtomicBool::new(false));
-    let writer = tokio::spawn(write(api.clone(), Arc::clone(&is_over)));
-    for of in ["secretbox", "aesgcm"] {
-        let words = ["rotate-keys", "--compact", &format!("--key-type={of}")];
-        shared.succeed(&words, "keys rotated, reencryption finished").await;
-        assert_eq!(shared.providers(), [of, "identity"]);
+    let writes = Arc::new(AtomicUsize::new(0));
+    let writer = tokio::spawn(write(api.clone(), Arc::clone(&is_over), Arc::clone(&writes)));
+    // Twice at least, and as often as it takes for enough writes to come in between.
+    loop {
+        for of in ["secretbox", "aesgcm"] {
+            let words = ["rotate-keys", "--compact", &format!("--key-type={of}")];
+            shared.succeed(&words, "keys rotated, reencryption finished").await;
+            assert_eq!(shared.providers(), [of, "identity"]);
+        }
+        if writes.load(Ordering::Relaxed) > WRITES {
+            break;
+        }
     }
     is_over.store(true, Ordering::Relaxed);
     let written = writer.await.expect("no request has failed");
-    // Beside two rotations of a few seconds each.
-    assert!(written.len() > 10, "{} writes", written.len());
+    assert!(written.len() > WRITES, "{} writes", written.len());
     create(&api, LAST).await;
     judge(&informer.await.expect("an informer"), &written, &api.get(SECRETS).await);
 
@@ -92,13 +100,14 @@ async fn create(api: &Api, name: &str) {
 }
 
 /// Updates one Secret after the other until it is over: at which version, and the object.
-async fn write(api: Api, is_over: Arc<AtomicBool>) -> BTreeMap<u64, Value> {
+async fn write(api: Api, is_over: Arc<AtomicBool>, writes: Arc<AtomicUsize>) -> BTreeMap<u64, Value> {
     let mut written = BTreeMap::new();
     let mut turn = 0;
     while !is_over.load(Ordering::Relaxed) {
         let (status, object) = update(&api, &steady(turn % SIZE), &format!("turn {turn}")).await;
         assert_eq!(status, 200, "{object}");
         written.insert(version(&object), object);
+        writes.fetch_add(1, Ordering::Relaxed);
         turn += 1;
         sleep(PAUSE).await;
     }

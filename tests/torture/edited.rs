@@ -2,9 +2,13 @@
 //! put first. What was acknowledged opens afterwards, by itself or by the command that the documentation names.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
 
 use super::operator::Operator;
-use super::restored::{recover, unlike};
+use super::plan::PROXIES;
+use super::restored::{PATIENCE, recover, unlike};
 use super::world::World;
 use crate::common::proxy::replace;
 
@@ -56,8 +60,9 @@ impl Edit {
         let before = world.shared.text();
         replace(&world.shared.path(), self.made_to(&before));
         match self {
-            // Proxies have refused it, and go on with what they have.
+            // Proxies refuse it, and go on with what they have.
             Self::OtherBytes => {
+                wrong.extend(until_refused(world).await.err());
                 wrong.extend(unlike(world, standing).await);
                 replace(&world.shared.path(), before);
             }
@@ -93,6 +98,21 @@ impl Edit {
             }
         }
         lines.join("\n") + "\n"
+    }
+}
+
+/// Waits until every proxy has looked at the file and refused it.
+async fn until_refused(world: &World) -> Result<(), String> {
+    let begun = Instant::now();
+    loop {
+        let status = world.shared.run(&["status"]).await.stdout;
+        if status.matches("has other bytes under the same name").count() >= PROXIES {
+            return Ok(());
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(format!("not every proxy refuses other bytes: {status}"));
+        }
+        sleep(Duration::from_millis(200)).await;
     }
 }
 

@@ -17,7 +17,7 @@ use crate::common::proxy::BINARY;
 use crate::common::rotation::Home;
 
 /// For proxies to see what has become of etcd, and for values to come back.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What stood when it was taken.
 pub struct Snapshot {
