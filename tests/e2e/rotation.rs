@@ -52,8 +52,8 @@ async fn two_rotations_beneath_kube_apiserver(home: Home) {
     let list = api.get(SECRETS).await;
     let informer = tokio::spawn(follow(api.clone(), list, LAST, 600));
     let is_over = Arc::new(AtomicBool::new(false));
-    let writes = Arc::new(AtomicUsize::new(0));
-    let writer = tokio::spawn(write(api.clone(), Arc::clone(&is_over), Arc::clone(&writes)));
+    let done = Arc::new(AtomicUsize::new(0));
+    let writer = tokio::spawn(write(api.clone(), Arc::clone(&is_over), Arc::clone(&done)));
     // Twice at least, and as often as it takes for enough writes to come in between.
     loop {
         for of in ["secretbox", "aesgcm"] {
@@ -61,7 +61,7 @@ async fn two_rotations_beneath_kube_apiserver(home: Home) {
             shared.succeed(&words, "keys rotated, reencryption finished").await;
             assert_eq!(shared.providers(), [of, "identity"]);
         }
-        if writes.load(Ordering::Relaxed) > WRITES {
+        if done.load(Ordering::Relaxed) > WRITES {
             break;
         }
     }
@@ -100,14 +100,14 @@ async fn create(api: &Api, name: &str) {
 }
 
 /// Updates one Secret after the other until it is over: at which version, and the object.
-async fn write(api: Api, is_over: Arc<AtomicBool>, writes: Arc<AtomicUsize>) -> BTreeMap<u64, Value> {
+async fn write(api: Api, is_over: Arc<AtomicBool>, done: Arc<AtomicUsize>) -> BTreeMap<u64, Value> {
     let mut written = BTreeMap::new();
     let mut turn = 0;
     while !is_over.load(Ordering::Relaxed) {
         let (status, object) = update(&api, &steady(turn % SIZE), &format!("turn {turn}")).await;
         assert_eq!(status, 200, "{object}");
         written.insert(version(&object), object);
-        writes.fetch_add(1, Ordering::Relaxed);
+        done.fetch_add(1, Ordering::Relaxed);
         turn += 1;
         sleep(PAUSE).await;
     }
