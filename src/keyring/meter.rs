@@ -13,7 +13,7 @@ use metrics::{Counter, Histogram};
 use super::families::{DURATION, OPENED, OPERATIONS, RETIRED_READS};
 use super::key_writes::KeyWrites;
 use crate::audit::KeyUse;
-use crate::value::{Chain, OpenError, Opened, Provider, SealError};
+use crate::value::{Chain, OpenError, Opened, Provider, ProviderKind, SealError};
 
 const TO_STORAGE: &str = "to_storage";
 const FROM_STORAGE: &str = "from_storage";
@@ -239,12 +239,12 @@ impl Reads {
 
 impl OpenedBy {
     fn new(provider: &Provider, key: &str, stale: &'static str) -> Self {
-        let is_identity = provider.prefix().is_empty();
+        let kind = provider.kind();
         Self {
-            provider: provider.kind().to_string(),
+            provider: kind.to_string(),
             key: key.to_owned(),
             stale,
-            used: (!is_identity).then(|| KeyUse::of(provider.kind().to_string(), key)),
+            used: (kind != ProviderKind::Identity).then(|| KeyUse::of(kind.to_string(), key)),
             counter: OnceLock::new(),
         }
     }
