@@ -56,6 +56,7 @@ pub struct Client {
     range: (Vec<u8>, Vec<u8>),
     turn: usize,
     lease: Option<Lease>,
+    is_fenced: bool,
 }
 
 struct Lease {
@@ -114,7 +115,14 @@ impl Client {
             range,
             turn: client,
             lease,
+            is_fenced: false,
         }
+    }
+
+    /// Sends its writes as the proxy sends them: a put as a transaction, and each with one compare more.
+    pub fn fenced(mut self, is_fenced: bool) -> Self {
+        self.is_fenced = is_fenced;
+        self
     }
 
     /// One request and its answer.
@@ -160,7 +168,16 @@ impl Client {
 
     async fn put(&mut self, turn: usize) {
         let request = put_request(self.keys[turn].clone(), self.value.clone());
-        self.kv.put(request).await.expect("a put");
+        if !self.is_fenced {
+            self.kv.put(request).await.expect("a put");
+            return;
+        }
+        let request = TxnRequest {
+            success: vec![op(Op::RequestPut(request))],
+            ..TxnRequest::default()
+        };
+        let answer = self.kv.txn(under_fence(request)).await.expect("a put");
+        assert!(answer.into_inner().succeeded, "a fence that does not hold");
     }
 
     async fn get(&mut self, turn: usize) {
@@ -188,12 +205,14 @@ impl Client {
             key: key.clone(),
             ..RangeRequest::default()
         };
-        let op = |request| RequestOp { request: Some(request) };
-        let request = TxnRequest {
+        let mut request = TxnRequest {
             compare: vec![is_as_known],
             success: vec![op(Op::RequestPut(put_request(key.clone(), self.value.clone())))],
             failure: vec![op(Op::RequestRange(get))],
         };
+        if self.is_fenced {
+            request = under_fence(request);
+        }
         let answer = self.kv.txn(request).await.expect("an update").into_inner();
         self.revisions[turn] = if answer.succeeded {
             answer.header.expect("a header").revision
@@ -260,6 +279,35 @@ pub async fn put_all(channel: Channel, keys: Vec<Vec<u8>>, value: &[u8]) {
     for task in tasks {
         task.await.expect("puts");
     }
+}
+
+/// What the fence compares, as long as the proxy's own: its key and its nonce.
+const EPOCH: (&[u8], &[u8]) = (b"/etcd-encryption-fence/epoch", b"00112233445566778899aabbccddeeff");
+
+fn op(request: Op) -> RequestOp {
+    RequestOp { request: Some(request) }
+}
+
+fn under_fence(mut request: TxnRequest) -> TxnRequest {
+    let (key, nonce) = (EPOCH.0.to_vec(), EPOCH.1.to_vec());
+    request.compare.push(Compare {
+        key: key.clone(),
+        result: CompareResult::Equal.into(),
+        target: CompareTarget::Value.into(),
+        target_union: Some(TargetUnion::Value(nonce)),
+        ..Compare::default()
+    });
+    request.failure.push(op(Op::RequestRange(RangeRequest {
+        key,
+        ..RangeRequest::default()
+    })));
+    request
+}
+
+/// Has an epoch there.
+pub async fn begin_epoch(channel: Channel) {
+    let request = put_request(EPOCH.0.to_vec(), EPOCH.1.to_vec());
+    kv(channel).put(request).await.expect("an epoch");
 }
 
 pub async fn revision(client: &mut KvClient<Channel>) -> i64 {

@@ -8,7 +8,7 @@ use crate::open;
 use crate::scene::Scene;
 use crate::settings::{Part, Settings};
 use crate::target::{
-    AESCBC, AESGCM, DIRECT, GRPC_PROXY, IDENTITY, KMS_V2, NO_RULE, OTHER, SECRETBOX, Target, Transport,
+    AESCBC, AESGCM, DIRECT, FENCED, GRPC_PROXY, IDENTITY, KMS_V2, NO_RULE, OTHER, SECRETBOX, Target, Transport,
 };
 
 /// One load, and what it is put through.
@@ -126,6 +126,9 @@ fn cells(part: Part, settings: &Settings) -> Vec<Cell> {
             Transport::Tcp,
             WITHOUT_GRPC_PROXY,
         )],
+        Part::Fence => [Load::Put, Load::Update]
+            .map(|load| closed(shape(load, (64, 8), KIB), Transport::Tcp, &[DIRECT, FENCED]))
+            .into(),
         Part::Instructions | Part::Scale | Part::Soak => Vec::new(),
     }
 }
@@ -140,6 +143,9 @@ async fn measure(scene: &Scene, cell: Cell, settings: &Settings) -> Vec<Rounds> 
         for target in &targets {
             let channel = target.connect().await;
             calls::fill(channel, &target.prefix(), shape.load, shape.value_bytes, shape.clients).await;
+            if target.name == FENCED {
+                calls::begin_epoch(target.connect().await).await;
+            }
         }
     }
     let mut all: Vec<Rounds> = targets

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::calls::{Client, Load};
 use crate::measured::{Meter, Round};
-use crate::target::Target;
+use crate::target::{FENCED, Target};
 
 /// How the load is made up.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +134,7 @@ async fn connect(target: &Target, shape: Shape, thread: usize, threads: usize) -
         let channel = target.connect().await;
         for client in (connection..shape.clients).step_by(shape.connections) {
             let client = Client::new(channel.clone(), shape.load, &prefix, shape.value_bytes, client);
-            clients.push(client.await);
+            clients.push(client.await.fenced(target.name == FENCED));
         }
     }
     clients

@@ -7,7 +7,7 @@
 //!
 //! - `E2E_PARTS`: of `core`, `list`, `sizes`, `tls`, `unix`, `open`, `watch`, `lease`, which are the default; `scale`, up to
 //!   2,000 connections, 20,000 watches, a million keys and nine members; `soak`, memory under hours of load; and `instructions`,
-//!   those of the whole proxy, by callgrind.
+//!   those of the whole proxy, by callgrind; `fence`, what etcd itself takes for writes as the proxy sends them.
 //! - `E2E_ROUNDS`, how often each thing is measured (3), and `E2E_SECONDS`, for how long (1). 1 and 0.2 make a smoke run.
 //! - `E2E_TARGETS`: words of which a target's name has one; `E2E_CELLS`: the same of a load's title (`64 clients`, say).
 //! - `E2E_OTHER`: the path of another build of the proxy, which is then loaded in turns with this one.

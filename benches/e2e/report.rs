@@ -54,6 +54,7 @@ fn heading(part: Part) -> &'static str {
         Part::Open => "At a given rate",
         Part::Watch => "Watches",
         Part::Lease => "Leases",
+        Part::Fence => "The fence, without a proxy",
         Part::Instructions => "Instructions",
         Part::Scale => "Scale",
         Part::Soak => "Soak",

@@ -48,6 +48,8 @@ pub enum Part {
     Watch,
     /// Leases kept alive.
     Lease,
+    /// Writes to etcd itself, with the fence and without.
+    Fence,
     /// Instructions of the whole proxy.
     Instructions,
     /// How cost grows with connections, watches, keys and members.
@@ -56,7 +58,7 @@ pub enum Part {
     Soak,
 }
 
-const PARTS: [(&str, Part); 11] = [
+const PARTS: [(&str, Part); 12] = [
     ("core", Part::Core),
     ("list", Part::List),
     ("sizes", Part::Sizes),
@@ -65,6 +67,7 @@ const PARTS: [(&str, Part); 11] = [
     ("open", Part::Open),
     ("watch", Part::Watch),
     ("lease", Part::Lease),
+    ("fence", Part::Fence),
     ("instructions", Part::Instructions),
     ("scale", Part::Scale),
     ("soak", Part::Soak),

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use etcd_encryption_proxy::{
-    rewrite::{Context, Fence, FencedResponse, Refusal, ResponsePlan, UnaryRequest, UnaryRpc, Unfenced, unary_request},
+    rewrite::{
+        Context, Fence, FencedResponse, Lifted, Refusal, ResponsePlan, UnaryRequest, UnaryRpc, Unfenced, unary_request,
+    },
     types::Epoch,
 };
 use prost::Message;
@@ -89,12 +91,8 @@ fn fenced(
         .pick(&[Epoch::FIRST, Epoch::found(b"nonce", 7).expect("it is an epoch")])
         .clone();
     let nests = source.flag();
-    let fence = Fence {
-        epoch: &epoch,
-        state,
-        nests,
-    };
-    let fenced = match request.fenced(fence) {
+    let fence = Fence::new(&epoch, state);
+    let fenced = match request.fenced(&fence, nests) {
         Ok(fenced) => fenced,
         Err(Unfenced(request)) => {
             assert!(
@@ -109,14 +107,13 @@ fn fenced(
     };
     let response = fenced.response;
     let message = sent::drain(fenced.message, pace.chunk);
-    let whole = [&fenced.head[..], &message, &fenced.tail].concat();
+    let whole = [&fenced.head[..], &message, fence.fields()].concat();
     check_fenced(rpc, &message, &whole, &epoch, opening.world);
-    assert_eq!(response.epoch(), &epoch);
     let answer = match source.below(3) {
         0 => source.block().to_vec(),
         succeeded => fenced_answer(source, succeeded == 1, opening.world).encode_to_vec(),
     };
-    check_fenced_answer(response, &answer, ctx, pace, opening.world);
+    check_fenced_answer(response, &epoch, &answer, (ctx, pace), opening.world);
 }
 
 /// etcd applies what the client asked for only in this epoch, and nothing else of the request writes.
@@ -198,11 +195,17 @@ fn op(response: Response) -> ResponseOp {
 }
 
 /// That another epoch is never taken for this one, nor the other way round; and that any other bytes are read without harm.
-fn check_fenced_answer(response: FencedResponse, answer: &[u8], ctx: &Context<'_>, pace: Pace, world: &World) {
-    let epoch = response.epoch().clone();
+fn check_fenced_answer(
+    response: FencedResponse,
+    epoch: &Epoch,
+    answer: &[u8],
+    (ctx, pace): (&Context<'_>, Pace),
+    world: &World,
+) {
     let job = match response.open(Bytes::copy_from_slice(answer), &world.state) {
-        Ok(Some(job)) => job,
-        Ok(None) => {
+        Ok(Lifted::Answered(job)) => job,
+        Ok(Lifted::Over(over)) => {
+            assert_eq!(&over, epoch);
             let succeeded = TxnResponse::decode(answer).is_ok_and(|answer| answer.succeeded);
             assert!(!succeeded, "what was written is not sent again");
             return;

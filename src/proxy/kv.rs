@@ -22,7 +22,7 @@ use super::upstream;
 use super::worker::Worker;
 use crate::keyring::{Keyring, Permit, Writing};
 use crate::rewrite::{
-    Fence, FencedResponse, OpenJob, Refusal, ResponsePlan, UnaryRequest, UnaryRpc, Unfenced, unary_request,
+    FencedResponse, Lifted, OpenJob, Refusal, ResponsePlan, UnaryRequest, UnaryRpc, Unfenced, unary_request,
 };
 use crate::value::Deks;
 
@@ -154,14 +154,10 @@ impl Unary {
             Some(Permit::Fenced { .. }) if self.is_unfenced => return Ok(Outgoing::Unfenced(Box::new(sealed))),
             Some(Permit::Fenced { epoch, nests }) => (epoch, nests),
         };
-        let fence = Fence {
-            epoch: &epoch,
-            state: &worker.config.state_prefix,
-            nests: nests && !self.has_token,
-        };
-        Ok(match sealed.fenced(fence) {
+        let fence = worker.fence(&epoch);
+        Ok(match sealed.fenced(&fence, nests && !self.has_token) {
             Ok(fenced) => {
-                let frame = Frame::of_parts(&fenced.head, fenced.message, &fenced.tail);
+                let frame = Frame::of_parts(&fenced.head, fenced.message, fence.fields());
                 Outgoing::Send(UnaryRpc::Txn, frame, Reading::Fenced(fenced.response))
             }
             Err(Unfenced(sealed)) => Outgoing::Unfenced(sealed),
@@ -244,21 +240,17 @@ fn is_denied(trailers: &HeaderMap) -> bool {
 /// What is to be opened of an answer; or that etcd has refused the request, because it was sealed in another epoch.
 fn opened(mut received: Received, reading: Reading, worker: &Worker) -> Result<Attempt, Fault> {
     let message = std::mem::take(&mut received.message);
-    let job = match reading {
-        Reading::Plain(response) => response.open(message).map(Some),
-        Reading::Fenced(response) => {
-            let epoch = response.epoch().clone();
-            let job = response.open(message, &worker.config.state_prefix);
-            if matches!(job, Ok(None)) {
-                worker.meters.fenced.increment(1);
-                worker.keyring.is_over(&epoch);
-            }
-            job
-        }
+    let lifted = match reading {
+        Reading::Plain(response) => response.open(message).map(Lifted::Answered),
+        Reading::Fenced(response) => response.open(message, &worker.config.state_prefix),
     };
-    match job.map_err(|failure| Fault::refused_answer(&failure))? {
-        Some(job) => Ok(Attempt::Answered(received, job)),
-        None => Ok(Attempt::Again),
+    match lifted.map_err(|failure| Fault::refused_answer(&failure))? {
+        Lifted::Answered(job) => Ok(Attempt::Answered(received, job)),
+        Lifted::Over(epoch) => {
+            worker.meters.fenced.increment(1);
+            worker.keyring.is_over(&epoch);
+            Ok(Attempt::Again)
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One single-threaded runtime per core: a connection is served where it was handed to, and nothing is handed on.
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -122,6 +123,7 @@ async fn run(index: usize, shared: Shared, mut queue: mpsc::UnboundedReceiver<Ha
         config: shared.config,
         stage: stage.clone(),
         meters: Meters::new(),
+        fence: RefCell::default(),
     });
     let mut connections = JoinSet::new();
     while *stage.borrow_and_update() == Stage::Running {

@@ -1,5 +1,6 @@
 //! What every call on one runtime shares. One of these per core; nothing in it crosses threads but immutable settings.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,10 +13,10 @@ use super::unopened::Unopened;
 use crate::audit::Audit;
 use crate::etcd::Pool;
 use crate::keyring::{Keyring, KeyringHandle};
-use crate::rewrite::{Context, OnUndecryptable};
+use crate::rewrite::{Context, Fence, OnUndecryptable};
 use crate::traces::Traces;
 use crate::transport::Dialer;
-use crate::types::{StatePrefix, Tenure};
+use crate::types::{Epoch, StatePrefix, Tenure};
 use crate::value::Deks;
 
 /// etcd's receive limit stands this much above `--max-request-bytes`: room for what surrounds the values.
@@ -66,6 +67,8 @@ pub(super) struct Worker {
     pub(super) config: Arc<Config>,
     pub(super) stage: watch::Receiver<Stage>,
     pub(super) meters: Meters,
+    /// The fence of the epoch that was written in last.
+    pub(super) fence: RefCell<Option<Rc<Fence>>>,
 }
 
 impl Worker {
@@ -82,6 +85,17 @@ impl Worker {
             state: &self.config.state_prefix,
             on_undecryptable: self.config.on_undecryptable,
         }
+    }
+
+    /// The fence of `epoch`: one is made for all requests of it.
+    pub(super) fn fence(&self, epoch: &Epoch) -> Rc<Fence> {
+        let mut known = self.fence.borrow_mut();
+        if let Some(fence) = known.as_ref().filter(|fence| fence.epoch() == epoch) {
+            return Rc::clone(fence);
+        }
+        let fence = Rc::new(Fence::new(epoch, &self.config.state_prefix));
+        *known = Some(Rc::clone(&fence));
+        fence
     }
 
     /// Resolves when the proxy begins to drain.

@@ -27,26 +27,21 @@ use crate::{
     },
 };
 
-/// What a request is fenced by.
-#[derive(Clone, Copy, Debug)]
-pub struct Fence<'a> {
-    /// The epoch that the keyring which sealed it has been taken into use in.
-    pub epoch: &'a Epoch,
-    /// The prefix of the proxy's own records.
-    pub state: &'a StatePrefix,
-    /// Whether transactions may be nested: the request needs no permission.
-    pub nests: bool,
+/// The fence of one epoch: what every request that was sealed in it carries. Made once for all of them.
+#[derive(Debug)]
+pub struct Fence {
+    epoch: Epoch,
+    /// The compare, and the range of the failure branch, as fields of a `TxnRequest`.
+    fields: Vec<u8>,
 }
 
-/// A request under the fence.
+/// A request under the fence: `head`, `message`, and [`Fence::fields`] behind them are a `TxnRequest`.
 #[derive(Debug)]
 pub struct Fenced {
     /// Goes before the message.
     pub head: Vec<u8>,
     /// The client's message, rewritten.
     pub message: Spliced,
-    /// Goes behind it. All three are a `TxnRequest`.
-    pub tail: Vec<u8>,
     /// How the answer is to be read.
     pub response: FencedResponse,
 }
@@ -71,16 +66,66 @@ enum Form {
 #[derive(Debug)]
 pub struct Unfenced(pub Box<UnaryRequest>);
 
+/// What came of a request under the fence.
+#[derive(Debug)]
+pub enum Lifted {
+    /// etcd has looked at it; its answer is to be opened.
+    Answered(OpenJob),
+    /// The epoch was another one than this, and nothing was written.
+    Over(Epoch),
+}
+
+impl Fence {
+    /// Of `epoch`, which lies under `state`.
+    pub fn new(epoch: &Epoch, state: &StatePrefix) -> Self {
+        let key = Epoch::key(state);
+        let mut guard = Vec::with_capacity(key.len() + 80);
+        let target = match epoch.nonce() {
+            Some(_) => compare::TARGET_VALUE,
+            // With no revision, which is 0: the key does not exist.
+            None => compare::TARGET_CREATE,
+        };
+        put_varint(&mut guard, compare::TARGET, u64::from(target.cast_unsigned()));
+        put_bytes(&mut guard, compare::KEY, &key);
+        if let Some(nonce) = epoch.nonce() {
+            put_bytes(&mut guard, compare::VALUE, nonce);
+        }
+        let mut range = Vec::with_capacity(key.len() + 8);
+        put_bytes(&mut range, range_request::KEY, &key);
+        let mut look = Vec::with_capacity(range.len() + 8);
+        put_bytes(&mut look, op::RANGE, &range);
+        let mut fields = Vec::with_capacity(guard.len() + look.len() + 8);
+        if !cfg!(feature = "without-fence") {
+            put_bytes(&mut fields, txn_request::COMPARE, &guard);
+        }
+        put_bytes(&mut fields, txn_request::FAILURE, &look);
+        Self {
+            epoch: epoch.clone(),
+            fields,
+        }
+    }
+
+    /// The epoch.
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// What goes behind the message of a request under this fence.
+    pub fn fields(&self) -> &[u8] {
+        &self.fields
+    }
+}
+
 impl UnaryRequest {
-    /// Puts the fence around the request.
+    /// Puts the fence around the request. `nests` is whether transactions may be nested: the request needs no permission.
     ///
     /// # Errors
     /// [`Unfenced`] for a transaction that can only be nested where that may not be.
-    pub fn fenced(self, fence: Fence<'_>) -> Result<Fenced, Unfenced> {
+    pub fn fenced(self, fence: &Fence, nests: bool) -> Result<Fenced, Unfenced> {
         let form = match &self.response.0 {
             Plan::Put(_) => Form::Put,
             Plan::Txn(txns) if !txns.writes_on_failure() => Form::Flat,
-            _ if fence.nests => Form::Nested,
+            _ if nests => Form::Nested,
             _ => return Err(Unfenced(Box::new(self))),
         };
         let mut head = Vec::new();
@@ -88,13 +133,13 @@ impl UnaryRequest {
         if form != Form::Flat {
             let mut inner = Vec::with_capacity(8);
             put_bytes_header(&mut inner, member, len);
+            head.reserve_exact(8 + inner.len());
             put_bytes_header(&mut head, txn_request::SUCCESS, inner.len() + len);
             head.extend_from_slice(&inner);
         }
         Ok(Fenced {
             head,
             message: self.message,
-            tail: tail(fence),
             response: FencedResponse {
                 form,
                 epoch: fence.epoch.clone(),
@@ -104,47 +149,15 @@ impl UnaryRequest {
     }
 }
 
-/// The compare, and the range of the failure branch, as fields of a `TxnRequest`.
-fn tail(fence: Fence<'_>) -> Vec<u8> {
-    let key = Epoch::key(fence.state);
-    let mut guard = Vec::with_capacity(key.len() + 80);
-    let target = match fence.epoch.nonce() {
-        Some(_) => compare::TARGET_VALUE,
-        // With no revision, which is 0: the key does not exist.
-        None => compare::TARGET_CREATE,
-    };
-    put_varint(&mut guard, compare::TARGET, u64::from(target.cast_unsigned()));
-    put_bytes(&mut guard, compare::KEY, &key);
-    if let Some(nonce) = fence.epoch.nonce() {
-        put_bytes(&mut guard, compare::VALUE, nonce);
-    }
-    let mut range = Vec::with_capacity(key.len() + 8);
-    put_bytes(&mut range, range_request::KEY, &key);
-    let mut look = Vec::with_capacity(range.len() + 8);
-    put_bytes(&mut look, op::RANGE, &range);
-    let mut tail = Vec::with_capacity(guard.len() + look.len() + 8);
-    if !cfg!(feature = "without-fence") {
-        put_bytes(&mut tail, txn_request::COMPARE, &guard);
-    }
-    put_bytes(&mut tail, txn_request::FAILURE, &look);
-    tail
-}
-
 impl FencedResponse {
-    /// The epoch that the request was sealed in.
-    pub fn epoch(&self) -> &Epoch {
-        &self.epoch
-    }
-
-    /// Begins to open `message`, etcd's answer; `None` if the epoch, which lies under `state`, was another one, and nothing was
-    /// written.
+    /// Begins to open `message`, etcd's answer, where the epoch, which lies under `state`, was still the request's.
     ///
     /// # Errors
     /// [`OpenFailure`] if the answer is not shaped as the request demands.
-    pub fn open(self, message: Bytes, state: &StatePrefix) -> Result<Option<OpenJob>, OpenFailure> {
+    pub fn open(self, message: Bytes, state: &StatePrefix) -> Result<Lifted, OpenFailure> {
         match self.lift(message, state)? {
-            Some(answer) => self.response.open(answer).map(Some),
-            None => Ok(None),
+            Some(answer) => self.response.open(answer).map(Lifted::Answered),
+            None => Ok(Lifted::Over(self.epoch)),
         }
     }
 

@@ -10,7 +10,7 @@ use super::pb::{
     ResponseOp, TxnRequest, TxnResponse,
 };
 use super::world::{POD, SECRET, World, is_sealed};
-use crate::rewrite::{Fence, FencedResponse, OpenFailure, UnaryRequest, UnaryRpc, Unfenced};
+use crate::rewrite::{Fence, FencedResponse, Lifted, OpenFailure, UnaryRequest, UnaryRpc, Unfenced};
 use crate::types::{Epoch, StatePrefix};
 
 const EPOCH_KEY: &[u8] = b"/etcd-encryption-proxy/epoch";
@@ -53,19 +53,19 @@ fn fenced<M: Message + Default>(
     nests: bool,
 ) -> Option<M> {
     let state = state();
-    let fence = Fence {
-        epoch,
-        state: &state,
-        nests,
-    };
-    let fenced = request.fenced(fence).expect("it can be fenced");
-    let message = [&fenced.head[..], &fenced.message.into_bytes(), &fenced.tail].concat();
+    let fence = Fence::new(epoch, &state);
+    let fenced = request.fenced(&fence, nests).expect("it can be fenced");
+    let message = [&fenced.head[..], &fenced.message.into_bytes(), fence.fields()].concat();
     let answer = etcd.txn(&TxnRequest::decode(&message[..]).expect("a transaction"));
-    let job = fenced
-        .response
-        .open(answer.encode_to_vec().into(), &state)
-        .expect("it matches");
-    let opened = job?.run(&world.ctx()).expect("it opens");
+    let lifted = fenced.response.open(answer.encode_to_vec().into(), &state);
+    let job = match lifted.expect("it matches") {
+        Lifted::Answered(job) => job,
+        Lifted::Over(over) => {
+            assert_eq!(&over, epoch);
+            return None;
+        }
+    };
+    let opened = job.run(&world.ctx()).expect("it opens");
     Some(M::decode(opened.message.into_bytes()).expect("an answer"))
 }
 
@@ -199,27 +199,18 @@ fn a_transaction_comes_to_the_same_in_its_epoch_and_to_nothing_in_another() {
             );
             assert_eq!(late.0, before.0, "nothing is written: {txn:?}");
         }
-        let (state, first) = (state(), Epoch::FIRST);
-        let flat_only = Fence {
-            epoch: &first,
-            state: &state,
-            nests: false,
-        };
+        let fence = Fence::new(&Epoch::FIRST, &state());
         let request = world.send(UnaryRpc::Txn, &txn).unwrap();
-        let is_refused = matches!(request.fenced(flat_only), Err(Unfenced(_)));
+        let is_refused = matches!(request.fenced(&fence, false), Err(Unfenced(_)));
         assert_eq!(is_refused, writes_on_failure, "{txn:?}");
     }
 }
 
 fn response(rpc: UnaryRpc, message: &impl Message, nests: bool) -> FencedResponse {
-    let (world, state, epoch) = (World::new(), state(), epoch(b"nonce"));
-    let fence = Fence {
-        epoch: &epoch,
-        state: &state,
-        nests,
-    };
+    let world = World::new();
+    let fence = Fence::new(&epoch(b"nonce"), &state());
     let request = world.send(rpc, message).unwrap();
-    request.fenced(fence).expect("it can be fenced").response
+    request.fenced(&fence, nests).expect("it can be fenced").response
 }
 
 #[test]
@@ -229,7 +220,7 @@ fn an_answer_that_does_not_tell_the_epoch_is_none() {
         let fenced = response(UnaryRpc::Txn, &update, false);
         fenced
             .open(answer.encode_to_vec().into(), &state())
-            .map(|job| job.is_some())
+            .map(|lifted| matches!(lifted, Lifted::Answered(_)))
     };
     assert_eq!(open(TxnResponse::default()), Err(OpenFailure::Mismatch));
     let of = |key: &[u8]| {
