@@ -17,8 +17,8 @@ pub mod fuzz;
 mod heartbeat;
 mod http;
 mod kv;
+mod ledger;
 mod meters;
-
 mod open;
 mod pipe;
 mod range_stream;
@@ -34,6 +34,7 @@ mod worker;
 
 pub use families::FAMILIES;
 pub use heartbeat::Heartbeats;
+pub use ledger::Ledger;
 pub use runtimes::{Runtimes, Shared};
 pub use unfenced::{SEALED_FOR, Unfenced};
 pub use unopened::{Encounters, Unopened};

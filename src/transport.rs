@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of gRPC or etcd's messages, and of HTTP but one frame, whose writing may wait.
 
+mod backlog;
 mod coalesce;
 mod dial;
 mod endpoint;
@@ -11,8 +12,10 @@ mod listener;
 mod pong;
 mod socket;
 mod stream;
+mod turns;
 mod url_parts;
 
+pub use backlog::Backlog;
 pub use coalesce::Coalesced;
 pub use dial::{DialError, Dialer};
 pub use endpoint::{Endpoint, Target};
@@ -21,4 +24,5 @@ pub use listen_url::{ListenAddress, ListenUrl};
 pub use listener::{Accepted, BindError, Listener};
 pub use socket::Socket;
 pub use stream::{ByteMeter, Stream};
+pub use turns::Turns;
 pub use url_parts::{MAX_SOCKET_PATH, UrlError, UrlProblem};

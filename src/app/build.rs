@@ -14,7 +14,7 @@ use crate::keyring::{self, FileSource, Keyring, KeyringHandle, LoadError};
 use crate::keyspace::{EtcdPrefix, KeySpace};
 use crate::kms::Plugins;
 use crate::managed::{Current, Past};
-use crate::proxy::{self, Unfenced};
+use crate::proxy::{self, Ledger, Unfenced};
 use crate::rotation::Policy;
 use crate::tls::{ClientSessions, ClientTls, ServerTls, Side};
 use crate::traces::Traces;
@@ -77,6 +77,7 @@ pub(super) fn build(
         unopened: Arc::default(),
         max_request_bytes: settings.max_request_bytes,
         max_concurrent_streams: settings.max_concurrent_streams,
+        ledger: Arc::new(Ledger::new(settings.max_client_memory_bytes)),
         audit: audit.clone(),
         traces: traces.clone(),
         http_members,

@@ -95,6 +95,8 @@ pub struct Settings {
     pub max_request_bytes: usize,
     /// Streams that one client connection may have open at once.
     pub max_concurrent_streams: u32,
+    /// What all clients together may make the process hold, bytes.
+    pub max_client_memory_bytes: usize,
     /// Where the audit log is written, `-` for standard output; `None`: nowhere.
     pub audit_log: Option<PathBuf>,
     /// Which calls are traced, and for whom; `None`: none.

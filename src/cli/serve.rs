@@ -19,6 +19,14 @@ use crate::transport::ListenUrl;
 /// etcd's default for its flag of the same name: 1.5 MiB.
 const MAX_REQUEST_BYTES: usize = 1_572_864;
 
+/// Streams of one client connection. kube-apiserver has one connection for each resource or few, and no more than some hundred
+/// streams on it; a Go client that would open more waits.
+const MAX_CONCURRENT_STREAMS: u32 = 4096;
+
+/// What all clients may make the process hold, and the least that is taken: several of the largest requests and their answers.
+const MAX_CLIENT_MEMORY_BYTES: u64 = 448 * 1024 * 1024;
+const MIN_CLIENT_MEMORY_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Flags of `serve`.
 #[derive(Debug, Args)]
 #[command(mut_arg("log_level", |level| level.default_value("info")))]
@@ -129,9 +137,15 @@ pub(super) struct Flags {
           help_heading = "Clients")]
     max_request_bytes: usize,
     /// Streams that one client connection may have open at once
-    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_MAX_CONCURRENT_STREAMS", value_name = "N", default_value_t = u32::MAX,
-          hide_default_value = true, help_heading = "Clients")]
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_MAX_CONCURRENT_STREAMS", value_name = "N", default_value_t = MAX_CONCURRENT_STREAMS,
+          value_parser = clap::value_parser!(u32).range(1..), help_heading = "Clients")]
     max_concurrent_streams: u32,
+    /// What all clients together may make the process hold: calls, requests, answers and events that are not read, bytes. A client
+    /// that reaches its part waits; where there is no room for others, the one that holds most of it is let go
+    #[arg(long, env = "ETCD_ENCRYPTION_PROXY_MAX_CLIENT_MEMORY_BYTES", value_name = "BYTES",
+          default_value_t = MAX_CLIENT_MEMORY_BYTES, value_parser = clap::value_parser!(u64).range(MIN_CLIENT_MEMORY_BYTES..),
+          help_heading = "Clients")]
+    max_client_memory_bytes: u64,
 
     /// Where /metrics, /livez, /readyz and /healthz are served, each `http://IP:PORT` or `https://IP:PORT`, separated by commas. As
     /// with etcd's flag of this name, nowhere unless given
@@ -281,6 +295,7 @@ impl Flags {
             },
             max_request_bytes: self.max_request_bytes,
             max_concurrent_streams: self.max_concurrent_streams,
+            max_client_memory_bytes: usize::try_from(self.max_client_memory_bytes).unwrap_or(usize::MAX),
             audit_log: self.audit_log_path,
             traces: self.enable_distributed_tracing.then_some(traces::Config {
                 address: self.distributed_tracing_address,

@@ -19,7 +19,7 @@ use super::meters::Level;
 use super::worker::Worker;
 use super::{Stage, call, http as plain_http};
 use crate::tls;
-use crate::transport::{Accepted, Coalesced, Flusher, Socket, Stream};
+use crate::transport::{Accepted, Backlog, Coalesced, Flusher, Socket, Stream, Turns};
 
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -32,10 +32,10 @@ pub(super) const GOODBYE: Duration = Duration::from_millis(100);
 
 /// Flow-control windows for what clients send, bytes: a message fits into a stream's, and many into a connection's.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// Largest header block accepted, bytes. kube-apiserver's are some hundred.
-const MAX_HEADER_LIST: u32 = 256 * 1024;
+const MAX_HEADER_LIST: u32 = 64 * 1024;
 
 /// Streams cancelled and not yet forgotten. A kube-apiserver that restarts its watches cancels thousands at once, which
 /// the library's defaults (50, and 20 not yet accepted) would take for an attack.
@@ -133,16 +133,17 @@ async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher, peer: Rc<st
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEADER_LIST)
         .max_concurrent_reset_streams(MAX_RESET_STREAMS)
-        .max_pending_accept_reset_streams(MAX_RESET_STREAMS);
-    if worker.config.max_concurrent_streams < u32::MAX {
-        builder.max_concurrent_streams(worker.config.max_concurrent_streams);
-    }
-    let handshake = builder.handshake::<_, Bytes>(Coalesced::new(stream, flusher));
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_concurrent_streams(worker.config.max_concurrent_streams);
+    let (backlog, turns) = (Backlog::default(), Turns::default());
+    let stream = Coalesced::new(stream, flusher).of_client(backlog.clone(), turns.clone());
+    let handshake = builder.handshake::<_, Bytes>(stream);
     let handshake = async { Ok(handshake.await?) };
     let Some(mut connection) = in_time(&worker, handshake).await? else {
         return Ok(());
     };
-    let budget = Budget::new();
+    let budget = Budget::new(Arc::clone(&worker.config.ledger), backlog);
+    let mut let_go = std::pin::pin!(budget.is_let_go());
     let mut stage = worker.stage.clone();
     loop {
         let current = *stage.borrow_and_update();
@@ -152,10 +153,7 @@ async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher, peer: Rc<st
             Stage::Draining => connection.graceful_shutdown(),
             Stage::Stopped => {
                 connection.abrupt_shutdown(Reason::NO_ERROR);
-                let closed = std::future::poll_fn(|cx| connection.poll_closed(cx));
-                // As long as a goodbye takes, and no longer: the process is ending.
-                let _ = tokio::time::timeout(GOODBYE, closed).await;
-                return Ok(());
+                return said(&mut connection).await;
             }
         }
         let mut changed = std::pin::pin!(stage.changed());
@@ -163,10 +161,16 @@ async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher, peer: Rc<st
         while let Some(accepted) = tokio::select! {
             biased;
             _ = &mut changed => None,
+            why = &mut let_go => {
+                worker.meters.let_go(why, &peer);
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                return said(&mut connection).await;
+            }
             accepted = connection.accept() => Some(accepted),
         } {
             let Some(accepted) = accepted else { return Ok(()) };
             let (request, respond) = accepted?;
+            turns.begun();
             tokio::task::spawn_local(dispatch(
                 Rc::clone(&worker),
                 request,
@@ -176,6 +180,13 @@ async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher, peer: Rc<st
             ));
         }
     }
+}
+
+/// Gives a goodbye as long as one takes, and no longer: the process is ending, or the client does not listen.
+async fn said(connection: &mut server::Connection<Coalesced<Stream>, Bytes>) -> Result<(), ConnectionError> {
+    let closed = std::future::poll_fn(|cx| connection.poll_closed(cx));
+    let _ = tokio::time::timeout(GOODBYE, closed).await;
+    Ok(())
 }
 
 /// gRPC, or one of the plain HTTP endpoints asked for over HTTP/2.

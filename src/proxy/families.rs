@@ -17,6 +17,8 @@ pub const FAMILIES: &[Family] = &[
     CONNECTIONS,
     ACCEPTED,
     HANDSHAKE_FAILURES,
+    LET_GO,
+    CLIENT_MEMORY,
     RECEIVED,
     SENT,
 ];
@@ -119,6 +121,23 @@ pub(super) const HANDSHAKE_FAILURES: Family = Family {
     name: "etcd_encryption_proxy_client_tls_handshake_failures_total",
     kind: Kind::Counter,
     help: "Client connections whose TLS handshake failed; a certificate that is refused is one reason.",
+    labels: &[],
+};
+
+pub(super) const LET_GO: Family = Family {
+    name: "etcd_encryption_proxy_client_connections_let_go_total",
+    kind: Kind::Counter,
+    help: "Client connections that the proxy ended for what they had it hold or do, by reason: unread (too many streams that are not \
+           read), memory (all clients hold as much as they may, this one most), resets (calls reset faster than by any client \
+           that works).",
+    labels: &["reason"],
+};
+
+pub(super) const CLIENT_MEMORY: Family = Family {
+    name: "etcd_encryption_proxy_client_memory_bytes",
+    kind: Kind::Gauge,
+    help: "What clients make the process hold beyond a small share that each connection has of its own: calls, requests, answers and \
+           events that are not read. Bounded by --max-client-memory-bytes.",
     labels: &[],
 };
 

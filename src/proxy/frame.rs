@@ -123,6 +123,8 @@ pub(super) struct Frames {
 enum Direction {
     Up,
     Down,
+    /// Down, by a stream that lasts.
+    Events,
 }
 
 impl Frames {
@@ -134,6 +136,11 @@ impl Frames {
     /// What etcd answers. Beyond `budget` a message waits at etcd until the client has read others.
     pub(super) fn of_answer(body: RecvStream, headers: &HeaderMap, budget: &Budget) -> Self {
         Self::new(body, headers, MAX_RESPONSE, Direction::Down, budget)
+    }
+
+    /// The same for a stream that lasts.
+    pub(super) fn of_events(body: RecvStream, headers: &HeaderMap, budget: &Budget) -> Self {
+        Self::new(body, headers, MAX_RESPONSE, Direction::Events, budget)
     }
 
     fn new(body: RecvStream, headers: &HeaderMap, limit: usize, direction: Direction, budget: &Budget) -> Self {
@@ -158,6 +165,7 @@ impl Frames {
                 self.share = Some(match self.direction {
                     Direction::Up => self.budget.request(length).ok_or(FrameError::Crowded)?,
                     Direction::Down => self.budget.answer(length).await,
+                    Direction::Events => self.budget.event(length).await,
                 });
             }
             if let Some(frame) = self.deframer.next()? {

@@ -16,7 +16,7 @@ use super::fault::Fault;
 use super::frame::{Frame, FrameError};
 use super::open;
 use super::responder::Responder;
-use super::unary::{Answered, Received, ask, finish, only_message, passed_on, receive};
+use super::unary::{Answered, Received, ask, finish, only_message, passed_on, receive, under_way};
 use super::unfenced::SealedAt;
 use super::upstream;
 use super::worker::Worker;
@@ -52,6 +52,7 @@ pub(super) async fn serve(
     };
     let headers = &mut call.request.headers;
     *headers = upstream::for_changed_messages(std::mem::take(headers));
+    let _under_way = under_way(respond).await?;
     let mut epochs = 0;
     let (received, job) = loop {
         // What was sealed before is as if it had never been: nothing of it was written.

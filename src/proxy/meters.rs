@@ -8,10 +8,11 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::clock::Latencies;
 use super::families::{
-    ACCEPTED, ADDED_LATENCY, CONNECTIONS, FENCED, HANDSHAKE_FAILURES, IN_FLIGHT, RECEIVED, REFUSED, REQUESTS, SENT,
-    UNAVAILABLE, UNDECRYPTABLE, UNOPENED, UPSTREAM_LATENCY, WATCHES,
+    ACCEPTED, ADDED_LATENCY, CONNECTIONS, FENCED, HANDSHAKE_FAILURES, IN_FLIGHT, LET_GO, RECEIVED, REFUSED, REQUESTS,
+    SENT, UNAVAILABLE, UNDECRYPTABLE, UNOPENED, UPSTREAM_LATENCY, WATCHES,
 };
 use super::fault::{self, CODES};
+use super::ledger::LetGo;
 use super::rpcs::RPCS;
 use crate::transport::ByteMeter;
 
@@ -62,6 +63,13 @@ impl Meters {
                 sent: metrics::counter!(SENT.name),
             },
         }
+    }
+
+    /// A client is let go: why, and which.
+    #[expect(clippy::unused_self, reason = "rare: its handle is found when it is needed")]
+    pub(super) fn let_go(&self, why: LetGo, peer: &str) {
+        metrics::counter!(LET_GO.name, "reason" => why.name()).increment(1);
+        tracing::warn!(client = peer, reason = why.text(), "a client connection was ended");
     }
 
     /// A call has begun; it is under way until what is returned is dropped.

@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::frame::Frame;
 use super::responder::{self, Responder};
 use super::upstream;
-use super::worker::Worker;
+use super::worker::{STREAM_WINDOW, Worker};
 use crate::etcd::Call;
 
 /// When a call is over.
@@ -58,6 +58,7 @@ async fn pipe(
     let Some(path) = request.uri.into_parts().path_and_query else {
         return Err(Fault::Gone);
     };
+    respond.lasts(STREAM_WINDOW);
     let pool = &worker.streams;
     let (
         connection,

@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::frame::Frames;
 use super::open;
 use super::responder::Responder;
-use super::unary::only_message;
+use super::unary::{only_message, under_way};
 use super::upstream;
 use super::worker::Worker;
 use crate::etcd::Call;
@@ -31,6 +31,7 @@ pub(super) async fn serve(
     let Some(path) = request.uri.into_parts().path_and_query else {
         return Err(Fault::Gone);
     };
+    let under_way = under_way(respond).await?;
     let pool = &worker.streams;
     let headers = upstream::for_changed_messages(request.headers);
     let (
@@ -71,5 +72,6 @@ pub(super) async fn serve(
         .map_err(|error| Fault::response(&error))?
         .unwrap_or_default();
     upstream::heed_status(pool, &connection, &trailers);
+    drop(under_way);
     respond.trailers(trailers)
 }

@@ -8,7 +8,7 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderValue, Response, header};
 
-use super::budget::Budget;
+use super::budget::{Budget, Waiting};
 use super::clock::Clock;
 use super::fault::{Code, Fault};
 use super::frame::{self, PREFIX};
@@ -24,6 +24,8 @@ const FIRST_CHUNK: usize = 16 * 1024 - PREFIX;
 pub(super) struct Responder {
     state: State,
     budget: Budget,
+    /// What may come in for the call while its client does not read, bytes.
+    unread: usize,
     /// Part of a message is out: no status can follow, only a reset.
     mid_message: bool,
     /// What the call's `grpc-status` was, once it is known.
@@ -45,6 +47,7 @@ impl Responder {
     pub(super) fn new(respond: SendResponse<Bytes>, budget: Budget) -> Self {
         Self {
             budget,
+            unread: 0,
             state: State::Waiting(respond),
             mid_message: false,
             code: None,
@@ -55,6 +58,11 @@ impl Responder {
     /// What this client may still make the proxy hold.
     pub(super) fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// The call lasts: up to `bytes` come in for it while its client does not read.
+    pub(super) fn lasts(&mut self, bytes: u32) {
+        self.unread = bytes as usize;
     }
 
     /// Resolves when the client has cancelled the call or vanished.
@@ -113,7 +121,9 @@ impl Responder {
         head.extend_from_slice(&first);
         let head = head.freeze();
         stream.reserve_capacity(head.len());
-        if message.is_empty() && stream.capacity() >= head.len() {
+        let backlog = self.budget.backlog();
+        if message.is_empty() && stream.capacity() >= head.len() && backlog.has_room() {
+            backlog.add(head.len());
             stream.send_data(head, false).map_err(|_| Fault::Gone)?;
             return Ok(None);
         }
@@ -133,7 +143,8 @@ impl Responder {
         let State::Streaming(stream) = &mut self.state else {
             return Ok(());
         };
-        send(stream, data).await.map_err(|_| Fault::Gone)
+        let sent = to_client(stream, data, &self.budget, self.unread).await;
+        sent.map_err(|_| Fault::Gone)
     }
 
     /// Sends the trailers, which end the answer.
@@ -193,7 +204,41 @@ fn status_of(headers: &HeaderMap) -> Option<u16> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
-/// Sends `data` as the peer's flow-control window lets it.
+/// Sends `data` as the client reads it: as its windows let it, and as its socket takes it. Meanwhile `unread` bytes may come in
+/// behind it.
+pub(super) async fn to_client(
+    stream: &mut SendStream<Bytes>,
+    mut data: Bytes,
+    budget: &Budget,
+    unread: usize,
+) -> Result<(), h2::Error> {
+    let backlog = budget.backlog();
+    let mut waiting = None;
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        let mut available = stream.capacity();
+        if available == 0 || !backlog.has_room() {
+            let waiting: &Waiting = waiting.get_or_insert_with(|| budget.waits(unread));
+            if available == 0 {
+                available = match poll_fn(|cx| stream.poll_capacity(cx)).await {
+                    Some(capacity) => capacity?,
+                    None => return Err(Reason::CANCEL.into()),
+                };
+            }
+            tokio::select! {
+                () = backlog.room() => {}
+                reset = poll_fn(|cx| stream.poll_reset(cx)) => return Err(reset.map_or_else(|error| error, Into::into)),
+            }
+            waiting.moves();
+        }
+        let piece = data.split_to(available.min(data.len()));
+        backlog.add(piece.len());
+        stream.send_data(piece, false)?;
+    }
+    Ok(())
+}
+
+/// Sends `data` to etcd, as its flow-control window lets it.
 pub(super) async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), h2::Error> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
@@ -212,9 +257,13 @@ pub(super) async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Res
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::Request;
 
+    use super::super::ledger::Ledger;
     use super::*;
+    use crate::transport::Backlog;
 
     #[tokio::test]
     async fn a_call_that_is_abandoned_ends_with_a_status_and_no_reset() {
@@ -223,7 +272,10 @@ mod tests {
             let mut connection = h2::server::handshake(near).await.unwrap();
             while let Some(call) = connection.accept().await {
                 let (_, respond) = call.unwrap();
-                drop(Responder::new(respond, Budget::new()));
+                drop(Responder::new(
+                    respond,
+                    Budget::new(Arc::new(Ledger::new(1 << 20)), Backlog::default()),
+                ));
             }
         };
         let client = async {

@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, header};
 
-use super::budget::{Budget, Share};
+use super::budget::{Budget, Share, UnderWay};
 use super::fault::Fault;
 use super::frame::{Frame, FrameError, Frames};
 use super::responder::Responder;
@@ -29,6 +29,7 @@ pub(super) async fn lease_time_to_live(
     let Some(path) = request.uri.into_parts().path_and_query else {
         return Err(Fault::Gone);
     };
+    let _under_way = under_way(respond).await?;
     respond.clock.asked();
     let headers = upstream::for_changed_messages(request.headers);
     let Some(answer) = ask(worker, &path, &headers, frame, || true, respond).await? else {
@@ -61,6 +62,17 @@ pub(super) async fn only_message(
         Ok(None) => Err(Fault::request(&FrameError::Missing)),
         Err(error) => Err(Fault::request(&error)),
     }
+}
+
+/// Waits until the client may have one more answer under way. Held until the answer has been sent.
+pub(super) async fn under_way(respond: &mut Responder) -> Result<UnderWay, Fault> {
+    if let Some(under_way) = respond.budget().try_under_way() {
+        return Ok(under_way);
+    }
+    let budget = respond.budget().clone();
+    // On the heap: it is rare, and every call would have room for it.
+    let waiting = Box::pin(async move { Ok(budget.under_way().await) });
+    respond.unless_gone(waiting).await
 }
 
 pub(super) async fn ask(

@@ -15,7 +15,7 @@ use super::fault::Fault;
 use super::frame::Frames;
 use super::meters::Level;
 use super::responder::{self, Responder};
-use super::worker::Worker;
+use super::worker::{STREAM_WINDOW, Worker};
 use super::{open, upstream};
 use crate::etcd::{Call, Connection};
 use crate::rewrite::WatchSession;
@@ -32,6 +32,7 @@ pub(super) async fn serve(
     body: RecvStream,
     respond: &mut Responder,
 ) -> Result<(), Fault> {
+    respond.lasts(STREAM_WINDOW);
     let outcome = stream(worker, request, body, respond).await;
     if let Err(Fault::UpstreamLost(_)) = &outcome {
         let hold = tokio::time::sleep(rand::rng().random_range(HOLD));
@@ -152,7 +153,7 @@ async fn coming_down(
         return respond.headers(head, true);
     }
     let mut open_watches = Level::none(worker.meters.open_watches.clone());
-    let mut frames = Frames::of_answer(body, head.headers(), respond.budget());
+    let mut frames = Frames::of_events(body, head.headers(), respond.budget());
     respond.headers(head, false)?;
     loop {
         let next = async { frames.next().await.map_err(|error| Fault::response(&error)) };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Stage;
+use super::ledger::Ledger;
 use super::meters::Meters;
 use super::unfenced::Unfenced;
 use super::unopened::Unopened;
@@ -23,7 +24,7 @@ use crate::value::Deks;
 const REQUEST_OVERHEAD: usize = 512 * 1024;
 
 /// Flow-control window of a call that is read at once and to its end, bytes: room for what is under way while it is read.
-pub(super) const CALL_WINDOW: u32 = 2 * 1024 * 1024;
+pub(super) const CALL_WINDOW: u32 = 256 * 1024;
 
 /// Flow-control window of a call that is read as fast as its client reads, bytes. A client may leave a thousand watches
 /// unread, and this is what each then holds here; etcd itself keeps what is beyond it.
@@ -49,6 +50,8 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// Streams that one client connection may have open at once.
     pub max_concurrent_streams: u32,
+    /// What all clients may make the process hold.
+    pub ledger: Arc<Ledger>,
     /// Where what somebody may have to account for is told.
     pub audit: Audit,
     /// Where calls are traced.

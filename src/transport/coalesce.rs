@@ -18,8 +18,10 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::backlog::{Backlog, Frames};
 use super::flusher::{Flush, Flusher};
 use super::pong;
+use super::turns::Turns;
 
 /// Bytes a connection may hold back before a write goes to the socket at once. Twice the largest TLS record batch that
 /// pays: more was not faster, and it bounds what a slow peer keeps in memory.
@@ -37,6 +39,14 @@ struct Shared<S> {
     /// The connection task, woken when its socket is stuck or has failed.
     owner: Option<Waker>,
     failed: Option<io::ErrorKind>,
+    /// Of a client's connection.
+    client: Option<Client>,
+}
+
+/// What is watched of a client's connection.
+struct Client {
+    turns: Turns,
+    written: Frames,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,8 +70,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Coalesced<S> {
             mode: Mode::Clean,
             owner: None,
             failed: None,
+            client: None,
         };
         Self(Rc::new(RefCell::new(shared)))
+    }
+
+    /// The connection is a client's: it is read by `turns`, and what is written is taken off `backlog`.
+    #[must_use]
+    pub fn of_client(self, backlog: Backlog, turns: Turns) -> Self {
+        self.0.borrow_mut().client = Some(Client {
+            turns,
+            written: Frames::new(backlog),
+        });
+        self
     }
 }
 
@@ -103,7 +124,12 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
             return;
         }
         self.mode = match self.poll_drain(cx) {
-            Poll::Ready(Ok(())) => Mode::Clean,
+            Poll::Ready(Ok(())) => {
+                if let Some(client) = &self.client {
+                    client.written.all_are();
+                }
+                Mode::Clean
+            }
             Poll::Ready(Err(error)) => {
                 self.failed = Some(error.kind());
                 Mode::Clean
@@ -122,6 +148,9 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
             self.out = self.flusher.spare();
         }
         self.out.extend_from_slice(buf);
+        if let Some(client) = &mut self.client {
+            client.written.written(buf);
+        }
     }
 
     fn keep_owner(&mut self, cx: &Context<'_>) {
@@ -144,7 +173,12 @@ impl<S: AsyncWrite + Unpin> Flush for RefCell<Shared<S>> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Coalesced<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().stream).poll_read(cx, buf)
+        let shared = &mut *self.0.borrow_mut();
+        let stream = Pin::new(&mut shared.stream);
+        match &shared.client {
+            Some(client) => client.turns.poll_read(stream, cx, buf),
+            None => stream.poll_read(cx, buf),
+        }
     }
 }
 

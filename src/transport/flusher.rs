@@ -21,6 +21,10 @@ use tokio::time::{Instant, sleep};
 /// below any timeout of a PING: gRPC has 20 s.
 const LINGER: Duration = Duration::from_millis(2);
 
+/// Connections that are written before other tasks get their turn. The runtime takes a task's sockets for not ready once it has
+/// used 128 of them.
+const TURN: usize = 64;
+
 /// Drained buffers that a runtime keeps for whichever connections write next, so that a connection holds none while it is
 /// idle, and none has to grow anew at each tick: for a long list that was as much copying as the list itself. As many as are
 /// dirty at once in most ticks.
@@ -55,8 +59,15 @@ impl Flusher {
     pub async fn run(self) {
         let mut clock = pin!(sleep(LINGER));
         std::future::poll_fn(|cx| {
+            let mut flushed = 0;
             while let Some(connection) = self.next_dirty() {
                 connection.flush(cx);
+                flushed += 1;
+                if flushed == TURN {
+                    // The rest behind all tasks that are ready: the runtime lets none do more at once.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
             loop {
                 if self.sets_clock() {

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod config;
 pub mod etcd;
 pub mod fake_etcd;
+pub mod frames;
 pub mod http;
 pub mod kms;
 pub mod link;
