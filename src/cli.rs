@@ -72,7 +72,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {
         Verb::Serve(flags) => {
-            flags.log.init()?;
+            let _logging = flags.log.init_queued()?;
             let settings = flags.settings()?;
             app::serve(&settings)?;
             Ok(ExitCode::SUCCESS)

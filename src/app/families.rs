@@ -25,6 +25,7 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
         etcd::FAMILIES,
         proxy::FAMILIES,
         sweep::FAMILIES,
+        telemetry::LOG_FAMILIES,
         telemetry::PROCESS_FAMILIES,
     ]
     .into_iter()

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use crate::telemetry::{Format, init_logging};
+use crate::telemetry::{Format, Logging, init_logging, init_queued_logging};
 
 /// The flags. A verb tells of what is wrong alone, unless its own flags say otherwise (`mut_arg`).
 #[derive(Debug, Args)]
@@ -38,10 +38,18 @@ enum LogFormat {
 impl LogFlags {
     /// Sets up logging for the whole process.
     pub(super) fn init(&self) -> anyhow::Result<()> {
-        let format = match self.log_format {
+        init_logging(self.format(), &self.log_level).context("--log-level")
+    }
+
+    /// The same for a process that serves: until what is returned is dropped.
+    pub(super) fn init_queued(&self) -> anyhow::Result<Logging> {
+        init_queued_logging(self.format(), &self.log_level).context("--log-level")
+    }
+
+    fn format(&self) -> Format {
+        match self.log_format {
             LogFormat::Text => Format::Text,
             LogFormat::Json => Format::Json,
-        };
-        init_logging(format, &self.log_level).context("--log-level")
+        }
     }
 }

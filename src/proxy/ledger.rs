@@ -49,6 +49,8 @@ pub(super) enum LetGo {
 }
 
 impl LetGo {
+    pub(super) const ALL: [Self; 3] = [Self::Unread, Self::Memory, Self::Resets];
+
     /// The metric's label.
     pub(super) fn name(self) -> &'static str {
         match self {

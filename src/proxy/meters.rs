@@ -8,8 +8,8 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::clock::Latencies;
 use super::families::{
-    ACCEPTED, ADDED_LATENCY, CONNECTIONS, FENCED, HANDSHAKE_FAILURES, IN_FLIGHT, LET_GO, RECEIVED, REFUSED, REQUESTS,
-    SENT, UNAVAILABLE, UNDECRYPTABLE, UNOPENED, UPSTREAM_LATENCY, WATCHES,
+    ACCEPTED, ADDED_LATENCY, CLIENT_MEMORY, CONNECTIONS, FENCED, HANDSHAKE_FAILURES, IN_FLIGHT, LET_GO, RECEIVED,
+    REFUSED, REQUESTS, SENT, UNAVAILABLE, UNDECRYPTABLE, UNOPENED, UPSTREAM_LATENCY, WATCHES,
 };
 use super::fault::{self, CODES};
 use super::ledger::LetGo;
@@ -47,7 +47,8 @@ pub(super) type Line = Option<usize>;
 impl Meters {
     pub(super) fn new() -> Self {
         // There from the start: an alert could not tell nothing met from nothing known.
-        drop(metrics::gauge!(UNOPENED.name));
+        drop([UNOPENED, CLIENT_MEMORY].map(|family| metrics::gauge!(family.name)));
+        drop(LetGo::ALL.map(|why| metrics::counter!(LET_GO.name, "reason" => why.name())));
         let known = RPCS.iter().map(|(service, method, _)| label(service, method));
         Self {
             rpcs: known.chain(["unknown"]).map(RpcMeter::new).collect(),

@@ -1,9 +1,15 @@
 //! Sends log events to standard error, as text or as JSON lines.
 
+use std::fmt::Write as _;
 use std::io;
+use std::sync::OnceLock;
 
 use thiserror::Error;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::{Family, Kind};
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,16 +35,75 @@ pub enum LoggingError {
 /// disk with it. A directive of the operator's own goes before this one.
 const QUIET: &str = "h2=error";
 
-/// Sets up logging for the whole process.
+/// Lines that may wait to be written; what comes beyond is lost, and counted.
+const QUEUE: usize = 8 * 1024;
+
+/// What this module tells.
+pub const FAMILIES: &[Family] = &[LOST];
+
+const LOST: Family = Family {
+    name: "etcd_encryption_proxy_log_lines_lost_total",
+    kind: Kind::Counter,
+    help: "Log lines that were not written, because nothing reads standard error or it takes them too slowly.",
+    labels: &[],
+};
+
+/// Counts the lines that were lost, where they are queued.
+static LOST_LINES: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Writes what is queued when it is dropped, for a second at most.
+#[must_use = "nothing that is queued is written once this is dropped"]
+pub struct Logging(#[expect(dead_code, reason = "held for its end")] WorkerGuard);
+
+/// Sets up logging for the whole process. Who logs waits until the line is written: nothing is lost.
 ///
 /// `level` is a level name or a comma-separated list of `target=level`.
+///
+/// # Errors
+/// [`LoggingError`].
 pub fn init_logging(format: Format, level: &str) -> Result<(), LoggingError> {
+    init(format, level, io::stderr)
+}
+
+/// The same for a process that serves: lines are queued, and nobody waits for who reads them.
+///
+/// # Errors
+/// [`LoggingError`].
+pub fn init_queued_logging(format: Format, level: &str) -> Result<Logging, LoggingError> {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUE)
+        .lossy(true)
+        .thread_name("log")
+        .finish(io::stderr());
+    let lost = writer.error_counter();
+    init(format, level, writer)?;
+    // Nobody else can have set it: logging is set up once.
+    let _ = LOST_LINES.set(lost);
+    Ok(Logging(guard))
+}
+
+fn init<W>(format: Format, level: &str, writer: W) -> Result<(), LoggingError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(format!("{QUIET},{level}"))?)
-        .with_writer(io::stderr);
+        .with_writer(writer);
     let set = match format {
         Format::Text => builder.with_ansi(false).with_target(false).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
     set.map_err(|_| LoggingError::Twice)
+}
+
+/// Appends what was lost in Prometheus' text format; nothing where lines are not queued.
+pub(super) fn render(out: &mut String) {
+    let Some(lost) = LOST_LINES.get() else { return };
+    let (name, kind, lost) = (LOST.name, LOST.kind.as_str(), lost.dropped_lines());
+    // Writing to a String cannot fail.
+    let _ = write!(
+        out,
+        "# HELP {name} {}\n# TYPE {name} {kind}\n{name} {lost}\n\n",
+        LOST.help
+    );
 }

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::family::labelled;
 use super::series::{Level, Render};
 use super::tally::Tally;
-use super::{Family, Kind, histogram, info, process};
+use super::{Family, Kind, histogram, info, logging, process};
 
 /// The process's metrics. Clones are the same.
 #[derive(Clone)]
@@ -63,6 +63,7 @@ impl Registry {
                 Series::Histograms(_, histograms) => histograms.render(family, &mut text),
             }
         }
+        logging::render(&mut text);
         process::render(&mut text);
         info::render(&mut text);
         text

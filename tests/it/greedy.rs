@@ -1,10 +1,15 @@
 //! Clients that ask for too much, say too much, or do not listen: what they get, and that nobody else notices.
 
+use std::fs::OpenOptions;
+use std::process::Command;
+use std::time::Duration;
+
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::common::config;
+use crate::common::etcd::free_ports;
 use crate::common::fake_etcd::FakeEtcd;
 use crate::common::pb::etcdserverpb::*;
 use crate::common::pb::mvccpb::{Event, KeyValue};
@@ -115,6 +120,46 @@ async fn a_draining_proxy_ends_a_watch_between_messages() {
     let trailers = body.trailers().await.unwrap().unwrap();
     assert_eq!(trailers["grpc-status"], "14");
     assert!(proxy.process().wait().success());
+}
+
+/// Whoever reads the log may stop to: a pipe that is full, a journal that hangs.
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_up_no_request() {
+    let mut fake = FakeEtcd::start().await;
+    let [port] = free_ports();
+    let url = format!("http://127.0.0.1:{port}");
+    let setup = proxy::Setup::new(fake.url(), config::secrets())
+        .listen(&[&url])
+        .flag("--log-level=debug");
+    let pipe = setup.folder().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Open on this side, so that the proxy finds somebody; but not one byte is read.
+    let _reader = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let script = format!("exec \"$0\" \"$@\" 2>{}", pipe.display());
+    let mut starting = setup.under(&["sh", "-c", &script]).spawn();
+    let client = loop {
+        assert!(starting.process().is_running(), "{}", starting.process().output());
+        match RawClient::try_connect(&url).await {
+            Ok(client) => break client,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    // Each leaves a line. A pipe takes 64 KiB, and the queue some thousand lines.
+    let mut refused = 0;
+    while refused < 20_000 {
+        let calls = (0..100).map(|_| client.call("/etcdserverpb.KV/Nothing", frame(b"")));
+        for ended in futures_util::future::join_all(calls).await {
+            assert_eq!(ended.code(), Some(12));
+            refused += 1;
+        }
+    }
+    let mut call = client.open(PUT, &[]).await;
+    call.data(put(b"x"), true);
+    fake.next().await.succeed(&PutResponse::default().encode_to_vec());
+    assert_eq!(call.end().await.code(), Some(0));
+    // Nor does it keep the process from ending.
+    starting.process().signal("TERM");
+    assert!(starting.process().wait().success());
 }
 
 /// What a client sends, and how often, must not decide how much is logged.
