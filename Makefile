@@ -28,7 +28,7 @@ TORTURE_FEATURES ?=
 TORTURE_CHECKER ?= $(CURDIR)/target/torture/checker
 
 .PHONY: torture
-torture: tools ## Members and proxies frozen, killed, cut off and late under rotations, TORTURE_SECONDS (300); TORTURE_SEED repeats
+torture: tools ## Members and proxies frozen, killed, cut off, late and with wrong clocks under rotations, TORTURE_SECONDS (300); TORTURE_SEED repeats
 	mkdir -p target/torture
 	[[ '$(TORTURE_CHECKER)' == none ]] || tests/torture/checker/build.sh '$(TORTURE_CHECKER)'
 	rm -f target/torture/summary

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
 use tokio::time::sleep;
 
 use super::aimed;
+use super::clock::Library;
 use super::edited::Edit;
 use super::faults;
 use super::history::History;
@@ -31,10 +33,13 @@ const FAULTS: Duration = Duration::from_secs(22);
 pub async fn run(settings: &Settings) -> Summary {
     let start = Instant::now();
     let has_namespaces = Namespace::can_be_had();
+    let built = TempDir::with_prefix("torture-clock-").expect("a temporary folder");
+    let clocks = Library::build(built.path());
     let mut summary = Summary {
         again: settings.again(),
         lacks_checker: settings.checker.is_none(),
         lacks_namespaces: !has_namespaces,
+        lacks_clocks: clocks.as_ref().err().cloned(),
         ..Summary::default()
     };
     eprintln!("torture: {}", summary.again);
@@ -46,7 +51,7 @@ pub async fn run(settings: &Settings) -> Summary {
         if scene >= modes.len() && is_over() {
             break;
         }
-        let mut play = Scene::start(settings, scene, home, has_namespaces).await;
+        let mut play = Scene::start(settings, scene, home, has_namespaces, clocks.as_ref().ok().cloned()).await;
         let mut snapshot = None;
         for _ in 0..ROUNDS {
             let round = play.round(settings, number, start, &mut summary).await;
@@ -125,13 +130,25 @@ struct Scene {
 }
 
 impl Scene {
-    async fn start(settings: &Settings, scene: usize, home: Home, has_namespaces: bool) -> Self {
+    async fn start(
+        settings: &Settings,
+        scene: usize,
+        home: Home,
+        has_namespaces: bool,
+        clocks: Option<Library>,
+    ) -> Self {
         let version = plan::version(settings.seed, scene);
-        let world = World::start(home, version, has_namespaces, settings.other.clone()).await;
+        let world = World::start(home, version, has_namespaces, clocks, settings.other.clone()).await;
         eprintln!("scene {scene}: {} mode, etcd {version:?}", name(home));
         Self {
-            operator: Operator::new(Arc::clone(&world.shared), world.folder(), "command"),
-            colleague: Operator::new(Arc::clone(&world.shared), world.folder(), "other-command"),
+            operator: Operator::new(
+                Arc::clone(&world.shared),
+                world.folder(),
+                "command",
+                world.clock("command-clock"),
+            ),
+            // Whose clock is true.
+            colleague: Operator::new(Arc::clone(&world.shared), world.folder(), "other-command", None),
             world,
             checker: settings.checker.clone().map(|program| Checker { program }),
             home,
@@ -140,7 +157,7 @@ impl Scene {
     }
 
     async fn round(&mut self, settings: &Settings, number: usize, start: Instant, summary: &mut Summary) -> Round {
-        let plan = Plan::draw(settings.seed, number, FAULTS, self.world.has_namespaces());
+        let plan = Plan::draw(settings.seed, number, FAULTS, self.world.means());
         let plan = if settings.calm { plan.calmed() } else { plan };
         let title = format!("round {number} ({} mode)", name(self.home));
         eprintln!("{title}, at {:.0} s:\n{plan}", start.elapsed().as_secs_f64());

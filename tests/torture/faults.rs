@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::operator::Operator;
-use super::plan::{Fault, Kind};
+use super::plan::{Fault, Kind, Step};
 use super::world::World;
 
 /// All of them, one after the other or at once. Afterwards each has ended.
@@ -39,6 +39,8 @@ async fn begin(world: &mut World, operator: &Operator, kind: Kind) {
         Kind::Cut(proxy, member) => world.link(proxy, member).cut(),
         Kind::Drop(proxy) => world.drop_packets(proxy, true),
         Kind::Full => world.fill_space(true).await,
+        Kind::Clock(proxy, step) => world.step_clock(proxy, step),
+        Kind::CommandClock(step) => operator.step_clock(step),
     }
 }
 
@@ -55,5 +57,7 @@ async fn end(world: &mut World, operator: &Operator, kind: Kind) {
         Kind::Cut(proxy, member) => world.link(proxy, member).mend(),
         Kind::Drop(proxy) => world.drop_packets(proxy, false),
         Kind::Full => world.fill_space(false).await,
+        Kind::Clock(proxy, _) => world.step_clock(proxy, Step::NONE),
+        Kind::CommandClock(_) => operator.step_clock(Step::NONE),
     }
 }

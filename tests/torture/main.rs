@@ -1,6 +1,6 @@
 //! A campaign against everything at once: three etcd members, three proxies, clients that remember what they were told, an
-//! operator who rotates and sweeps, and processes that are frozen and killed, connections that are cut, packets that are dropped
-//! and bytes that arrive late. `make torture` runs it; docs and limits are in CONTRIBUTING.md.
+//! operator who rotates and sweeps, and processes that are frozen and killed, clocks that step, connections that are cut, packets
+//! that are dropped and bytes that arrive late. `make torture` runs it; docs and limits are in CONTRIBUTING.md.
 //!
 //! `plan` draws what is to happen from the seed, and nothing else draws; `faults` does it; `writers` and `operator` work
 //! meanwhile; `verdict` judges what `history` kept, with `reader` (kube-apiserver's own code and porcupine) beside its own rules.
@@ -23,6 +23,7 @@ mod common;
 
 mod aimed;
 mod campaign;
+mod clock;
 mod edited;
 mod faults;
 mod history;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::plan::Command;
+use super::clock::Clock;
+use super::plan::{Command, Step};
 use crate::common::process::Process;
 use crate::common::rotation::Shared;
 
@@ -22,6 +23,7 @@ pub struct Operator {
     shared: Arc<Shared>,
     folder: PathBuf,
     name: &'static str,
+    clock: Option<Arc<Clock>>,
     inner: Arc<Inner>,
 }
 
@@ -36,12 +38,13 @@ struct Inner {
 }
 
 impl Operator {
-    /// `name` tells their logs from those of others.
-    pub fn new(shared: Arc<Shared>, folder: PathBuf, name: &'static str) -> Self {
+    /// `name` tells their logs from those of others; `clock` is the wall clock of their commands.
+    pub fn new(shared: Arc<Shared>, folder: PathBuf, name: &'static str, clock: Option<Clock>) -> Self {
         Self {
             shared,
             folder,
             name,
+            clock: clock.map(Arc::new),
             inner: Arc::default(),
         }
     }
@@ -52,6 +55,13 @@ impl Operator {
             && process.is_running()
         {
             process.signal(signal);
+        }
+    }
+
+    /// Steps the clock of the command that runs and of all after it.
+    pub fn step_clock(&self, step: Step) {
+        if let Some(clock) = &self.clock {
+            clock.step(step);
         }
     }
 
@@ -77,7 +87,11 @@ impl Operator {
         let log = self.folder.join(format!("{}-{number}", self.name));
         let waits = !matches!(words[0], "status" | "export" | "purge");
         let all: Vec<&str> = words.iter().copied().chain(waits.then_some(TIMEOUT)).collect();
-        let process = Process::spawn("secrets-encrypt", self.shared.command(&all), &log);
+        let mut command = self.shared.command(&all);
+        if let Some(clock) = &self.clock {
+            clock.preload(&mut command);
+        }
+        let process = Process::spawn("secrets-encrypt", command, &log);
         *self.running() = Some(process);
         let start = Instant::now();
         let code = loop {

@@ -30,6 +30,19 @@ pub struct Plan {
     pub victim: usize,
 }
 
+/// What the machine lets a campaign do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Means {
+    /// Packets can be dropped: network namespaces can be had.
+    pub namespaces: bool,
+    /// Wall clocks can be stepped: there is a C compiler.
+    pub clocks: bool,
+}
+
+/// How far a wall clock is from the true time, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Step(pub i64);
+
 /// A fault, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -55,6 +68,10 @@ pub enum Kind {
     Drop(usize),
     /// etcd has no space left, and takes no write.
     Full,
+    /// A proxy's wall clock steps, and steps back at the end.
+    Clock(usize, Step),
+    /// So does that of the commands, of the one that runs and of those begun meanwhile.
+    CommandClock(Step),
 }
 
 /// What an operator runs, by the words behind `secrets-encrypt`.
@@ -104,14 +121,14 @@ impl Plan {
         }
     }
 
-    /// The plan of round `number`, with faults for `length`. Packets are dropped only where namespaces can be had.
-    pub fn draw(seed: u64, number: usize, length: Duration, has_namespaces: bool) -> Self {
+    /// The plan of round `number`, with faults for `length`, of those that there are means for.
+    pub fn draw(seed: u64, number: usize, length: Duration, means: Means) -> Self {
         let mut random = StdRng::seed_from_u64(seed.wrapping_add((number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
         let writers = random.random();
         let mut faults: Vec<Fault> = Vec::new();
         let mut at = Duration::from_millis(500);
         while at < length {
-            let kind = kind(&mut random, has_namespaces);
+            let kind = kind(&mut random, means);
             let lasts = lasts(&mut random, kind).min(length.saturating_sub(at));
             // One at a time for each process, and one member at a time, so that etcd is there most of the time.
             let is_free = |other: &Fault| other.at + other.lasts < at || !clash(other.kind, kind);
@@ -136,7 +153,7 @@ impl Plan {
         let others = (0..6).map(|_| command(&mut random)).collect();
         // Each kind of aim comes up in turn, so that no short run misses one.
         let aims = [Aim::Held, Aim::Frozen, Aim::Dropped];
-        let count = if has_namespaces { 3 } else { 2 };
+        let count = if means.namespaces { 3 } else { 2 };
         let first = usize::try_from(seed % 3).expect("below 3");
         Self {
             writers,
@@ -149,9 +166,19 @@ impl Plan {
     }
 }
 
-fn kind(random: &mut StdRng, has_namespaces: bool) -> Kind {
+fn kind(random: &mut StdRng, means: Means) -> Kind {
+    loop {
+        match any_kind(random) {
+            Kind::Drop(_) if !means.namespaces => {}
+            Kind::Clock(..) | Kind::CommandClock(_) if !means.clocks => {}
+            kind => return kind,
+        }
+    }
+}
+
+fn any_kind(random: &mut StdRng) -> Kind {
     let (member, proxy) = (random.random_range(0..MEMBERS), random.random_range(0..PROXIES));
-    match random.random_range(0..if has_namespaces { 21 } else { 19 }) {
+    match random.random_range(0..25) {
         0..3 => Kind::FreezeMember(member),
         3 => Kind::KillMember(member),
         4..7 => Kind::FreezeProxy(proxy),
@@ -161,8 +188,19 @@ fn kind(random: &mut StdRng, has_namespaces: bool) -> Kind {
         12..16 => Kind::Hold(proxy, member),
         16..18 => Kind::Cut(proxy, member),
         18 => Kind::Full,
-        _ => Kind::Drop(proxy),
+        19..21 => Kind::Drop(proxy),
+        21..24 => Kind::Clock(proxy, step(random)),
+        _ => Kind::CommandClock(step(random)),
     }
+}
+
+/// From a second to 26 years, of any size alike: what a time server corrects, a wrong time zone, a lease's length, an empty battery.
+fn step(random: &mut StdRng) -> Step {
+    let milliseconds = 10_f64.powf(random.random_range(3.0..11.92));
+    let sign = if random.random() { 1.0 } else { -1.0 };
+    #[expect(clippy::cast_possible_truncation, reason = "below 10^12")]
+    let step = (sign * milliseconds) as i64;
+    Step(step)
 }
 
 /// Most are short; one in six is longer than a member's record lives.
@@ -180,11 +218,13 @@ fn clash(one: Kind, other: Kind) -> bool {
     match (one, other) {
         (Kind::FreezeMember(_) | Kind::KillMember(_), Kind::FreezeMember(_) | Kind::KillMember(_))
         | (Kind::FreezeCommand | Kind::KillCommand, Kind::FreezeCommand | Kind::KillCommand)
-        | (Kind::Full, Kind::Full) => true,
+        | (Kind::Full, Kind::Full)
+        | (Kind::CommandClock(_), Kind::CommandClock(_)) => true,
         (
             Kind::FreezeProxy(one) | Kind::KillProxy(one) | Kind::Drop(one),
             Kind::FreezeProxy(other) | Kind::KillProxy(other) | Kind::Drop(other),
-        ) => one == other,
+        )
+        | (Kind::Clock(one, _), Kind::Clock(other, _)) => one == other,
         (Kind::Hold(one, member) | Kind::Cut(one, member), Kind::Hold(other, another) | Kind::Cut(other, another)) => {
             (one, member) == (other, another)
         }
@@ -206,8 +246,15 @@ impl Kind {
             Self::Cut(..) => "connections cut",
             Self::Drop(_) => "packets dropped",
             Self::Full => "etcd without space",
+            Self::Clock(..) => "proxy's clock stepped",
+            Self::CommandClock(_) => "command's clock stepped",
         }
     }
+}
+
+impl Step {
+    /// The true time.
+    pub const NONE: Self = Self(0);
 }
 
 impl Aim {
@@ -236,9 +283,15 @@ impl fmt::Display for Plan {
     }
 }
 
+#[cfg(test)]
+const ALL: Means = Means {
+    namespaces: true,
+    clocks: true,
+};
+
 #[test]
 fn a_seed_gives_the_same_plan_again() {
-    let draw = |seed, number| Plan::draw(seed, number, Duration::from_secs(30), true);
+    let draw = |seed, number| Plan::draw(seed, number, Duration::from_secs(30), ALL);
     assert_eq!(draw(7, 3), draw(7, 3));
     assert_ne!(draw(7, 3), draw(7, 4));
     assert_ne!(draw(7, 3), draw(8, 3));
@@ -247,16 +300,34 @@ fn a_seed_gives_the_same_plan_again() {
 #[test]
 fn every_kind_is_drawn_and_ends_in_its_round() {
     let length = Duration::from_secs(20);
-    let plans: Vec<_> = (0..40).map(|number| Plan::draw(1, number, length, true)).collect();
+    let plans: Vec<_> = (0..40).map(|number| Plan::draw(1, number, length, ALL)).collect();
     let faults = plans.iter().flat_map(|plan| &plan.faults);
     assert!(faults.clone().all(|fault| fault.at + fault.lasts <= length));
     let mut names: Vec<_> = faults.map(|fault| fault.kind.name()).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 10, "{names:?}");
+    assert_eq!(names.len(), 12, "{names:?}");
     for (_, command) in COMMANDS {
         assert!(plans.iter().any(|plan| plan.commands.contains(&command)), "{command:?}");
     }
-    let without = Plan::draw(1, 0, length, false);
-    assert!(!without.faults.iter().any(|fault| matches!(fault.kind, Kind::Drop(_))));
+    let nothing = Means {
+        namespaces: false,
+        clocks: false,
+    };
+    let without = (0..40).flat_map(|number| Plan::draw(1, number, length, nothing).faults);
+    let mut needy =
+        without.filter(|fault| matches!(fault.kind, Kind::Drop(_) | Kind::Clock(..) | Kind::CommandClock(_)));
+    assert_eq!(needy.next(), None);
+}
+
+#[test]
+fn clocks_step_both_ways_by_seconds_and_by_years() {
+    let mut random = StdRng::seed_from_u64(1);
+    let steps: Vec<i64> = (0..1_000).map(|_| step(&mut random).0).collect();
+    let year = 366 * 86_400_000;
+    assert!(steps.iter().all(|step| (1_000..27 * year).contains(&step.abs())));
+    for sign in [1, -1] {
+        assert!(steps.iter().any(|step| (0..10_000).contains(&(sign * step))));
+        assert!(steps.iter().any(|step| sign * step > year));
+    }
 }

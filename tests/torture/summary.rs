@@ -24,6 +24,8 @@ pub struct Summary {
     /// Without kube-apiserver's reader and without porcupine.
     pub lacks_checker: bool,
     pub lacks_namespaces: bool,
+    /// Why clocks cannot be stepped.
+    pub lacks_clocks: Option<String>,
 }
 
 /// One round of it.
@@ -98,6 +100,9 @@ impl fmt::Display for Summary {
                 f,
                 "  left out: dropped packets (network namespaces take root and iproute2)"
             )?;
+        }
+        if let Some(why) = &self.lacks_clocks {
+            writeln!(f, "  left out: stepped clocks ({why})")?;
         }
         if self.lacks_checker {
             writeln!(

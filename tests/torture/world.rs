@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use tokio::task::block_in_place;
 use tokio::time::timeout;
 
-use super::plan::{MEMBERS, PROXIES};
+use super::clock::{Clock, Library};
+use super::plan::{MEMBERS, Means, PROXIES, Step};
 use crate::common::client::Client;
 use crate::common::cluster::Cluster;
 use crate::common::etcd::Etcd;
@@ -34,6 +35,9 @@ pub struct World {
     /// Of each proxy to each member.
     links: Vec<Vec<Link>>,
     namespaces: Vec<Option<Namespace>>,
+    /// What preloads them, and each proxy's.
+    library: Option<Library>,
+    clocks: Vec<Option<Clock>>,
     /// Another build, of which the last proxy is.
     other: Option<PathBuf>,
     folder: TempDir,
@@ -41,7 +45,13 @@ pub struct World {
 
 impl World {
     /// Starts everything, and waits until it serves.
-    pub async fn start(home: Home, version: Version, has_namespaces: bool, other: Option<PathBuf>) -> Self {
+    pub async fn start(
+        home: Home,
+        version: Version,
+        has_namespaces: bool,
+        library: Option<Library>,
+        other: Option<PathBuf>,
+    ) -> Self {
         let cluster = Cluster::start(version).await;
         let shared = Shared::at(home, &cluster.endpoints(), &document(&[K1, IDENTITY]));
         let namespaces: Vec<_> = (0..PROXIES).map(|_| has_namespaces.then(Namespace::create)).collect();
@@ -54,6 +64,13 @@ impl World {
             }
             links.push(row);
         }
+        let folder = TempDir::with_prefix("torture-").expect("a temporary folder");
+        let clock = |name: String| {
+            library
+                .as_ref()
+                .map(|library| Clock::new(library, &folder.path().join(name)))
+        };
+        let clocks = (0..PROXIES).map(|proxy| clock(format!("clock-{proxy}"))).collect();
         let mut world = Self {
             proxies: (0..PROXIES).map(|_| None).collect(),
             cluster,
@@ -61,8 +78,10 @@ impl World {
             shared: Arc::new(shared),
             links,
             namespaces,
+            library,
+            clocks,
             other,
-            folder: TempDir::with_prefix("torture-").expect("a temporary folder"),
+            folder,
         };
         for proxy in 0..PROXIES {
             world.start_proxy(proxy);
@@ -80,6 +99,9 @@ impl World {
         let mut setup = self.shared.setup_by_way_of(&endpoints, &format!("p{proxy}"));
         if let Some(namespace) = &self.namespaces[proxy] {
             setup = setup.under(&namespace.enter());
+        }
+        if let Some(clock) = &self.clocks[proxy] {
+            setup = setup.under(&clock.enter().each_ref().map(String::as_str));
         }
         if let Some(other) = self.other.as_ref().filter(|_| proxy == PROXIES - 1) {
             setup = setup.program(other);
@@ -107,8 +129,23 @@ impl World {
         self.cluster.endpoints()
     }
 
-    pub fn has_namespaces(&self) -> bool {
-        self.namespaces.iter().all(Option::is_some)
+    pub fn means(&self) -> Means {
+        Means {
+            namespaces: self.namespaces.iter().all(Option::is_some),
+            clocks: self.library.is_some(),
+        }
+    }
+
+    /// A clock that is no proxy's, where there can be one. `name` is its file's.
+    pub fn clock(&self, name: &str) -> Option<Clock> {
+        let library = self.library.as_ref()?;
+        Some(Clock::new(library, &self.folder.path().join(name)))
+    }
+
+    pub fn step_clock(&self, proxy: usize, step: Step) {
+        if let Some(clock) = &self.clocks[proxy] {
+            clock.step(step);
+        }
     }
 
     /// The member that leads, while all are well.
@@ -233,6 +270,7 @@ impl World {
                 link.mend();
             }
             self.freeze_proxy(proxy, false);
+            self.step_clock(proxy, Step::NONE);
         }
         for member in 0..MEMBERS {
             self.freeze_member(member, false);
