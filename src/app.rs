@@ -25,6 +25,7 @@ mod strongbox;
 mod sweep;
 mod unopened;
 mod user;
+mod withdrawal;
 mod writes;
 
 pub use error::Error;
@@ -36,6 +37,7 @@ pub use run::serve;
 pub use settings::{Background, Common, Origin, RootSettings, Settings};
 pub use snapshot::{SnapshotError, SnapshotSettings, inspect_snapshot};
 pub use sweep::{SweepError, SweepSettings, sweep};
+pub use withdrawal::OnUnreachable;
 
 /// What this host calls itself.
 pub fn host() -> String {

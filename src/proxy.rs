@@ -45,6 +45,8 @@ pub use worker::Config;
 pub enum Stage {
     /// Serving.
     Running,
+    /// No member can be reached, and clients are to go elsewhere: taking nothing new and holding nothing, until one can.
+    Withdrawn,
     /// Taking nothing new; ending what runs.
     Draining,
     /// Closing everything now.

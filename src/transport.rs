@@ -21,7 +21,7 @@ pub use dial::{DialError, Dialer};
 pub use endpoint::{Endpoint, Target};
 pub use flusher::Flusher;
 pub use listen_url::{ListenAddress, ListenUrl};
-pub use listener::{Accepted, BindError, Listener};
+pub use listener::{Accepted, BindError, Closed, Listener};
 pub use socket::Socket;
 pub use stream::{ByteMeter, Stream};
 pub use turns::Turns;

@@ -23,6 +23,7 @@ use super::marking::{Marking, Said};
 use super::permits::{Permits, Renewal};
 use super::standing::{Standing, Witness};
 use super::unopened::{Watch, told};
+use super::withdrawal::Others;
 use super::writes::Writes;
 use super::{Background as Wanted, Settings, on_etcd};
 use crate::files::Nudge;
@@ -48,6 +49,8 @@ pub(super) struct Background {
     pub(super) sweep: Option<Arc<WorkerStatus>>,
     /// Whether values under a rule may be written.
     pub(super) writes: Arc<Writes>,
+    /// Whether etcd has members that are not configured.
+    pub(super) others: Others,
 }
 
 impl Background {
@@ -114,6 +117,8 @@ impl Background {
         };
         let state_prefix = settings.common.state_prefix.clone();
         let handle = Arc::clone(&parts.keyring);
+        let others = Others::default();
+        let watched = others.clone();
         let thread = on_etcd::spawn("background", members, async move |on_etcd| {
             let _lives = lives;
             let client = on_etcd.client;
@@ -135,6 +140,7 @@ impl Background {
                 witness: Witness { standing, renewal },
                 leave: told_to_leave,
             };
+            let configured = on_etcd.members.len();
             let sweeping = join_all(worker.map(|worker| worker.run(&client)));
             let caring = async {
                 if let Some(follower) = &follower {
@@ -155,6 +161,7 @@ impl Background {
                 () = forward(occasions, &says_otherwise) => {}
                 () = permits.run(&client) => {}
                 () = watch.run(&client) => {}
+                () = watched.watch(&client, configured) => {}
             }
         })?;
         Ok(Self {
@@ -163,6 +170,7 @@ impl Background {
             leave,
             sweep: status,
             writes,
+            others,
         })
     }
 
@@ -173,6 +181,8 @@ impl Background {
         let told_of_writes = Arc::clone(&writes);
         let (leave, mut leaves) = watch::channel(false);
         let members = Arc::clone(&parts.upstream.members);
+        let others = Others::default();
+        let watched = others.clone();
         let thread = on_etcd::spawn("background", members, async move |on_etcd| {
             let _lives = lives;
             let permits = Permits::new(
@@ -185,6 +195,7 @@ impl Background {
             );
             tokio::select! {
                 () = permits.run(&on_etcd.client) => {}
+                () = watched.watch(&on_etcd.client, on_etcd.members.len()) => {}
                 // It ends where nobody is left to say so, too.
                 _ = leaves.changed() => {}
             }
@@ -195,6 +206,7 @@ impl Background {
             leave,
             sweep: None,
             writes,
+            others,
         })
     }
 
@@ -269,12 +281,14 @@ fn describe(described: Described, parts: &Parts) -> impl Fn() -> Member + Send +
     }
 }
 
-/// Set once the process is no longer `Running`.
+/// Set once the process begins to end.
 fn ends_with(mut stage: watch::Receiver<Stage>) -> watch::Receiver<bool> {
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
         // A stage whose sender is gone is a stop as well.
-        let _ = stage.wait_for(|stage| *stage != Stage::Running).await;
+        let _ = stage
+            .wait_for(|stage| matches!(stage, Stage::Draining | Stage::Stopped))
+            .await;
         stop.send_replace(true);
         stop.closed().await;
     });

@@ -49,6 +49,7 @@ pub(super) fn checks(
     let stage = stage.clone();
     checks.push(Check::new("shutdown", move || match *stage.borrow() {
         Stage::Running => Ok(None),
+        Stage::Withdrawn => Err("withdrawn: no etcd member can be reached, and clients are sent elsewhere".to_owned()),
         Stage::Draining | Stage::Stopped => Err("the proxy is shutting down".to_owned()),
     }));
     checks.into()

@@ -1,5 +1,6 @@
 //! Every metric family of the process: each room names its own, and only here they come together.
 
+use super::withdrawal::WITHDRAWN;
 use super::writes::MAY_WRITE;
 use crate::telemetry::{self, Family, Kind};
 use crate::{audit, etcd, keyring, kms, proxy, sweep, tls, traces};
@@ -15,7 +16,7 @@ const BUILD_INFO: Family = Family {
 /// Every family that the process may export; which series there are depends on what it is set up with and has met.
 pub fn families() -> impl Iterator<Item = &'static Family> {
     [
-        &[BUILD_INFO, MAY_WRITE] as &[_],
+        &[BUILD_INFO, MAY_WRITE, WITHDRAWN] as &[_],
         audit::FAMILIES,
         traces::FAMILIES,
         keyring::FAMILIES,

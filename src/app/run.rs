@@ -8,13 +8,14 @@ use futures_util::future::join_all;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::background::Background;
 use super::build::{Parts, build};
 use super::checks::checks;
 use super::families::{families, record_build};
 use super::lasting::Lasting;
-use super::{Error, Settings, forbid_dumps, memory, reload};
+use super::{Error, Settings, forbid_dumps, memory, reload, withdrawal};
 use crate::admin;
 use crate::audit::{self, Audit};
 use crate::files::nudge;
@@ -22,8 +23,10 @@ use crate::keyring::{KeyringHandle, Rule};
 use crate::kms::{self, Plugins};
 use crate::proxy::{Runtimes, Shared, Stage};
 use crate::telemetry::Registry;
+use crate::tls::{Handle, ServerTls};
 use crate::traces::{self, Traces};
-use crate::transport::{ListenUrl, Listener};
+use crate::transport::{Closed, ListenUrl, Listener};
+use crate::types::with_causes;
 
 /// Pause after a failure to accept, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -135,6 +138,15 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
     }
     background.announced().await;
     let mut accepting = JoinSet::new();
+    let (reachability, others, progress) = (
+        Arc::clone(&parts.upstream.reachability),
+        background.others.clone(),
+        Arc::new(progress),
+    );
+    let (wanted, steps) = (settings.on_unreachable, Arc::clone(&progress));
+    accepting.spawn(lasting.task("the watch over etcd's members", async move {
+        withdrawal::run(wanted, &others, &reachability, &steps).await;
+    }));
     for (listener, url) in clients.into_iter().zip(&settings.listen) {
         tracing::info!(url = listener.url(), "serving client traffic");
         let tls = parts
@@ -142,28 +154,63 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
             .as_ref()
             .map(|tls| tls.handle.clone())
             .filter(|_| url.is_tls());
-        let runtimes = Arc::clone(&runtimes);
-        accepting.spawn(lasting.task("the accepting of connections", async move {
-            loop {
-                match listener.accept().await {
-                    Ok(accepted) => {
-                        // Whatever is in use by now: certificates are replaced while this runs.
-                        let session = tls.as_ref().map(|tls| Arc::clone(&tls.load().config));
-                        runtimes.serve(accepted, session);
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, url = listener.url(), "cannot accept a connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                }
-            }
-        }));
+        let (runtimes, stage) = (Arc::clone(&runtimes), stage.clone());
+        accepting.spawn(lasting.task("the accepting of connections", accept(listener, tls, runtimes, stage)));
     }
     let broken = drain(settings, signals, &lasting, &progress, accepting, runtimes).await;
     background.end().await;
     admin.shutdown().await;
     tracing::info!("stopped");
     broken.map_or(Ok(()), |what| Err(Error::Ended(what)))
+}
+
+/// Accepts connections, but not while the process has withdrawn.
+async fn accept(
+    mut listener: Listener,
+    tls: Option<Handle<ServerTls>>,
+    runtimes: Arc<Runtimes>,
+    mut stage: watch::Receiver<Stage>,
+) {
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => {
+                    // Whatever is in use by now: certificates are replaced while this runs.
+                    let session = tls.as_ref().map(|tls| Arc::clone(&tls.load().config));
+                    runtimes.serve(accepted, session);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, url = listener.url(), "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            // It ends with this task, where the process does.
+            Ok(_) = withdrawn(&mut stage) => {
+                let closed = listener.close();
+                let _ = stage.wait_for(|stage| *stage != Stage::Withdrawn).await;
+                listener = bound_again(&closed).await;
+            }
+        }
+    }
+}
+
+async fn withdrawn(stage: &mut watch::Receiver<Stage>) -> Result<(), watch::error::RecvError> {
+    stage.wait_for(|stage| *stage == Stage::Withdrawn).await.map(drop)
+}
+
+async fn bound_again(closed: &Closed) -> Listener {
+    let mut told = false;
+    loop {
+        match closed.bind() {
+            Ok(listener) => return listener,
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::error!(error = with_causes(&error), "clients cannot be served again yet");
+                }
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
 
 /// Waits for the first look at each KMS plugin, but no longer than `FIRST_LOOK`: one that is down is no reason not to
@@ -205,7 +252,7 @@ async fn drain(
     let mut ended = tokio::task::spawn_blocking(|| runtimes.join());
     tokio::select! {
         _ = &mut ended => return broken,
-        () = tokio::time::sleep(settings.shutdown_timeout) => {
+        () = sleep(settings.shutdown_timeout) => {
             tracing::warn!("calls still under way after --shutdown-timeout are cut off");
         }
         signal = signals.next() => tracing::warn!(signal, "stopping at once"),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::MemoryLock;
+use super::{MemoryLock, OnUnreachable};
 use crate::keyspace::EtcdPrefix;
 use crate::rewrite::OnUndecryptable;
 use crate::rotation::{MANAGED, Policy};
@@ -91,6 +91,8 @@ pub struct Settings {
     pub reload_encryption_config: bool,
     /// What a reader gets for a sealed value that no key opens.
     pub on_undecryptable: OnUndecryptable,
+    /// What is done while no etcd member can be reached.
+    pub on_unreachable: OnUnreachable,
     /// etcd's limit on a request, bytes.
     pub max_request_bytes: usize,
     /// Streams that one client connection may have open at once.

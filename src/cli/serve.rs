@@ -10,7 +10,7 @@ use super::common::CommonFlags;
 use super::log::LogFlags;
 use super::members::MembersFlags;
 use super::switch::SWITCH;
-use crate::app::{MemoryLock, Settings};
+use crate::app::{MemoryLock, OnUnreachable, Settings};
 use crate::rewrite::OnUndecryptable;
 use crate::tls::{Allowed, ClientAuth, ServerFiles};
 use crate::traces;
@@ -58,6 +58,16 @@ pub(super) struct Flags {
         help_heading = "Encryption"
     )]
     on_undecryptable: OnUndecryptableFlag,
+    /// While no etcd member can be reached: hold calls until one can, or withdraw, so that clients go elsewhere (listeners are closed,
+    /// connections end). auto withdraws where the cluster has more members than --etcd-servers
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ON_UNREACHABLE",
+        value_enum,
+        default_value = "auto",
+        help_heading = "etcd"
+    )]
+    on_unreachable: OnUnreachableFlag,
 
     /// Where clients connect: http, https, unix and unixs URLs, separated by commas
     #[arg(
@@ -232,6 +242,14 @@ pub(super) struct Flags {
     pub(super) log: LogFlags,
 }
 
+/// `--on-unreachable`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnUnreachableFlag {
+    Auto,
+    Hold,
+    Withdraw,
+}
+
 /// `--on-undecryptable`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum OnUndecryptableFlag {
@@ -289,6 +307,11 @@ impl Flags {
             allow_plaintext_on_network: self.allow_plaintext_on_network,
             common: self.common.settings(),
             reload_encryption_config: self.encryption_provider_config_automatic_reload,
+            on_unreachable: match self.on_unreachable {
+                OnUnreachableFlag::Auto => OnUnreachable::Auto,
+                OnUnreachableFlag::Hold => OnUnreachable::Hold,
+                OnUnreachableFlag::Withdraw => OnUnreachable::Withdraw,
+            },
             on_undecryptable: match self.on_undecryptable {
                 OnUndecryptableFlag::ReturnCiphertext => OnUndecryptable::ReturnCiphertext,
                 OnUndecryptableFlag::Fail => OnUndecryptable::Fail,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::connection::{Connection, Driver};
 use super::meters::{self, Left, MemberMeter};
@@ -22,8 +22,14 @@ use crate::types::{Backoff, with_causes};
 /// deadline; a bound is needed for callers without one.
 const WAIT_FOR_MEMBER: Duration = Duration::from_secs(30);
 
-/// A connection that lived this long has proved itself: its loss is not answered with a longer backoff.
+/// A connection that lived this long has proved itself: it is replaced at once.
 const PROVEN_AFTER: Duration = Duration::from_secs(5);
+
+/// The wait after one that did not: short, since the member has been reached and calls wait.
+const AFTER_LOSS: Duration = Duration::from_millis(20);
+
+/// From one line in the log about connections that were lost to the next.
+const BETWEEN_LINES: Duration = Duration::from_secs(1);
 
 /// Wait after the first dial that failed, and what it doubles to.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -48,9 +54,35 @@ pub struct Config {
 pub struct Reachability {
     connected: AtomicUsize,
     pools: AtomicUsize,
+    changed: watch::Sender<()>,
+    /// Whether nobody is to wait for a member.
+    given_up: watch::Sender<bool>,
 }
 
 impl Reachability {
+    /// Waits until a pool has a connection, or none has.
+    pub async fn is(&self, reachable: bool) {
+        let mut changed = self.changed.subscribe();
+        while (self.connected.load(Ordering::Relaxed) > 0) != reachable {
+            // The sender is this one's own.
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// Has everybody who waits for a member told that there is none, or wait again from now on.
+    pub fn give_up(&self, given_up: bool) {
+        self.given_up.send_replace(given_up);
+    }
+
+    fn count(&self, one_more: bool) {
+        if one_more {
+            self.connected.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.connected.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.changed.send_replace(());
+    }
+
     /// Pools with a connection, and pools in all.
     pub fn counts(&self) -> (usize, usize) {
         (
@@ -62,9 +94,11 @@ impl Reachability {
 
 /// No member could be reached in time.
 #[derive(Clone, Debug, Error)]
-#[error("no etcd member reachable within {} s: {last}", WAIT_FOR_MEMBER.as_secs())]
+#[error("no etcd member reachable: {last}")]
 pub struct Unreachable {
     last: String,
+    /// Whether it was not waited for, because nobody is to.
+    pub is_given_up: bool,
 }
 
 /// A connection to some member, replaced when it fails.
@@ -104,10 +138,15 @@ impl Pool {
 
     /// The connection to send the next request on, as soon as there is one.
     pub async fn connection(&self) -> Result<Connection, Unreachable> {
+        self.connection_within(WAIT_FOR_MEMBER).await
+    }
+
+    /// The same for somebody who waits no longer than `time`, nor than anybody does.
+    pub async fn connection_within(&self, time: Duration) -> Result<Connection, Unreachable> {
         if let Some(connection) = self.current.borrow().as_ref() {
             return Ok(connection.clone());
         }
-        tokio::time::timeout(WAIT_FOR_MEMBER, async {
+        let connected = async {
             loop {
                 let changed = self.changed.notified();
                 if let Some(connection) = self.current.borrow().as_ref() {
@@ -115,11 +154,21 @@ impl Pool {
                 }
                 changed.await;
             }
-        })
-        .await
-        .map_err(|_| Unreachable {
+        };
+        let mut given_up = self.config.reachability.given_up.subscribe();
+        tokio::select! {
+            biased;
+            connection = connected => Ok(connection),
+            _ = given_up.wait_for(|given_up| *given_up) => Err(self.unreachable(true)),
+            () = tokio::time::sleep(time.min(WAIT_FOR_MEMBER)) => Err(self.unreachable(false)),
+        }
+    }
+
+    fn unreachable(&self, is_given_up: bool) -> Unreachable {
+        Unreachable {
+            is_given_up,
             last: self.last_failure.borrow().clone(),
-        })
+        }
     }
 
     /// Takes `connection` out of use where `error`, met by a call on it, is the connection's and not the call's own.
@@ -152,6 +201,7 @@ impl Pool {
 
     async fn keep_connected(self: Rc<Self>) {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut told: Option<Instant> = None;
         let bytes = meters::bytes();
         let meters: Vec<_> = self
             .config
@@ -173,12 +223,16 @@ impl Pool {
                     let why = self.serve_until_lost(connection, driver).await;
                     meter.connections.decrement(1);
                     meter.left(&why);
-                    tracing::warn!(endpoint = %dialer.endpoint(), reason = %why, "left an etcd member");
-                    self.last_failure.replace(format!("{}: {why}", dialer.endpoint()));
-                    if since.elapsed() >= PROVEN_AFTER {
-                        backoff.reset();
-                        continue;
+                    if told.is_none_or(|told| told.elapsed() >= BETWEEN_LINES) {
+                        tracing::warn!(endpoint = %dialer.endpoint(), reason = %why, "left an etcd member");
+                        told = Some(Instant::now());
                     }
+                    self.last_failure.replace(format!("{}: {why}", dialer.endpoint()));
+                    backoff.reset();
+                    if since.elapsed() < PROVEN_AFTER {
+                        tokio::time::sleep(jittered(AFTER_LOSS)).await;
+                    }
+                    continue;
                 }
                 Err(error) => {
                     meter.connect_failures.increment(1);
@@ -200,7 +254,7 @@ impl Pool {
         });
         let id = connection.id();
         self.current.replace(Some(connection.clone()));
-        self.config.reachability.connected.fetch_add(1, Ordering::Relaxed);
+        self.config.reachability.count(true);
         self.changed.notify_waiters();
         let why = tokio::select! {
             ended = ended => ended.ok().flatten().map_or(Left::Closed, Left::Failed),
@@ -208,7 +262,7 @@ impl Pool {
             why = self.without_leader(&connection) => Left::NoLeader(why),
         };
         self.current.replace(None);
-        self.config.reachability.connected.fetch_sub(1, Ordering::Relaxed);
+        self.config.reachability.count(false);
         why
     }
 

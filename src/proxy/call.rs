@@ -101,6 +101,7 @@ async fn route(
         Treatment::Lock(rpc) => Box::pin(checked::lock(worker, rpc, request, body, respond)).await,
         Treatment::Election(rpc) => Box::pin(checked::election(worker, rpc, request, body, respond)).await,
         Treatment::Pipe => Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::ByItself)).await,
+        Treatment::PipeAtOnce => Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::AtOnce)).await,
         Treatment::PipeForever => Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::WhenDraining)).await,
     }
 }

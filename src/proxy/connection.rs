@@ -150,7 +150,7 @@ async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher, peer: Rc<st
         match current {
             Stage::Running => {}
             // Refuses new streams, lets the open ones end, then closes.
-            Stage::Draining => connection.graceful_shutdown(),
+            Stage::Withdrawn | Stage::Draining => connection.graceful_shutdown(),
             Stage::Stopped => {
                 connection.abrupt_shutdown(Reason::NO_ERROR);
                 return said(&mut connection).await;

@@ -67,6 +67,8 @@ pub(super) enum Fault {
     Refused(&'static str, Code, String),
     /// The same, on a watch: only after a pause, because etcd's client reopens a watch without one.
     UpstreamLost(String),
+    /// Nothing was sent to etcd, and the client had better take another way: gRPC's clients do so by themselves, writes included.
+    NotSent,
     /// The client has gone; nobody is there to be told.
     Gone,
 }
@@ -196,7 +198,7 @@ impl Fault {
     pub(super) fn code(&self) -> Option<u16> {
         match self {
             Self::Status(code, _) | Self::Refused(_, code, _) => Some(*code as u16),
-            Self::UpstreamLost(_) => Some(Code::Unavailable as u16),
+            Self::UpstreamLost(_) | Self::NotSent => Some(Code::Unavailable as u16),
             Self::Gone => None,
         }
     }
@@ -206,7 +208,7 @@ impl Fault {
         let (code, text) = match self {
             Self::Status(code, text) | Self::Refused(_, code, text) => (*code, text.as_str()),
             Self::UpstreamLost(text) => (Code::Unavailable, text.as_str()),
-            Self::Gone => (Code::Unavailable, ""),
+            Self::NotSent | Self::Gone => (Code::Unavailable, ""),
         };
         headers.insert("grpc-status", HeaderValue::from(code as u16));
         if let Ok(text) = HeaderValue::from_str(&percent_encoded(text)) {
@@ -217,6 +219,9 @@ impl Fault {
 
 impl From<Unreachable> for Fault {
     fn from(error: Unreachable) -> Self {
+        if error.is_given_up {
+            return Self::NotSent;
+        }
         Self::UpstreamLost(error.to_string())
     }
 }

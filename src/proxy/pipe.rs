@@ -16,6 +16,8 @@ use crate::etcd::Call;
 pub(super) enum Ends {
     /// By itself, soon or late; a proxy that drains waits for it.
     ByItself,
+    /// The same, and before it begins where no member can be reached: it concerns one of them.
+    AtOnce,
     /// Perhaps never, so a proxy that drains ends it.
     WhenDraining,
 }
@@ -67,9 +69,16 @@ async fn pipe(
             request: mut up,
             open: _open,
         },
-    ) = respond
-        .unless_gone(upstream::open(pool, &path, &request.headers))
-        .await?;
+    ) = match ends {
+        Ends::AtOnce => upstream::open_at_once(pool, &path, &request.headers).await?,
+        Ends::ByItself | Ends::WhenDraining => {
+            let opened = respond.unless_gone(upstream::open(pool, &path, &request.headers));
+            tokio::select! {
+                opened = opened => opened?,
+                () = draining(worker, ends) => return Err(Fault::stopping()),
+            }
+        }
+    };
     let going_up = async {
         match upload {
             Upload::Body(body) => copy_up(body, &mut up).await?,
@@ -107,16 +116,18 @@ async fn pipe(
         upstream::heed_status(pool, &connection, &trailers);
         respond.trailers(trailers)
     };
-    let draining = async {
-        match ends {
-            Ends::ByItself => std::future::pending().await,
-            Ends::WhenDraining => worker.draining().await,
-        }
-    };
     tokio::select! {
         ended = coming_down => ended,
         ended = going_up => ended,
-        () = draining => Err(Fault::stopping()),
+        () = draining(worker, ends) => Err(Fault::stopping()),
+    }
+}
+
+/// Resolves when the proxy ends the call.
+async fn draining(worker: &Worker, ends: Ends) {
+    match ends {
+        Ends::ByItself | Ends::AtOnce => std::future::pending().await,
+        Ends::WhenDraining => worker.draining().await,
     }
 }
 

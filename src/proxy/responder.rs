@@ -165,6 +165,10 @@ impl Responder {
     pub(super) fn fail(&mut self, fault: &Fault) {
         self.code = fault.code();
         match std::mem::replace(&mut self.state, State::Ended) {
+            // As HTTP/2 says that a request was not looked at (RFC 9113, section 8.7).
+            State::Waiting(mut respond) if matches!(fault, Fault::NotSent) => {
+                respond.send_reset(Reason::REFUSED_STREAM)
+            }
             State::Waiting(mut respond) => {
                 let mut response = Response::new(());
                 response

@@ -30,6 +30,8 @@ pub enum Treatment {
     Election(ElectionRpc),
     /// Carries no value: piped byte for byte, message boundaries and all.
     Pipe,
+    /// The same, of the member that it is sent to: not held until another one can be reached.
+    PipeAtOnce,
     /// The same, but the answer has no natural end: ended when the proxy drains.
     PipeForever,
 }
@@ -60,12 +62,12 @@ pub const RPCS: &[(&str, &str, Treatment)] = &[
     ("etcdserverpb.Cluster", "MemberPromote", Treatment::Pipe),
 
     ("etcdserverpb.Maintenance", "Alarm",      Treatment::Pipe),
-    ("etcdserverpb.Maintenance", "Status",     Treatment::Pipe),
-    ("etcdserverpb.Maintenance", "Defragment", Treatment::Pipe),
-    ("etcdserverpb.Maintenance", "Hash",       Treatment::Pipe),
-    ("etcdserverpb.Maintenance", "HashKV",     Treatment::Pipe),
-    ("etcdserverpb.Maintenance", "Snapshot",   Treatment::Pipe),
-    ("etcdserverpb.Maintenance", "MoveLeader", Treatment::Pipe),
+    ("etcdserverpb.Maintenance", "Status",     Treatment::PipeAtOnce),
+    ("etcdserverpb.Maintenance", "Defragment", Treatment::PipeAtOnce),
+    ("etcdserverpb.Maintenance", "Hash",       Treatment::PipeAtOnce),
+    ("etcdserverpb.Maintenance", "HashKV",     Treatment::PipeAtOnce),
+    ("etcdserverpb.Maintenance", "Snapshot",   Treatment::PipeAtOnce),
+    ("etcdserverpb.Maintenance", "MoveLeader", Treatment::PipeAtOnce),
     ("etcdserverpb.Maintenance", "Downgrade",  Treatment::Pipe),
 
     ("etcdserverpb.Auth", "AuthEnable",           Treatment::Pipe),

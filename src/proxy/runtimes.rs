@@ -126,9 +126,11 @@ async fn run(index: usize, shared: Shared, mut queue: mpsc::UnboundedReceiver<Ha
         fence: RefCell::default(),
     });
     let mut connections = JoinSet::new();
-    while *stage.borrow_and_update() == Stage::Running {
+    while matches!(*stage.borrow_and_update(), Stage::Running | Stage::Withdrawn) {
         tokio::select! {
             accepted = queue.recv() => match accepted {
+                // Handed over just before.
+                Some(_) if *stage.borrow() == Stage::Withdrawn => {}
                 Some((accepted, tls)) => {
                     connections.spawn_local(serve(Rc::clone(&worker), accepted, tls, flusher.clone()));
                 }

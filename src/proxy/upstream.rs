@@ -1,5 +1,7 @@
 //! Puts a call to etcd: finds a connection, sends, and sends again only what no member has looked at.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use http::uri::PathAndQuery;
@@ -75,7 +77,7 @@ pub(super) async fn unary(
 pub(super) async fn open(pool: &Pool, path: &PathAndQuery, headers: &HeaderMap) -> Result<(Connection, Call), Fault> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        let connection = pool.connection().await?;
+        let connection = pool.connection_within(patience(headers)).await?;
         match connection.call(path.clone(), headers.clone()) {
             Ok(call) => return Ok((connection, call)),
             // Nothing was sent on it.
@@ -86,6 +88,46 @@ pub(super) async fn open(pool: &Pool, path: &PathAndQuery, headers: &HeaderMap) 
         }
     }
     Err(last.as_ref().map_or(Fault::Gone, Fault::upstream))
+}
+
+/// How long a call may wait for a member: as long as its caller waits for the answer.
+fn patience(headers: &HeaderMap) -> Duration {
+    let timeout = headers.get("grpc-timeout").and_then(|value| value.to_str().ok());
+    timeout.and_then(parse_timeout).unwrap_or(Duration::MAX)
+}
+
+/// A timeout as gRPC writes it: up to eight digits and a unit. Source: the public gRPC-over-HTTP/2 specification, "Timeout".
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count.checked_mul(3600)?),
+        "M" => Duration::from_secs(count.checked_mul(60)?),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+/// Opens a call that concerns one member: it is not held until there is another.
+pub(super) async fn open_at_once(
+    pool: &Pool,
+    path: &PathAndQuery,
+    headers: &HeaderMap,
+) -> Result<(Connection, Call), Fault> {
+    let connection = pool.connection_within(Duration::ZERO).await?;
+    connection
+        .call(path.clone(), headers.clone())
+        .map(|call| (connection.clone(), call))
+        .map_err(|error| {
+            pool.discard_after(&connection, &error);
+            Fault::upstream(&error)
+        })
 }
 
 /// Notes what an answer's status says about the member that gave it.
@@ -120,6 +162,27 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_call_waits_no_longer_than_its_caller() {
+        for (text, expected) in [
+            ("99999999n", Some(Duration::from_nanos(99_999_999))),
+            ("5u", Some(Duration::from_micros(5))),
+            ("2999m", Some(Duration::from_millis(2999))),
+            ("3S", Some(Duration::from_secs(3))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("1H", Some(Duration::from_secs(3600))),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("", None),
+            ("S", None),
+            ("+1S", None),
+            ("123456789S", None),
+            ("1s", None),
+            ("1\u{e9}", None),
+        ] {
+            assert_eq!(parse_timeout(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn headers_that_a_changed_message_makes_untrue_are_not_sent_on() {

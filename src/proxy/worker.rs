@@ -101,7 +101,7 @@ impl Worker {
         fence
     }
 
-    /// Resolves when the proxy begins to drain.
+    /// Resolves when clients are to go elsewhere: the proxy begins to drain, or withdraws.
     pub(super) async fn draining(&self) {
         let mut stage = self.stage.clone();
         // The sender outlives every worker; if it were gone, that would be a stop as well.

@@ -83,12 +83,53 @@ impl Listener {
         &self.url
     }
 
+    /// Stops listening: whoever connects is refused by the system. Connections that were accepted stay.
+    pub fn close(self) -> Closed {
+        let address = match &self.bound {
+            Bound::Tcp(listener) => listener.local_addr().map(ListenAddress::Tcp),
+            Bound::Unix(_, path) => Ok(ListenAddress::Unix(path.clone())),
+        };
+        Closed {
+            address,
+            url: self.url.clone(),
+        }
+    }
+
     /// Waits for the next connection.
     pub async fn accept(&self) -> io::Result<Accepted> {
         match &self.bound {
             Bound::Tcp(listener) => Ok(Accepted::Tcp(listener.accept().await?.0.into_std()?)),
             Bound::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0.into_std()?)),
         }
+    }
+}
+
+/// A listener that was closed.
+#[derive(Debug)]
+pub struct Closed {
+    address: io::Result<ListenAddress>,
+    url: String,
+}
+
+impl Closed {
+    /// Listens where it was listened before.
+    ///
+    /// # Errors
+    /// [`BindError`], such as where somebody else listens there by now.
+    pub fn bind(&self) -> Result<Listener, BindError> {
+        let failed = |source| BindError {
+            url: self.url.clone(),
+            source,
+        };
+        let bound = match &self.address {
+            Ok(ListenAddress::Tcp(address)) => Bound::Tcp(bind_tcp(*address).map_err(failed)?),
+            Ok(ListenAddress::Unix(path)) => Bound::Unix(bind_unix(path).map_err(failed)?, path.clone()),
+            Err(error) => return Err(failed(error.kind().into())),
+        };
+        Ok(Listener {
+            bound,
+            url: self.url.clone(),
+        })
     }
 }
 
@@ -157,6 +198,27 @@ mod tests {
     async fn port_zero_is_reported_as_the_port_chosen() {
         let listener = Listener::bind(&"http://127.0.0.1:0".parse().unwrap()).unwrap();
         assert!(!listener.url().ends_with(":0"), "{}", listener.url());
+    }
+
+    #[tokio::test]
+    async fn a_closed_listener_refuses_until_it_is_bound_again_at_the_same_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("proxy.sock");
+        for url in ["http://127.0.0.1:0".to_owned(), format!("unix://{}", path.display())] {
+            let listener = Listener::bind(&url.parse().unwrap()).unwrap();
+            let url = listener.url().to_owned();
+            let connect = async || match url.strip_prefix("http://") {
+                Some(address) => TcpStream::connect(address).await.map(drop),
+                None => UnixStream::connect(&path).await.map(drop),
+            };
+            connect().await.unwrap();
+            let closed = listener.close();
+            connect().await.unwrap_err();
+            let again = closed.bind().unwrap();
+            assert_eq!(again.url(), url);
+            connect().await.unwrap();
+            again.accept().await.unwrap();
+        }
     }
 
     #[tokio::test]

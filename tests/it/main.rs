@@ -56,3 +56,4 @@ mod transcript;
 mod twins;
 mod upstream;
 mod watch;
+mod withdrawal;
