@@ -37,6 +37,16 @@ torture: tools ## Members and proxies frozen, killed, cut off, late and with wro
 		cargo test --locked --features '$(TORTURE_FEATURES)' --test torture -- --ignored --exact --nocapture campaign || status=$$?; \
 	tail -n 1 target/torture/summary || echo '0 passed, 1 failed'; exit $$status
 
+ATTACK_SCALE ?= 1
+# `release` takes minutes to compile; `test` is what the other tests use.
+ATTACK_PROFILE ?= release
+
+.PHONY: attack
+attack: tools ## Clients that make the proxy hold or do too much, each in full (ATTACK_SCALE=1); and h2spec
+	tests/h2spec/build.sh target/h2spec
+	ATTACK_SCALE='$(ATTACK_SCALE)' ATTACK_H2SPEC='$(CURDIR)/target/h2spec' cargo test --locked --profile '$(ATTACK_PROFILE)' \
+		--test it -- attack:: --include-ignored --nocapture --test-threads=1
+
 .PHONY: lint
 lint: tools ## Formatting, clippy, dependencies and documentation, warnings denied
 	cargo fmt --check

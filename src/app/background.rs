@@ -181,8 +181,6 @@ impl Background {
         let told_of_writes = Arc::clone(&writes);
         let (leave, mut leaves) = watch::channel(false);
         let members = Arc::clone(&parts.upstream.members);
-        let others = Others::default();
-        let watched = others.clone();
         let thread = on_etcd::spawn("background", members, async move |on_etcd| {
             let _lives = lives;
             let permits = Permits::new(
@@ -195,7 +193,6 @@ impl Background {
             );
             tokio::select! {
                 () = permits.run(&on_etcd.client) => {}
-                () = watched.watch(&on_etcd.client, on_etcd.members.len()) => {}
                 // It ends where nobody is left to say so, too.
                 _ = leaves.changed() => {}
             }
@@ -206,7 +203,8 @@ impl Background {
             leave,
             sweep: None,
             writes,
-            others,
+            // Nothing is asked of etcd.
+            others: Others::default(),
         })
     }
 

@@ -59,7 +59,7 @@ pub(super) struct Flags {
     )]
     on_undecryptable: OnUndecryptableFlag,
     /// While no etcd member can be reached: hold calls until one can, or withdraw, so that clients go elsewhere (listeners are closed,
-    /// connections end). auto withdraws where the cluster has more members than --etcd-servers
+    /// connections end). auto withdraws where the cluster has more members than --etcd-servers, which takes --member-record
     #[arg(
         long,
         env = "ETCD_ENCRYPTION_PROXY_ON_UNREACHABLE",

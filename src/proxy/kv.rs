@@ -22,9 +22,12 @@ use super::upstream;
 use super::worker::Worker;
 use crate::keyring::{Keyring, Permit, Writing};
 use crate::rewrite::{
-    FencedResponse, Lifted, OpenJob, Refusal, ResponsePlan, UnaryRequest, UnaryRpc, Unfenced, unary_request,
+    FencedResponse, Lifted, OpenJob, Refusal, ResponsePlan, UnaryRequest, UnaryRpc, Unfenced, epoch_request, is_epoch,
+    unary_request,
 };
+use crate::types::Epoch;
 use crate::value::Deks;
+use crate::wire::Spliced;
 
 /// How often a request is sealed anew for another epoch before its client is told: each takes a proof that somebody begins at
 /// just that moment.
@@ -158,7 +161,7 @@ impl Unary {
         let fence = worker.fence(&epoch);
         Ok(match sealed.fenced(&fence, nests && !self.has_token) {
             Ok(fenced) => {
-                let frame = Frame::of_parts(&fenced.head, fenced.message, fence.fields());
+                let frame = Frame::of_parts(&fenced.head, fenced.message, fence.field());
                 Outgoing::Send(UnaryRpc::Txn, frame, Reading::Fenced(fenced.response))
             }
             Err(Unfenced(sealed)) => Outgoing::Unfenced(sealed),
@@ -189,7 +192,14 @@ impl Unary {
             None => Ok(Attempt::Again),
             Some(answer) => match receive(worker, answer, respond).await? {
                 Answered::Error(head, trailers) => passed_on(head, trailers, respond).map(|()| Attempt::Ended),
-                Answered::Message(received) => opened(received, Reading::Plain(sealed.response), worker),
+                Answered::Message(mut received) => {
+                    let message = std::mem::take(&mut received.message);
+                    let job = sealed
+                        .response
+                        .open(message)
+                        .map_err(|failure| Fault::refused_answer(&failure))?;
+                    Ok(Attempt::Answered(received, job))
+                }
             },
         }
     }
@@ -208,7 +218,7 @@ impl Unary {
         let Some(answer) = ask(worker, &path, &self.request.headers, frame, || true, respond).await? else {
             return Ok(Attempt::Again);
         };
-        match receive(worker, answer, respond).await? {
+        let unsettled = match receive(worker, answer, respond).await? {
             // The client's user may not read the epoch. Nothing was written; whether it may write what it asks for is for etcd to
             // say again.
             Answered::Error(head, trailers)
@@ -217,10 +227,46 @@ impl Unary {
                     && is_denied(trailers.as_ref().unwrap_or(head.headers())) =>
             {
                 self.is_unfenced = true;
-                Ok(Attempt::Again)
+                return Ok(Attempt::Again);
             }
-            Answered::Error(head, trailers) => passed_on(head, trailers, respond).map(|()| Attempt::Ended),
-            Answered::Message(received) => opened(received, reading, worker),
+            Answered::Error(head, trailers) => return passed_on(head, trailers, respond).map(|()| Attempt::Ended),
+            Answered::Message(received) => match read(worker, received, reading)? {
+                Ok(attempt) => return Ok(attempt),
+                Err(unsettled) => unsettled,
+            },
+        };
+        // Rare, and so on the heap: every call would have room for it.
+        Box::pin(self.settle(worker, unsettled, respond)).await
+    }
+
+    /// What came of an answer that says that a compare did not hold.
+    async fn settle(
+        &self,
+        worker: &Worker,
+        unsettled: Box<Unsettled>,
+        respond: &mut Responder,
+    ) -> Result<Attempt, Fault> {
+        let Unsettled { received, job, epoch } = *unsettled;
+        Ok(match self.is_still(worker, &epoch, respond).await? {
+            None => Attempt::Ended,
+            Some(true) => Attempt::Answered(received, job),
+            Some(false) => over(worker, &epoch),
+        })
+    }
+
+    /// Whether `epoch` is the one in etcd; `None` if etcd answered with an error, which has been passed on.
+    async fn is_still(&self, worker: &Worker, epoch: &Epoch, respond: &mut Responder) -> Result<Option<bool>, Fault> {
+        let state = &worker.config.state_prefix;
+        let frame = Frame::of_parts(&[], Spliced::untouched(epoch_request(state)), &[]);
+        let path = path_of(UnaryRpc::Range);
+        let Some(answer) = ask(worker, &path, &self.request.headers, frame, || true, respond).await? else {
+            return Err(Fault::Gone);
+        };
+        match receive(worker, answer, respond).await? {
+            Answered::Error(head, trailers) => passed_on(head, trailers, respond).map(|()| None),
+            Answered::Message(received) => is_epoch(&received.message, epoch, state)
+                .map(Some)
+                .map_err(|failure| Fault::refused_answer(&failure)),
         }
     }
 }
@@ -238,21 +284,32 @@ fn is_denied(trailers: &HeaderMap) -> bool {
     trailers.get("grpc-status").is_some_and(|status| status == "7")
 }
 
+/// An answer of which it is not known whether the client's compares did not hold or that of the epoch.
+struct Unsettled {
+    received: Received,
+    job: OpenJob,
+    epoch: Epoch,
+}
+
 /// What is to be opened of an answer; or that etcd has refused the request, because it was sealed in another epoch.
-fn opened(mut received: Received, reading: Reading, worker: &Worker) -> Result<Attempt, Fault> {
+fn read(worker: &Worker, mut received: Received, reading: Reading) -> Result<Result<Attempt, Box<Unsettled>>, Fault> {
     let message = std::mem::take(&mut received.message);
     let lifted = match reading {
         Reading::Plain(response) => response.open(message).map(Lifted::Answered),
-        Reading::Fenced(response) => response.open(message, &worker.config.state_prefix),
+        Reading::Fenced(response) => response.open(message),
     };
-    match lifted.map_err(|failure| Fault::refused_answer(&failure))? {
+    Ok(match lifted.map_err(|failure| Fault::refused_answer(&failure))? {
         Lifted::Answered(job) => Ok(Attempt::Answered(received, job)),
-        Lifted::Over(epoch) => {
-            worker.meters.fenced.increment(1);
-            worker.keyring.is_over(&epoch);
-            Ok(Attempt::Again)
-        }
-    }
+        Lifted::Over(epoch) => Ok(over(worker, &epoch)),
+        Lifted::Either(job, epoch) => Err(Box::new(Unsettled { received, job, epoch })),
+    })
+}
+
+/// etcd has refused a request because it was sealed in this epoch.
+fn over(worker: &Worker, epoch: &Epoch) -> Attempt {
+    worker.meters.fenced.increment(1);
+    worker.keyring.is_over(epoch);
+    Attempt::Again
 }
 
 /// Waits until it is known whether `keyring` may be written with; `None` if another one is in use by then.

@@ -4,11 +4,11 @@
 //! A layer around a request that is rewritten already: some bytes before the message, some behind it. What comes back is
 //! made the answer that the client expects, or found to say that nothing was written.
 //!
-//! Two forms. *Flat*: one compare more in the client's transaction, and a range of the epoch's key at the end of its failure
-//! branch, which tells whose compare did not hold. A put becomes a transaction of that form. Where the failure branch writes,
-//! that would write although the client's compares hold; such a transaction is *nested* as a whole in one that compares the
-//! epoch. etcd up to 3.4 and early versions of 3.5 do not check permissions within a nested transaction, so that is for
-//! requests that need none.
+//! Two forms. *Flat*: one compare more in the client's transaction. Where a compare does not hold, the answer does not tell
+//! whose; the epoch is then read, and as it never comes back once it was replaced, the answer is the client's if it is still the
+//! request's. A put becomes a transaction of that form. Where the failure branch writes, that would write although the client's
+//! compares hold; such a transaction is *nested* as a whole in one that compares the epoch. etcd up to 3.4 and early versions of
+//! 3.5 do not check permissions within a nested transaction, so that is for requests that need none.
 
 use bytes::Bytes;
 
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     types::{Epoch, StatePrefix},
     wire::{
-        Body, Field, Fields, Spliced, WireError,
+        Body, Fields, Spliced, WireError,
         etcd::{compare, key_value, op, put_response, range_request, range_response, txn_request, txn_response},
         once, put_bytes, put_bytes_header, put_varint,
     },
@@ -31,11 +31,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Fence {
     epoch: Epoch,
-    /// The compare, and the range of the failure branch, as fields of a `TxnRequest`.
-    fields: Vec<u8>,
+    /// The compare, as a field of a `TxnRequest`.
+    field: Vec<u8>,
 }
 
-/// A request under the fence: `head`, `message`, and [`Fence::fields`] behind them are a `TxnRequest`.
+/// A request under the fence: `head`, `message`, and [`Fence::field`] behind them are a `TxnRequest`.
 #[derive(Debug)]
 pub struct Fenced {
     /// Goes before the message.
@@ -71,6 +71,9 @@ pub struct Unfenced(pub Box<UnaryRequest>);
 pub enum Lifted {
     /// etcd has looked at it; its answer is to be opened.
     Answered(OpenJob),
+    /// Nothing was written: a compare did not hold, of the client's, or that of this epoch. If it still is the one in etcd, the
+    /// answer is the client's.
+    Either(OpenJob, Epoch),
     /// The epoch was another one than this, and nothing was written.
     Over(Epoch),
 }
@@ -90,18 +93,13 @@ impl Fence {
         if let Some(nonce) = epoch.nonce() {
             put_bytes(&mut guard, compare::VALUE, nonce);
         }
-        let mut range = Vec::with_capacity(key.len() + 8);
-        put_bytes(&mut range, range_request::KEY, &key);
-        let mut look = Vec::with_capacity(range.len() + 8);
-        put_bytes(&mut look, op::RANGE, &range);
-        let mut fields = Vec::with_capacity(guard.len() + look.len() + 8);
+        let mut field = Vec::with_capacity(guard.len() + 8);
         if !cfg!(feature = "without-fence") {
-            put_bytes(&mut fields, txn_request::COMPARE, &guard);
+            put_bytes(&mut field, txn_request::COMPARE, &guard);
         }
-        put_bytes(&mut fields, txn_request::FAILURE, &look);
         Self {
             epoch: epoch.clone(),
-            fields,
+            field,
         }
     }
 
@@ -111,9 +109,44 @@ impl Fence {
     }
 
     /// What goes behind the message of a request under this fence.
-    pub fn fields(&self) -> &[u8] {
-        &self.fields
+    pub fn field(&self) -> &[u8] {
+        &self.field
     }
+}
+
+/// A `RangeRequest` for the epoch under `state`.
+pub fn epoch_request(state: &StatePrefix) -> Bytes {
+    let mut request = Vec::new();
+    put_bytes(&mut request, range_request::KEY, &Epoch::key(state));
+    request.into()
+}
+
+/// Whether the epoch that etcd has answered with is this one.
+///
+/// # Errors
+/// [`OpenFailure`] if `message` is no answer to [`epoch_request`].
+pub fn is_epoch(message: &[u8], epoch: &Epoch, state: &StatePrefix) -> Result<bool, OpenFailure> {
+    let mut found = None;
+    for field in Fields::new(message) {
+        let field = field?;
+        if field.number != range_response::KVS {
+            continue;
+        }
+        let (mut key, mut value) = (None, None);
+        for field in field.body()?.fields() {
+            let field = field?;
+            match field.number {
+                key_value::KEY => once(&mut key, field.number, field.body()?.bytes)?,
+                key_value::VALUE => once(&mut value, field.number, field.body()?.bytes)?,
+                _ => {}
+            }
+        }
+        if key != Some(&Epoch::key(state)[..]) {
+            return Err(OpenFailure::Mismatch);
+        }
+        once(&mut found, field.number, value.unwrap_or_default())?;
+    }
+    Ok(found == epoch.nonce())
 }
 
 impl UnaryRequest {
@@ -150,71 +183,27 @@ impl UnaryRequest {
 }
 
 impl FencedResponse {
-    /// Begins to open `message`, etcd's answer, where the epoch, which lies under `state`, was still the request's.
+    /// Begins to open `message`, etcd's answer.
     ///
     /// # Errors
     /// [`OpenFailure`] if the answer is not shaped as the request demands.
-    pub fn open(self, message: Bytes, state: &StatePrefix) -> Result<Lifted, OpenFailure> {
-        match self.lift(message, state)? {
-            Some(answer) => self.response.open(answer).map(Lifted::Answered),
-            None => Ok(Lifted::Over(self.epoch)),
-        }
-    }
-
-    /// The answer as it would be without the fence.
-    fn lift(&self, message: Bytes, state: &StatePrefix) -> Result<Option<Bytes>, OpenFailure> {
+    pub fn open(self, message: Bytes) -> Result<Lifted, OpenFailure> {
         let answer = Answer::read(&message)?;
         match (self.form, answer.succeeded) {
-            (Form::Flat, true) => Ok(Some(message)),
-            (Form::Flat, false) => {
-                let (field, body) = answer.last.ok_or(OpenFailure::Mismatch)?;
-                if !self.still_holds(body, state)? {
-                    return Ok(None);
-                }
-                let (start, end) = (field.start, field.end);
-                if end == message.len() {
-                    return Ok(Some(message.slice(..start)));
-                }
-                let kept = [message.get(..start), message.get(end..)];
-                Ok(Some(kept.map(Option::unwrap_or_default).concat().into()))
-            }
+            (Form::Flat, true) => self.response.open(message).map(Lifted::Answered),
+            (Form::Flat, false) => Ok(Lifted::Either(self.response.open(message)?, self.epoch)),
             (Form::Put | Form::Nested, true) => {
                 let (member, header) = match self.form {
                     Form::Put => (op::PUT, put_response::HEADER),
                     _ => (op::TXN, txn_response::HEADER),
                 };
-                let (_, body) = answer.last.ok_or(OpenFailure::Mismatch)?;
-                let inner = member_of(body, member)?;
-                inner_answer(answer.header, inner, header).map(Some)
+                let inner = member_of(answer.last.ok_or(OpenFailure::Mismatch)?, member)?;
+                let answer = inner_answer(answer.header, inner, header)?;
+                self.response.open(answer).map(Lifted::Answered)
             }
             // Nothing but the epoch was compared.
-            (Form::Put | Form::Nested, false) => Ok(None),
+            (Form::Put | Form::Nested, false) => Ok(Lifted::Over(self.epoch)),
         }
-    }
-
-    /// Whether the epoch that a failure branch has found is still the request's.
-    fn still_holds(&self, response: Body<'_>, state: &StatePrefix) -> Result<bool, OpenFailure> {
-        let mut found = None;
-        for field in member_of(response, op::RANGE)?.fields() {
-            let field = field?;
-            if field.number != range_response::KVS {
-                continue;
-            }
-            let (mut key, mut value) = (None, None);
-            for field in field.body()?.fields() {
-                let field = field?;
-                match field.number {
-                    key_value::KEY => once(&mut key, field.number, field.body()?.bytes)?,
-                    key_value::VALUE => once(&mut value, field.number, field.body()?.bytes)?,
-                    _ => {}
-                }
-            }
-            if key != Some(&Epoch::key(state)[..]) {
-                return Err(OpenFailure::Mismatch);
-            }
-            once(&mut found, field.number, value.unwrap_or_default())?;
-        }
-        Ok(found == self.epoch.nonce())
     }
 }
 
@@ -224,7 +213,7 @@ struct Answer<'a> {
     /// The header, tag included.
     header: Option<&'a [u8]>,
     /// The last response.
-    last: Option<(Field<'a>, Body<'a>)>,
+    last: Option<Body<'a>>,
 }
 
 impl<'a> Answer<'a> {
@@ -235,7 +224,7 @@ impl<'a> Answer<'a> {
             match field.number {
                 txn_response::SUCCEEDED => once(&mut succeeded, field.number, field.flag()?)?,
                 txn_response::HEADER => once(&mut header, field.number, raw(message, 0, &field))?,
-                txn_response::RESPONSES => last = Some((field, field.body()?)),
+                txn_response::RESPONSES => last = Some(field.body()?),
                 _ => {}
             }
         }

@@ -16,6 +16,7 @@ use crate::common::etcd::Etcd;
 use crate::common::frames::{self, Frames, NEWEST, Reads};
 use crate::common::pb::etcdserverpb::watch_request::RequestUnion;
 use crate::common::pb::etcdserverpb::{PutRequest, RangeRequest, WatchCreateRequest, WatchRequest};
+use crate::common::pki::Pki;
 use crate::common::proxy::{Proxy, Setup};
 use crate::common::raw::frame;
 use crate::common::tools::Version;
@@ -318,4 +319,46 @@ async fn calls_without_a_message() {
     })
     .await;
     scene.ends("empty trailers", &format!("{done} calls")).await;
+}
+
+/// The conformance tests of HTTP/2, strict ones included, without TLS and with it. Two of them do not hold, each for a reason.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the program that tests/h2spec builds: make attack"]
+async fn http2_is_spoken_as_its_specification_has_it() {
+    /// A client that does not begin as HTTP/2 is one of HTTP/1.1, which is served on the same port; and a field of a request in
+    /// its trailers is not seen by who does not read trailers, which nobody does of a GET.
+    const PLAIN: [&str; 2] = [
+        "Sends invalid connection preface",
+        "Sends a HEADERS frame that contains a pseudo-header field as trailers",
+    ];
+    const TLS: [&str; 1] = [PLAIN[1]];
+    let program = std::env::var("ATTACK_H2SPEC").expect("the path of h2spec");
+    let etcd = Etcd::start(Version::V3_5).await;
+    let folder = tempfile::tempdir().unwrap();
+    let pki = Pki::generate(folder.path(), &["proxy.test"]);
+    let plain = Setup::new(etcd.endpoint(), config::secrets()).start();
+    let tls = Setup::new(etcd.endpoint(), config::secrets())
+        .listen(&["https://127.0.0.1:0"])
+        .flag(format!("--cert-file={}", pki.server_cert.display()))
+        .flag(format!("--key-file={}", pki.server_key.display()))
+        .start();
+    for (proxy, flags, expected) in [(&plain, &[][..], &PLAIN[..]), (&tls, &["-t", "-k"][..], &TLS[..])] {
+        let port = proxy.url().rsplit_once(':').unwrap().1;
+        let output = std::process::Command::new(&program)
+            .args(["-S", "-h", "127.0.0.1", "-p", port, "-P", "/version", "-o", "10"])
+            .args(flags)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        eprintln!("{}", text.lines().last().unwrap_or_default());
+        let (_, failures) = text.split_once("Failures:").unwrap_or(("", ""));
+        let failed: Vec<_> = failures
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("\u{d7} "))
+            .map(|line| line.split_once(": ").map_or(line, |(_, name)| name))
+            .collect();
+        // The second is a matter of who is first, the trailers or the answer.
+        assert!(failed.iter().all(|name| expected.contains(name)), "{failed:?}\n{text}");
+        assert!(text.contains("146 tests"), "{text}");
+    }
 }

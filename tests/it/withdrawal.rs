@@ -68,15 +68,15 @@ async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 
 /// Proxies that know each its own member, with the flags of a member or without.
 fn proxies(cluster: &Cluster, flags: &[&str]) -> Vec<Proxy> {
-    let one = |member: &Etcd| {
-        let setup = Setup::new(member.endpoint(), config::secrets());
+    let one = |(index, member): (usize, &Etcd)| {
+        let setup = Setup::new(member.endpoint(), config::secrets()).member(&format!("p{index}"));
         let mut proxy = flags.iter().fold(setup, |setup, flag| setup.flag(*flag)).start();
         proxy.process().wait_for("it knows the cluster", |output| {
             output.contains("members=3").then_some(())
         });
         proxy
     };
-    cluster.members.iter().map(one).collect()
+    cluster.members.iter().enumerate().map(one).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
