@@ -8,6 +8,7 @@ mod call;
 mod checked;
 mod clock;
 mod connection;
+mod crowd;
 mod deframer;
 mod families;
 mod fault;

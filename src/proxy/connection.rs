@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio_rustls::TlsAcceptor;
 
 use super::budget::Budget;
+use super::crowd::Place;
 use super::meters::Level;
 use super::worker::Worker;
 use super::{Stage, call, http as plain_http};
@@ -61,6 +62,7 @@ pub(super) async fn serve(
     worker: Rc<Worker>,
     accepted: Accepted,
     session: Option<Arc<ServerConfig>>,
+    mut place: Place,
     flusher: Flusher,
 ) -> Result<(), ConnectionError> {
     worker.meters.accepted.increment(1);
@@ -74,6 +76,7 @@ pub(super) async fn serve(
     let Some((stream, is_http2)) = greeted? else {
         return Ok(());
     };
+    place.greeted();
     if is_http2 {
         http2(worker, stream, flusher, peer).await
     } else {

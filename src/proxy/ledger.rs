@@ -46,10 +46,12 @@ pub(super) enum LetGo {
     Memory,
     /// It resets calls faster than any client that works.
     Resets,
+    /// It is one too many.
+    TooMany,
 }
 
 impl LetGo {
-    pub(super) const ALL: [Self; 3] = [Self::Unread, Self::Memory, Self::Resets];
+    pub(super) const ALL: [Self; 4] = [Self::Unread, Self::Memory, Self::Resets, Self::TooMany];
 
     /// The metric's label.
     pub(super) fn name(self) -> &'static str {
@@ -57,6 +59,7 @@ impl LetGo {
             Self::Unread => "unread",
             Self::Memory => "memory",
             Self::Resets => "resets",
+            Self::TooMany => "too_many",
         }
     }
 
@@ -66,6 +69,7 @@ impl LetGo {
             Self::Unread => "it leaves too many streams unread",
             Self::Memory => "all clients hold as much memory as they may, and this one most of what is not read",
             Self::Resets => "it resets calls faster than a client that uses their answers",
+            Self::TooMany => "there are too many connections",
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::crowd::{Crowd, Place};
 use super::heartbeat::Heartbeats;
 use super::meters::Meters;
 use super::worker::{CALL_WINDOW, Config, STREAM_WINDOW, Worker};
@@ -34,12 +35,13 @@ pub struct Shared {
 }
 
 /// A connection for a runtime, with the TLS it is to be greeted with.
-type Handover = (Accepted, Option<Arc<ServerConfig>>);
+type Handover = (Accepted, Option<Arc<ServerConfig>>, Place);
 
 /// The runtimes, each on a thread of its own.
 pub struct Runtimes {
     threads: Vec<(mpsc::UnboundedSender<Handover>, JoinHandle<()>)>,
     next: AtomicUsize,
+    crowd: Arc<Crowd>,
     heartbeats: Heartbeats,
 }
 
@@ -57,6 +59,7 @@ impl Runtimes {
         Ok(Self {
             threads,
             next: AtomicUsize::new(0),
+            crowd: Arc::default(),
             heartbeats,
         })
     }
@@ -66,12 +69,13 @@ impl Runtimes {
         self.heartbeats.clone()
     }
 
-    /// Hands `accepted` to the next runtime in turn.
+    /// Hands `accepted` to the next runtime in turn, or closes it where there are too many.
     pub fn serve(&self, accepted: Accepted, tls: Option<Arc<ServerConfig>>) {
+        let Some(place) = self.crowd.place() else { return };
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         if let Some((queue, _)) = self.threads.get(turn % self.threads.len().max(1)) {
             // A runtime that has ended is draining: the connection is closed by being dropped.
-            let _ = queue.send((accepted, tls));
+            let _ = queue.send((accepted, tls, place));
         }
     }
 
@@ -131,8 +135,8 @@ async fn run(index: usize, shared: Shared, mut queue: mpsc::UnboundedReceiver<Ha
             accepted = queue.recv() => match accepted {
                 // Handed over just before.
                 Some(_) if *stage.borrow() == Stage::Withdrawn => {}
-                Some((accepted, tls)) => {
-                    connections.spawn_local(serve(Rc::clone(&worker), accepted, tls, flusher.clone()));
+                Some(handover) => {
+                    connections.spawn_local(serve(Rc::clone(&worker), handover, flusher.clone()));
                 }
                 None => break,
             },
@@ -167,8 +171,8 @@ fn own_stage(mut all: watch::Receiver<Stage>) -> watch::Receiver<Stage> {
     stage
 }
 
-async fn serve(worker: Rc<Worker>, accepted: Accepted, tls: Option<Arc<ServerConfig>>, flusher: Flusher) {
-    if let Err(error) = connection::serve(worker, accepted, tls, flusher).await {
+async fn serve(worker: Rc<Worker>, (accepted, tls, place): Handover, flusher: Flusher) {
+    if let Err(error) = connection::serve(worker, accepted, tls, place, flusher).await {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         tracing::debug!(%error, cause, "client connection ended");
     }
