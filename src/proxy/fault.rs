@@ -65,6 +65,8 @@ pub(super) enum Fault {
     Status(Code, String),
     /// The same, because it may not have what it asks for: why, in one word.
     Refused(&'static str, Code, String),
+    /// A message is compressed, which the client can spare itself: it is told what is taken.
+    Compressed(String),
     /// The same, on a watch: only after a pause, because etcd's client reopens a watch without one.
     UpstreamLost(String),
     /// Nothing was sent to etcd, and the client had better take another way: gRPC's clients do so by themselves, writes included.
@@ -97,7 +99,7 @@ impl Fault {
             }
             // The same: its answer to a client that sends faster than requests can be applied.
             FrameError::Crowded => return Self::status(Code::ResourceExhausted, "etcdserver: too many requests"),
-            FrameError::Compressed(_) => Code::Unimplemented,
+            FrameError::Compressed(_) => return Self::Compressed(error.to_string()),
             FrameError::Truncated | FrameError::Flag(_) | FrameError::Surplus | FrameError::Missing => {
                 Code::InvalidArgument
             }
@@ -109,6 +111,10 @@ impl Fault {
     pub(super) fn response(error: &FrameError) -> Self {
         match error {
             FrameError::Stream(error) => Self::upstream(error),
+            FrameError::Compressed(encoding) => Self::status(
+                Code::Unknown,
+                format!("unusable answer from etcd: it is compressed ({encoding:?}), which was not asked for"),
+            ),
             _ => Self::status(Code::Unknown, format!("unusable answer from etcd: {error}")),
         }
     }
@@ -198,6 +204,7 @@ impl Fault {
     pub(super) fn code(&self) -> Option<u16> {
         match self {
             Self::Status(code, _) | Self::Refused(_, code, _) => Some(*code as u16),
+            Self::Compressed(_) => Some(Code::Unimplemented as u16),
             Self::UpstreamLost(_) | Self::NotSent => Some(Code::Unavailable as u16),
             Self::Gone => None,
         }
@@ -207,9 +214,14 @@ impl Fault {
     pub(super) fn write_to(&self, headers: &mut HeaderMap) {
         let (code, text) = match self {
             Self::Status(code, text) | Self::Refused(_, code, text) => (*code, text.as_str()),
+            Self::Compressed(text) => (Code::Unimplemented, text.as_str()),
             Self::UpstreamLost(text) => (Code::Unavailable, text.as_str()),
             Self::NotSent | Self::Gone => (Code::Unavailable, ""),
         };
+        if let Self::Compressed(_) = self {
+            // gRPC's compression specification: along with this status the client is told what it may use.
+            headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity"));
+        }
         headers.insert("grpc-status", HeaderValue::from(code as u16));
         if let Ok(text) = HeaderValue::from_str(&percent_encoded(text)) {
             headers.insert("grpc-message", text);

@@ -144,7 +144,7 @@ impl Frames {
     }
 
     fn new(body: RecvStream, headers: &HeaderMap, limit: usize, direction: Direction, budget: &Budget) -> Self {
-        // For an error's text.
+        // For an error's text alone: whether a message is compressed, its own flag says.
         let encoding = headers.get("grpc-encoding").and_then(|value| value.to_str().ok());
         Self {
             body,

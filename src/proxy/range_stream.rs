@@ -47,12 +47,13 @@ pub(super) async fn serve(
     let answer = async { response.await.map_err(|error| Fault::upstream(&error)) };
     let (parts, body) = respond.unless_gone(answer).await?.into_parts();
     drop(share);
-    let head = http::Response::from_parts(parts, ());
+    let mut head = http::Response::from_parts(parts, ());
     if body.is_end_stream() {
         upstream::heed_status(pool, &connection, head.headers());
         return respond.headers(head, true);
     }
     let mut frames = Frames::of_answer(body, head.headers(), respond.budget());
+    upstream::of_changed_messages(head.headers_mut());
     respond.headers(head, false)?;
     loop {
         let next = async { frames.next().await.map_err(|error| Fault::response(&error)) };

@@ -118,13 +118,14 @@ pub(super) async fn receive(worker: &Worker, answer: Answer, respond: &mut Respo
         _open,
     } = answer;
     let (parts, body) = response.into_parts();
-    let head = http::Response::from_parts(parts, ());
+    let mut head = http::Response::from_parts(parts, ());
     if body.is_end_stream() {
         respond.clock.answered();
         upstream::heed_status(&worker.calls, &connection, head.headers());
         return Ok(Answered::Error(head, None));
     }
     let mut frames = Frames::of_answer(body, head.headers(), respond.budget());
+    upstream::of_changed_messages(head.headers_mut());
     let reading = pin!(whole(&mut frames));
     let (message, share, trailers) = respond.unless_gone(reading).await?;
     respond.clock.answered();

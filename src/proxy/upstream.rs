@@ -147,9 +147,19 @@ pub(super) fn heed_status(pool: &Pool, connection: &Connection, trailers: &Heade
 /// on hop by hop.
 pub(super) fn for_changed_messages(mut headers: HeaderMap) -> HeaderMap {
     headers.remove("grpc-accept-encoding");
+    // What compresses the messages themselves is refused, so nothing that goes up is compressed. Named all the same, as gRPC's
+    // C core does, etcd would take it for a wish and answer compressed.
+    headers.remove("grpc-encoding");
     // Of the message as the client sent it; sealing makes it longer, and gRPC does not use it.
     headers.remove(header::CONTENT_LENGTH);
     headers
+}
+
+/// Takes from an answer's headers what was agreed on with etcd alone: its messages go on uncompressed, and a client's have to come
+/// uncompressed, whatever etcd takes.
+pub(super) fn of_changed_messages(headers: &mut HeaderMap) {
+    headers.remove("grpc-encoding");
+    headers.remove("grpc-accept-encoding");
 }
 
 /// Ends the request half of a call. What goes wrong shows on the response.
@@ -187,7 +197,7 @@ mod tests {
     #[test]
     fn headers_that_a_changed_message_makes_untrue_are_not_sent_on() {
         let mut headers = HeaderMap::new();
-        for name in ["content-length", "grpc-accept-encoding", "grpc-timeout", "token"] {
+        for name in ["content-length", "grpc-accept-encoding", "grpc-encoding", "grpc-timeout", "token"] {
             headers.insert(name, HeaderValue::from_static("1"));
         }
         let sent = for_changed_messages(headers);

@@ -147,13 +147,14 @@ async fn coming_down(
 ) -> Result<(), Fault> {
     let answer = async { response.await.map_err(|error| Fault::upstream(&error)) };
     let (parts, body) = unless_told(&mut told, respond.unless_gone(answer)).await?.into_parts();
-    let head = http::Response::from_parts(parts, ());
+    let mut head = http::Response::from_parts(parts, ());
     if body.is_end_stream() {
         upstream::heed_status(&worker.streams, connection, head.headers());
         return respond.headers(head, true);
     }
     let mut open_watches = Level::none(worker.meters.open_watches.clone());
     let mut frames = Frames::of_events(body, head.headers(), respond.budget());
+    upstream::of_changed_messages(head.headers_mut());
     respond.headers(head, false)?;
     loop {
         let next = async { frames.next().await.map_err(|error| Fault::response(&error)) };

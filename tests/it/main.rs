@@ -23,6 +23,7 @@ mod audit;
 mod both_paths;
 mod config_verbs;
 mod descriptor;
+mod encodings;
 mod greedy;
 mod hostile;
 mod keys;
