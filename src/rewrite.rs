@@ -10,6 +10,7 @@
 mod bounds;
 mod compare;
 mod context;
+mod deadly;
 mod failure;
 mod fence;
 mod found;
@@ -33,6 +34,7 @@ mod watch;
 mod tests;
 
 pub use context::{Context, OnUndecryptable};
+pub use deadly::{alarm_request, role_grant_permission_request};
 pub use failure::{EscapedKey, OpenFailure, Undecryptable, Unopened};
 pub use fence::{Fence, Fenced, FencedResponse, Lifted, Unfenced, epoch_request, is_epoch};
 pub use lease::{lease_revoke_request, lease_time_to_live_response};

@@ -95,6 +95,10 @@ async fn route(
         Treatment::DeleteRange => kv::serve(worker, UnaryRpc::DeleteRange, request, body, respond).await,
         Treatment::Txn => kv::serve(worker, UnaryRpc::Txn, request, body, respond).await,
         Treatment::LeaseRevoke => Box::pin(checked::lease_revoke(worker, request, body, respond)).await,
+        Treatment::Alarm => Box::pin(checked::alarm(worker, request, body, respond)).await,
+        Treatment::RoleGrantPermission => {
+            Box::pin(checked::role_grant_permission(worker, request, body, respond)).await
+        }
         Treatment::LeaseTimeToLive => Box::pin(unary::lease_time_to_live(worker, request, body, respond)).await,
         Treatment::RangeStream => Box::pin(range_stream::serve(worker, request, body, respond)).await,
         Treatment::Watch => Box::pin(watch::serve(worker, request, body, respond)).await,

@@ -1,5 +1,6 @@
 //! Calls that pass as they are once their request has been checked: locks and elections, whose keys etcd itself writes and
-//! reads in the clear, are kept off encrypted prefixes; leases of the proxy's own records are kept from being ended.
+//! reads in the clear, are kept off encrypted prefixes; leases of the proxy's own records are kept from being ended; and etcd is
+//! kept from requests that it does not survive.
 
 use h2::RecvStream;
 use http::request::Parts;
@@ -9,7 +10,10 @@ use super::pipe::{self, Ends};
 use super::responder::Responder;
 use super::unary::only_message;
 use super::worker::Worker;
-use crate::rewrite::{Context, ElectionRpc, LockRpc, Refusal, election_request, lease_revoke_request, lock_request};
+use crate::rewrite::{
+    Context, ElectionRpc, LockRpc, Refusal, alarm_request, election_request, lease_revoke_request, lock_request,
+    role_grant_permission_request,
+};
 use crate::value::Deks;
 
 /// Serves a call of the Lock service.
@@ -47,6 +51,42 @@ pub(super) async fn election(
         body,
         respond,
         Ends::WhenDraining,
+    )
+    .await
+}
+
+/// Serves `Maintenance.Alarm`.
+pub(super) async fn alarm(
+    worker: &Worker,
+    request: Box<Parts>,
+    body: RecvStream,
+    respond: &mut Responder,
+) -> Result<(), Fault> {
+    serve(
+        worker,
+        |message, _| alarm_request(message),
+        request,
+        body,
+        respond,
+        Ends::ByItself,
+    )
+    .await
+}
+
+/// Serves `Auth.RoleGrantPermission`.
+pub(super) async fn role_grant_permission(
+    worker: &Worker,
+    request: Box<Parts>,
+    body: RecvStream,
+    respond: &mut Responder,
+) -> Result<(), Fault> {
+    serve(
+        worker,
+        |message, _| role_grant_permission_request(message),
+        request,
+        body,
+        respond,
+        Ends::ByItself,
     )
     .await
 }

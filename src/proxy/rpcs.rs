@@ -22,6 +22,10 @@ pub enum Treatment {
     Watch,
     /// No values, but records of the proxy's own may hang on the lease: refused then.
     LeaseRevoke,
+    /// No values, but one that etcd does not survive is refused.
+    Alarm,
+    /// The same.
+    RoleGrantPermission,
     /// No values, but keys in the answer that are the proxy's own are left out.
     LeaseTimeToLive,
     /// etcd itself reads and writes the keys that the request names, in the clear: refused under an encrypted prefix.
@@ -61,7 +65,7 @@ pub const RPCS: &[(&str, &str, Treatment)] = &[
     ("etcdserverpb.Cluster", "MemberList",    Treatment::Pipe),
     ("etcdserverpb.Cluster", "MemberPromote", Treatment::Pipe),
 
-    ("etcdserverpb.Maintenance", "Alarm",      Treatment::Pipe),
+    ("etcdserverpb.Maintenance", "Alarm",      Treatment::Alarm),
     ("etcdserverpb.Maintenance", "Status",     Treatment::PipeAtOnce),
     ("etcdserverpb.Maintenance", "Defragment", Treatment::PipeAtOnce),
     ("etcdserverpb.Maintenance", "Hash",       Treatment::PipeAtOnce),
@@ -85,7 +89,7 @@ pub const RPCS: &[(&str, &str, Treatment)] = &[
     ("etcdserverpb.Auth", "RoleGet",              Treatment::Pipe),
     ("etcdserverpb.Auth", "RoleList",             Treatment::Pipe),
     ("etcdserverpb.Auth", "RoleDelete",           Treatment::Pipe),
-    ("etcdserverpb.Auth", "RoleGrantPermission",  Treatment::Pipe),
+    ("etcdserverpb.Auth", "RoleGrantPermission",  Treatment::RoleGrantPermission),
     ("etcdserverpb.Auth", "RoleRevokePermission", Treatment::Pipe),
 
     ("v3lockpb.Lock", "Lock",   Treatment::Lock(LockRpc::Lock)),

@@ -5,7 +5,7 @@ use crate::{
     types::KeyRange,
     wire::{
         Fields, WireError,
-        etcd::range_request::{COUNT_ONLY, KEYS_ONLY, LIMIT, SORT_ORDER, SORT_TARGET, TARGET_VALUE},
+        etcd::range_request::{COUNT_ONLY, KEYS_ONLY, LIMIT, ORDER_DESCEND, ORDER_NONE, SORT_ORDER, SORT_TARGET, TARGET_KEY, TARGET_VALUE},
         once,
     },
 };
@@ -41,11 +41,17 @@ impl<'a> RangeRequest<'a> {
         Ok(request)
     }
 
-    /// The keys asked for, unless they are to be sorted by values of which etcd has only ciphertext.
+    /// The keys asked for, unless they are to be sorted by values of which etcd has only ciphertext, or by what it does not know:
+    /// as etcd's own check has it, whatever the keys are and whether or not a branch with it is taken.
     ///
     /// Whatever the order: etcd takes none for ascending where the target is not KEY. A single key needs no sorting.
     pub(super) fn range(&self, ctx: &Context<'_>) -> Result<KeyRange<'a>, Refusal> {
         let range = self.bounds.range()?;
+        let is_known = (ORDER_NONE..=ORDER_DESCEND).contains(&self.sort_order.unwrap_or_default())
+            && (TARGET_KEY..=TARGET_VALUE).contains(&self.sort_target.unwrap_or_default());
+        if !is_known {
+            return Err(Refusal::SortOption);
+        }
         let sorts = self.sort_target == Some(TARGET_VALUE) && !matches!(range, KeyRange::One(_));
         if sorts && ctx.keyring.may_cover(&range) {
             let key = EscapedKey::new(self.bounds.key());

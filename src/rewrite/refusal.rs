@@ -28,6 +28,17 @@ pub enum Refusal {
         /// The first key of the range.
         key: EscapedKey,
     },
+    /// A sort order or target that etcd does not define: from 3.6 on it refuses such a range itself, with this text; before, the
+    /// member that sorts ends, and all of them do where it is in a transaction that writes.
+    #[error("etcdserver: invalid sort option")]
+    SortOption,
+    /// An alarm with an action or a type that etcd does not define: every member of 3.4 and 3.5 ends when it applies one, and
+    /// again each time it is started.
+    #[error("an alarm with an unknown action or type is not passed on: members of etcd would end of it")]
+    Alarm,
+    /// A role is to be granted no permission: every member of 3.4 ends when it applies that. Later ones refuse it with this text.
+    #[error("etcdserver: permission not given")]
+    NoPermission,
     /// A key of the proxy's own records, or the lease of one. The text is etcd's own, by which clients know the error.
     #[error("etcdserver: permission denied")]
     StatePrefix,
@@ -83,6 +94,7 @@ impl Refusal {
             Self::UnknownKind => "unknown_kind",
             Self::ValueCompare { .. } => "value_compare",
             Self::ValueSort { .. } => "value_sort",
+            Self::SortOption | Self::Alarm | Self::NoPermission => "harms_etcd",
             Self::StatePrefix => "state_prefix",
             Self::StreamOverState => "stream_over_state",
             Self::EncryptedName { .. } => "encrypted_name",
@@ -97,6 +109,9 @@ impl Refusal {
             | Self::TooManyOps
             | Self::ValueCompare { .. }
             | Self::ValueSort { .. }
+            | Self::SortOption
+            | Self::Alarm
+            | Self::NoPermission
             | Self::EncryptedName { .. } => RefusalKind::InvalidArgument,
             Self::StatePrefix => RefusalKind::PermissionDenied,
             Self::UnknownKind | Self::StreamOverState => RefusalKind::Unimplemented,

@@ -50,7 +50,9 @@ pub mod range_request {
     pub const ORDER_ASCEND: i32 = 1;
     /// `SortOrder.DESCEND`
     pub const ORDER_DESCEND: i32 = 2;
-    /// `SortTarget.VERSION`; KEY is 0.
+    /// `SortTarget.KEY`
+    pub const TARGET_KEY: i32 = 0;
+    /// `SortTarget.VERSION`
     pub const TARGET_VERSION: i32 = 1;
     /// `SortTarget.CREATE`
     pub const TARGET_CREATE: i32 = 2;
@@ -158,6 +160,24 @@ pub mod txn_response {
     pub const SUCCEEDED: u32 = 2;
     /// `repeated ResponseOp responses`
     pub const RESPONSES: u32 = 3;
+}
+
+/// `etcdserverpb.AlarmRequest` in rpc.proto.
+pub mod alarm_request {
+    /// `AlarmAction action`
+    pub const ACTION: u32 = 1;
+    /// `AlarmType alarm`
+    pub const ALARM: u32 = 3;
+    /// `AlarmAction.GET` to `DEACTIVATE`
+    pub const ACTIONS: std::ops::RangeInclusive<i32> = 0..=2;
+    /// `AlarmType.NONE` to `CORRUPT`
+    pub const ALARMS: std::ops::RangeInclusive<i32> = 0..=2;
+}
+
+/// `etcdserverpb.AuthRoleGrantPermissionRequest` in rpc.proto.
+pub mod role_grant_permission_request {
+    /// `authpb.Permission perm`
+    pub const PERM: u32 = 2;
 }
 
 /// The oneof of `etcdserverpb.WatchRequest` in rpc.proto.

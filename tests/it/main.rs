@@ -25,6 +25,7 @@ mod config_verbs;
 mod descriptor;
 mod encodings;
 mod greedy;
+mod harmful;
 mod hostile;
 mod keys;
 mod kms;
