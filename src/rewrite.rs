@@ -37,7 +37,7 @@ pub use context::{Context, OnUndecryptable};
 pub use deadly::{alarm_request, role_grant_permission_request};
 pub use failure::{EscapedKey, OpenFailure, Undecryptable, Unopened};
 pub use fence::{Fence, Fenced, FencedResponse, Lifted, Unfenced, epoch_request, is_epoch};
-pub use lease::{lease_revoke_request, lease_time_to_live_response};
+pub use lease::{lease_grant_request, lease_revoke_request, lease_time_to_live_response};
 pub use names::{ElectionRpc, LockRpc, election_request, lock_request};
 pub use open::{OpenJob, Opened, Progress};
 pub use plan::ResponsePlan;

@@ -94,6 +94,8 @@ async fn route(
         Treatment::Put => kv::serve(worker, UnaryRpc::Put, request, body, respond).await,
         Treatment::DeleteRange => kv::serve(worker, UnaryRpc::DeleteRange, request, body, respond).await,
         Treatment::Txn => kv::serve(worker, UnaryRpc::Txn, request, body, respond).await,
+        Treatment::LeaseGrant => Box::pin(checked::lease_grant(worker, request, body, respond)).await,
+        Treatment::LeaseKeepAlive => Box::pin(checked::lease_keep_alive(worker, request, body, respond)).await,
         Treatment::LeaseRevoke => Box::pin(checked::lease_revoke(worker, request, body, respond)).await,
         Treatment::Alarm => Box::pin(checked::alarm(worker, request, body, respond)).await,
         Treatment::RoleGrantPermission => {

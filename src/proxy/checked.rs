@@ -6,13 +6,14 @@ use h2::RecvStream;
 use http::request::Parts;
 
 use super::fault::Fault;
+use super::frame::Frames;
 use super::pipe::{self, Ends};
 use super::responder::Responder;
 use super::unary::only_message;
 use super::worker::Worker;
 use crate::rewrite::{
-    Context, ElectionRpc, LockRpc, Refusal, alarm_request, election_request, lease_revoke_request, lock_request,
-    role_grant_permission_request,
+    Context, ElectionRpc, LockRpc, Refusal, alarm_request, election_request, lease_grant_request,
+    lease_revoke_request, lock_request,    role_grant_permission_request,
 };
 use crate::value::Deks;
 
@@ -89,6 +90,35 @@ pub(super) async fn role_grant_permission(
         Ends::ByItself,
     )
     .await
+}
+
+/// Serves `Lease.LeaseGrant`.
+pub(super) async fn lease_grant(
+    worker: &Worker,
+    request: Box<Parts>,
+    body: RecvStream,
+    respond: &mut Responder,
+) -> Result<(), Fault> {
+    serve(
+        worker,
+        |message, _| lease_grant_request(message),
+        request,
+        body,
+        respond,
+        Ends::ByItself,
+    )
+    .await
+}
+
+/// Serves `Lease.LeaseKeepAlive`: each request is checked as it comes.
+pub(super) async fn lease_keep_alive(
+    worker: &Worker,
+    request: Box<Parts>,
+    body: RecvStream,
+    respond: &mut Responder,
+) -> Result<(), Fault> {
+    let frames = Frames::of_request(body, &request.headers, worker.max_request(), respond.budget());
+    pipe::messages(worker, request, (frames, lease_revoke_request), respond).await
 }
 
 /// Serves `Lease.LeaseRevoke`.

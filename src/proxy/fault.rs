@@ -18,6 +18,7 @@ use crate::rewrite::{OpenFailure, Refusal, RefusalKind};
 pub(super) enum Code {
     Unknown = 2,
     InvalidArgument = 3,
+    NotFound = 5,
     PermissionDenied = 7,
     ResourceExhausted = 8,
     FailedPrecondition = 9,
@@ -124,17 +125,18 @@ impl Fault {
         meters::refused(refusal.reason());
         let code = match refusal.kind() {
             RefusalKind::InvalidArgument => Code::InvalidArgument,
+            RefusalKind::NotFound => Code::NotFound,
             RefusalKind::PermissionDenied => Code::PermissionDenied,
             RefusalKind::Unimplemented => Code::Unimplemented,
-            RefusalKind::CannotSeal => Code::FailedPrecondition,
+            RefusalKind::CannotSeal | RefusalKind::FailedPrecondition => Code::FailedPrecondition,
         };
         let text = match refusal {
             // The client is who can tell an operator that a KMS is away.
             Refusal::Seal { source, .. } => format!("etcd-encryption-proxy: {refusal}: {source}"),
             _ => refusal.to_string(),
         };
-        match code {
-            Code::FailedPrecondition => Self::status(code, text),
+        match refusal.kind() {
+            RefusalKind::CannotSeal => Self::status(code, text),
             _ => Self::Refused(refusal.reason(), code, text),
         }
     }

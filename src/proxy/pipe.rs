@@ -5,11 +5,12 @@ use h2::{RecvStream, SendStream};
 use http::request::Parts;
 
 use super::fault::Fault;
-use super::frame::Frame;
+use super::frame::{Frame, Frames};
 use super::responder::{self, Responder};
 use super::upstream;
 use super::worker::{STREAM_WINDOW, Worker};
 use crate::etcd::Call;
+use crate::rewrite::Refusal;
 
 /// When a call is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +45,25 @@ pub(super) async fn message(
     pipe(worker, request, Upload::Message(frame.into_bytes()), respond, ends).await
 }
 
+/// Pipes a call of many messages, each of which is checked before it goes up.
+pub(super) async fn messages(
+    worker: &Worker,
+    request: Box<Parts>,
+    (frames, check): (Frames, Check),
+    respond: &mut Responder,
+) -> Result<(), Fault> {
+    let upload = Upload::Messages(frames, check);
+    pipe(worker, request, upload, respond, Ends::WhenDraining).await
+}
+
+/// Says whether a message may go up.
+pub(super) type Check = fn(&[u8]) -> Result<(), Refusal>;
+
 /// What goes up.
 enum Upload {
     Body(RecvStream),
     Message(Bytes),
+    Messages(Frames, Check),
 }
 
 async fn pipe(
@@ -84,6 +100,7 @@ async fn pipe(
             Upload::Body(body) => copy_up(body, &mut up).await?,
             // A failure to send shows again, with its reason, on the response.
             Upload::Message(frame) => drop(up.send_data(frame, false)),
+            Upload::Messages(frames, check) => copy_checked(frames, check, &mut up).await?,
         }
         upstream::half_close(&mut up);
         // The call ends when its answer does.
@@ -129,6 +146,17 @@ async fn draining(worker: &Worker, ends: Ends) {
         Ends::ByItself | Ends::AtOnce => std::future::pending().await,
         Ends::WhenDraining => worker.draining().await,
     }
+}
+
+async fn copy_checked(mut frames: Frames, check: Check, up: &mut SendStream<Bytes>) -> Result<(), Fault> {
+    while let Some(frame) = frames.next().await.map_err(|error| Fault::request(&error))? {
+        check(&frame.message()).map_err(|refusal| Fault::refused(&refusal))?;
+        if responder::send(up, frame.into_bytes()).await.is_err() {
+            // etcd wants no more of it; its answer says why.
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 async fn copy_up(mut body: RecvStream, up: &mut SendStream<Bytes>) -> Result<(), Fault> {

@@ -20,6 +20,10 @@ pub enum Treatment {
     RangeStream,
     /// `Watch.Watch`: values in each event are opened.
     Watch,
+    /// No values, but an ID of the proxy's own kind is refused.
+    LeaseGrant,
+    /// No values, but a lease of the proxy's own may not be kept alive by others: each message is looked at.
+    LeaseKeepAlive,
     /// No values, but records of the proxy's own may hang on the lease: refused then.
     LeaseRevoke,
     /// No values, but one that etcd does not survive is refused.
@@ -53,9 +57,9 @@ pub const RPCS: &[(&str, &str, Treatment)] = &[
 
     ("etcdserverpb.Watch", "Watch", Treatment::Watch),
 
-    ("etcdserverpb.Lease", "LeaseGrant",      Treatment::Pipe),
+    ("etcdserverpb.Lease", "LeaseGrant",      Treatment::LeaseGrant),
     ("etcdserverpb.Lease", "LeaseRevoke",     Treatment::LeaseRevoke),
-    ("etcdserverpb.Lease", "LeaseKeepAlive",  Treatment::PipeForever),
+    ("etcdserverpb.Lease", "LeaseKeepAlive",  Treatment::LeaseKeepAlive),
     ("etcdserverpb.Lease", "LeaseTimeToLive", Treatment::LeaseTimeToLive),
     ("etcdserverpb.Lease", "LeaseLeases",     Treatment::Pipe),
 

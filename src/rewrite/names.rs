@@ -1,7 +1,7 @@
 //! The Lock and Election services, which read and write keys inside etcd, past any proxy: lock and election keys lie under
 //! `<name>/`, and the leader's value with them. Requests are checked and pass as they are, or are refused.
 
-use super::{Context, EscapedKey, Refusal};
+use super::{Context, EscapedKey, Refusal, lease::names_own};
 use crate::{
     types::{KeyRange, Reach, prefix_end},
     wire::{Fields, WireError, etcd::election, etcd::lock, once},
@@ -34,10 +34,14 @@ pub enum ElectionRpc {
 /// Checks a request of the Lock service.
 ///
 /// # Errors
-/// [`Refusal::StatePrefix`] and [`Refusal::EncryptedName`] by what the name or key could reach; [`Refusal::Malformed`].
+/// [`Refusal::StatePrefix`] and [`Refusal::EncryptedName`] by what the name or key could reach; [`Refusal::NoSuchLease`] for a
+/// lease of the proxy's own; [`Refusal::Malformed`].
 pub fn lock_request(rpc: LockRpc, message: &[u8], ctx: &Context<'_>) -> Result<(), Refusal> {
     match rpc {
-        LockRpc::Lock => check_name(bytes_field(message, lock::LOCK_NAME)?, ctx),
+        LockRpc::Lock => {
+            check_lease(message, lock::LOCK_LEASE)?;
+            check_name(bytes_field(message, lock::LOCK_NAME)?, ctx)
+        }
         LockRpc::Unlock => check_key(bytes_field(message, lock::UNLOCK_KEY)?, ctx),
     }
 }
@@ -48,7 +52,10 @@ pub fn lock_request(rpc: LockRpc, message: &[u8], ctx: &Context<'_>) -> Result<(
 /// As [`lock_request`].
 pub fn election_request(rpc: ElectionRpc, message: &[u8], ctx: &Context<'_>) -> Result<(), Refusal> {
     let leader = match rpc {
-        ElectionRpc::Campaign => return check_name(bytes_field(message, election::CAMPAIGN_NAME)?, ctx),
+        ElectionRpc::Campaign => {
+            check_lease(message, election::CAMPAIGN_LEASE)?;
+            return check_name(bytes_field(message, election::CAMPAIGN_NAME)?, ctx);
+        }
         ElectionRpc::Leader | ElectionRpc::Observe => {
             return check_name(bytes_field(message, election::LEADER_NAME)?, ctx);
         }
@@ -59,6 +66,7 @@ pub fn election_request(rpc: ElectionRpc, message: &[u8], ctx: &Context<'_>) -> 
     if let Some(leader) = leader {
         check_name(bytes_field(leader, election::LEADER_KEY_NAME)?, ctx)?;
         check_key(bytes_field(leader, election::LEADER_KEY_KEY)?, ctx)?;
+        check_lease(leader, election::LEADER_KEY_LEASE)?;
     }
     Ok(())
 }
@@ -72,6 +80,14 @@ fn bytes_field(message: &[u8], number: u32) -> Result<Option<&[u8]>, WireError> 
         }
     }
     Ok(found)
+}
+
+/// Keys that etcd is to make must not hang on a lease of the proxy's own.
+fn check_lease(message: &[u8], number: u32) -> Result<(), Refusal> {
+    if names_own(message, number)? {
+        return Err(Refusal::NoSuchLease);
+    }
+    Ok(())
 }
 
 fn check_name(name: Option<&[u8]>, ctx: &Context<'_>) -> Result<(), Refusal> {

@@ -2,11 +2,11 @@
 
 use super::{Context, EscapedKey, Refusal};
 use crate::{
-    types::StorageKey,
+    types::{StorageKey, is_own_lease},
     value,
     wire::{
         Body, Frame, Script,
-        etcd::put_request::{IGNORE_VALUE, KEY, VALUE},
+        etcd::put_request::{IGNORE_VALUE, KEY, LEASE, VALUE},
         once,
     },
 };
@@ -28,12 +28,13 @@ pub(super) enum Sealed {
 /// keeps the stored value and refuses any beside that flag. One that a client sends all the same is sealed: etcd refuses
 /// it sealed as it would in clear, and no value leaves here in the hope that it will be refused.
 pub(super) fn seal(put: Body<'_>, frame: Frame, script: &mut Script, ctx: &Context<'_>) -> Result<Sealed, Refusal> {
-    let (mut key, mut content, mut ignore_value) = (None, None, None);
+    let (mut key, mut content, mut lease, mut ignore_value) = (None, None, None, None);
     for field in put.fields() {
         let field = field?;
         match field.number {
             KEY => once(&mut key, KEY, field.body()?.bytes)?,
             VALUE => once(&mut content, VALUE, (field.start, field.end, field.body()?.bytes))?,
+            LEASE => once(&mut lease, LEASE, field.int64()?)?,
             IGNORE_VALUE => once(&mut ignore_value, IGNORE_VALUE, field.flag()?)?,
             _ => {}
         }
@@ -41,6 +42,9 @@ pub(super) fn seal(put: Body<'_>, frame: Frame, script: &mut Script, ctx: &Conte
     let key = key.unwrap_or_default();
     if ctx.state.contains(key) {
         return Err(Refusal::StatePrefix);
+    }
+    if lease.is_some_and(is_own_lease) {
+        return Err(Refusal::NoSuchLease);
     }
     let end = put.extent.end;
     let (start, end, plaintext) = content.unwrap_or((end, end, &[]));

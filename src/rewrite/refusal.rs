@@ -42,6 +42,13 @@ pub enum Refusal {
     /// A key of the proxy's own records, or the lease of one. The text is etcd's own, by which clients know the error.
     #[error("etcdserver: permission denied")]
     StatePrefix,
+    /// A lease is to be granted under an ID of the proxy's own kind, which nobody could revoke. The text is etcd's own for an ID that
+    /// is taken: clients then ask for another.
+    #[error("etcdserver: lease already exists")]
+    LeaseTaken,
+    /// A key is to hang on a lease of the proxy's own, and would end when it does. The text is etcd's own.
+    #[error("etcdserver: requested lease not found")]
+    NoSuchLease,
     /// A streamed range over the proxy's own records, which only the unary call can cut out.
     #[error("this range cannot be streamed; use Range")]
     StreamOverState,
@@ -66,6 +73,10 @@ pub enum Refusal {
 pub enum RefusalKind {
     /// The client must send something else.
     InvalidArgument,
+    /// The client names something that is not there for it.
+    NotFound,
+    /// The client asks for what cannot be as things are.
+    FailedPrecondition,
     /// The client may not.
     PermissionDenied,
     /// The client should do it another way, if it knows one.
@@ -95,7 +106,7 @@ impl Refusal {
             Self::ValueCompare { .. } => "value_compare",
             Self::ValueSort { .. } => "value_sort",
             Self::SortOption | Self::Alarm | Self::NoPermission => "harms_etcd",
-            Self::StatePrefix => "state_prefix",
+            Self::StatePrefix | Self::LeaseTaken | Self::NoSuchLease => "state_prefix",
             Self::StreamOverState => "stream_over_state",
             Self::EncryptedName { .. } => "encrypted_name",
             Self::Seal { .. } => "cannot_seal",
@@ -114,6 +125,8 @@ impl Refusal {
             | Self::NoPermission
             | Self::EncryptedName { .. } => RefusalKind::InvalidArgument,
             Self::StatePrefix => RefusalKind::PermissionDenied,
+            Self::LeaseTaken => RefusalKind::FailedPrecondition,
+            Self::NoSuchLease => RefusalKind::NotFound,
             Self::UnknownKind | Self::StreamOverState => RefusalKind::Unimplemented,
             Self::Seal { .. } => RefusalKind::CannotSeal,
         }

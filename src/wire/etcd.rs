@@ -86,6 +86,8 @@ pub mod put_request {
     pub const KEY: u32 = 1;
     /// `bytes value`
     pub const VALUE: u32 = 2;
+    /// `int64 lease`
+    pub const LEASE: u32 = 3;
     /// `bool ignore_value`
     pub const IGNORE_VALUE: u32 = 5;
 }
@@ -206,7 +208,13 @@ pub mod watch_response {
     pub const EVENTS: u32 = 11;
 }
 
-/// `etcdserverpb.LeaseRevokeRequest` in rpc.proto.
+/// `etcdserverpb.LeaseGrantRequest` in rpc.proto.
+pub mod lease_grant_request {
+    /// `int64 ID`
+    pub const ID: u32 = 2;
+}
+
+/// `etcdserverpb.LeaseRevokeRequest` in rpc.proto, and `LeaseKeepAliveRequest` alike.
 pub mod lease_revoke_request {
     /// `int64 ID`
     pub const ID: u32 = 1;
@@ -222,6 +230,8 @@ pub mod lease_time_to_live_response {
 pub mod lock {
     /// `LockRequest.name`
     pub const LOCK_NAME: u32 = 1;
+    /// `LockRequest.lease`
+    pub const LOCK_LEASE: u32 = 2;
     /// `UnlockRequest.key`
     pub const UNLOCK_KEY: u32 = 1;
 }
@@ -230,6 +240,8 @@ pub mod lock {
 pub mod election {
     /// `CampaignRequest.name`
     pub const CAMPAIGN_NAME: u32 = 1;
+    /// `CampaignRequest.lease`
+    pub const CAMPAIGN_LEASE: u32 = 2;
     /// `LeaderRequest.name`, which Observe takes too
     pub const LEADER_NAME: u32 = 1;
     /// `ProclaimRequest.leader`
@@ -240,4 +252,6 @@ pub mod election {
     pub const LEADER_KEY_NAME: u32 = 1;
     /// `LeaderKey.key`
     pub const LEADER_KEY_KEY: u32 = 2;
+    /// `LeaderKey.lease`
+    pub const LEADER_KEY_LEASE: u32 = 4;
 }

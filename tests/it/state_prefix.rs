@@ -78,6 +78,7 @@ async fn the_proxys_own_keys_are_out_of_reach() {
         assert_eq!(state(&etcd).await, before, "{flags}");
         let refused = client.lease().lease_revoke(LeaseRevokeRequest { id: LEASE }).await;
         assert_eq!(refused.unwrap_err().code(), tonic::Code::PermissionDenied, "{flags}");
+        nothing_hangs_on_its_leases(&client, &direct).await;
         assert_eq!(state(&etcd).await, before, "{flags}");
         let lease = LeaseTimeToLiveRequest { id: LEASE, keys: true };
         let keys = client
@@ -89,6 +90,75 @@ async fn the_proxys_own_keys_are_out_of_reach() {
             .keys;
         assert_eq!(keys, Vec::<Vec<u8>>::new(), "{flags}");
     }
+}
+
+/// No client makes a lease of the proxy's own kind, which nobody could revoke, keeps one alive, or has a key end with one.
+async fn nothing_hangs_on_its_leases(client: &Client, direct: &Client) {
+    use crate::common::pb::v3electionpb::{CampaignRequest, LeaderKey, ProclaimRequest};
+    let refused = |outcome: Result<(), tonic::Status>, code: tonic::Code, text: &str| {
+        let status = outcome.expect_err(text);
+        assert_eq!((status.code(), status.message()), (code, text));
+    };
+    for id in [LEASE, LEASE + 1] {
+        let grant = LeaseGrantRequest { ttl: 3600, id };
+        refused(
+            client.lease().lease_grant(grant).await.map(drop),
+            tonic::Code::FailedPrecondition,
+            "etcdserver: lease already exists",
+        );
+    }
+    let gone = |outcome| refused(outcome, tonic::Code::NotFound, "etcdserver: requested lease not found");
+    let hanging = PutRequest {
+        lease: LEASE,
+        ..put("/registry/configmaps/hanging", "x")
+    };
+    gone(client.kv().put(hanging.clone()).await.map(drop));
+    let txn = TxnRequest {
+        failure: vec![op(Op::RequestPut(hanging))],
+        ..TxnRequest::default()
+    };
+    let nested = TxnRequest {
+        success: vec![op(Op::RequestTxn(txn.clone()))],
+        ..TxnRequest::default()
+    };
+    gone(client.kv().txn(txn).await.map(drop));
+    gone(client.kv().txn(nested).await.map(drop));
+    let lock = v3lockpb::LockRequest {
+        name: b"locks".to_vec(),
+        lease: LEASE,
+    };
+    gone(client.lock().lock(lock).await.map(drop));
+    let campaign = CampaignRequest {
+        name: b"elections".to_vec(),
+        lease: LEASE,
+        ..CampaignRequest::default()
+    };
+    gone(client.election().campaign(campaign).await.map(drop));
+    let leader = LeaderKey {
+        name: b"elections".to_vec(),
+        key: b"elections/1".to_vec(),
+        lease: LEASE,
+        ..LeaderKey::default()
+    };
+    let proclaim = ProclaimRequest {
+        leader: Some(leader),
+        ..ProclaimRequest::default()
+    };
+    gone(client.election().proclaim(proclaim).await.map(drop));
+    // One that a client may keep is kept; the proxy's own ends the stream, whenever it is named.
+    let mine = LeaseGrantRequest { ttl: 3600, id: 77 };
+    client.lease().lease_grant(mine).await.unwrap();
+    let (ask, asked) = tokio::sync::mpsc::channel(4);
+    ask.send(LeaseKeepAliveRequest { id: 77 }).await.unwrap();
+    let stream = tokio_stream::wrappers::ReceiverStream::new(asked);
+    let mut answers = client.lease().lease_keep_alive(stream).await.unwrap().into_inner();
+    assert_eq!(answers.message().await.unwrap().unwrap().id, 77);
+    ask.send(LeaseKeepAliveRequest { id: LEASE }).await.unwrap();
+    let status = answers.message().await.expect_err("the proxy's own lease");
+    assert_eq!(status.code(), tonic::Code::PermissionDenied, "{status:?}");
+    client.lease().lease_revoke(LeaseRevokeRequest { id: 77 }).await.unwrap();
+    let leases = direct.lease().lease_leases(LeaseLeasesRequest {}).await.unwrap().into_inner();
+    assert_eq!(leases.leases.iter().map(|lease| lease.id).collect::<Vec<_>>(), [LEASE]);
 }
 
 /// Ranges that lie in the state prefix, span it, begin in it or end in it.
