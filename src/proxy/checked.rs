@@ -12,8 +12,8 @@ use super::responder::Responder;
 use super::unary::only_message;
 use super::worker::Worker;
 use crate::rewrite::{
-    Context, ElectionRpc, LockRpc, Refusal, alarm_request, election_request, lease_grant_request,
-    lease_revoke_request, lock_request,    role_grant_permission_request,
+    Context, ElectionRpc, LockRpc, Refusal, alarm_request, election_request, lease_grant_request, lease_revoke_request,
+    lock_request, role_grant_permission_request,
 };
 use crate::value::Deks;
 

@@ -197,7 +197,13 @@ mod tests {
     #[test]
     fn headers_that_a_changed_message_makes_untrue_are_not_sent_on() {
         let mut headers = HeaderMap::new();
-        for name in ["content-length", "grpc-accept-encoding", "grpc-encoding", "grpc-timeout", "token"] {
+        for name in [
+            "content-length",
+            "grpc-accept-encoding",
+            "grpc-encoding",
+            "grpc-timeout",
+            "token",
+        ] {
             headers.insert(name, HeaderValue::from_static("1"));
         }
         let sent = for_changed_messages(headers);

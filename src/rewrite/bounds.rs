@@ -79,20 +79,20 @@ pub(super) fn parts<'a>(range: KeyRange<'a>, ctx: &Context<'a>) -> Result<Parts<
     }
 }
 
-/// Appends `request` with another `key` and `range_end`; all its other fields but `left_out` as they are, unknown ones
+/// Appends `request` with another `key` and `range_end`; all its other fields but those `left_out` as they are, unknown ones
 /// included.
 pub(super) fn put_with_bounds(
     out: &mut Vec<u8>,
     request: Body<'_>,
     (key, range_end): (&[u8], &[u8]),
-    left_out: Option<u32>,
+    left_out: &[u32],
 ) -> Result<(), WireError> {
     put_bytes(out, KEY, key);
     put_bytes(out, RANGE_END, range_end);
     let start = request.extent.start;
     for field in request.fields() {
         let field = field?;
-        if field.number != KEY && field.number != RANGE_END && Some(field.number) != left_out {
+        if field.number != KEY && field.number != RANGE_END && !left_out.contains(&field.number) {
             out.extend_from_slice(raw(request.bytes, start, &field));
         }
     }

@@ -73,8 +73,12 @@ impl RangeMerge {
 
     /// The field without which each half must be asked for: etcd sorts by values before it leaves them out, so halves
     /// without them could not be merged.
-    pub(super) fn left_out(self) -> Option<u32> {
-        self.strips_values.then_some(range_request::KEYS_ONLY)
+    pub(super) fn left_out(self) -> &'static [u32] {
+        if self.strips_values {
+            &[range_request::KEYS_ONLY]
+        } else {
+            &[]
+        }
     }
 }
 

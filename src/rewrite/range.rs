@@ -5,7 +5,10 @@ use crate::{
     types::KeyRange,
     wire::{
         Fields, WireError,
-        etcd::range_request::{COUNT_ONLY, KEYS_ONLY, LIMIT, ORDER_DESCEND, ORDER_NONE, SORT_ORDER, SORT_TARGET, TARGET_KEY, TARGET_VALUE},
+        etcd::range_request::{
+            COUNT_ONLY, KEYS_ONLY, LIMIT, ORDER_DESCEND, ORDER_NONE, REVISION, SORT_ORDER, SORT_TARGET, TARGET_KEY,
+            TARGET_VALUE,
+        },
         once,
     },
 };
@@ -15,6 +18,7 @@ use crate::{
 pub(super) struct RangeRequest<'a> {
     bounds: Bounds<'a>,
     limit: Option<i64>,
+    revision: Option<i64>,
     sort_order: Option<i32>,
     sort_target: Option<i32>,
     keys_only: Option<bool>,
@@ -31,6 +35,7 @@ impl<'a> RangeRequest<'a> {
             }
             match field.number {
                 LIMIT => once(&mut request.limit, LIMIT, field.int64()?)?,
+                REVISION => once(&mut request.revision, REVISION, field.int64()?)?,
                 SORT_ORDER => once(&mut request.sort_order, SORT_ORDER, field.enumeration()?)?,
                 SORT_TARGET => once(&mut request.sort_target, SORT_TARGET, field.enumeration()?)?,
                 KEYS_ONLY => once(&mut request.keys_only, KEYS_ONLY, field.flag()?)?,
@@ -63,6 +68,17 @@ impl<'a> RangeRequest<'a> {
     /// Whether the answer's `KeyValue`s have their values. Without them an absent value is not an empty one.
     pub(super) fn returns_values(&self) -> bool {
         !self.keys_only.unwrap_or_default() && !self.count_only.unwrap_or_default()
+    }
+
+    /// The fields without which each half of a Range must be asked for in a transaction. Beside [`RangeMerge::left_out`] that is a
+    /// negative revision: for a Range etcd takes it for the present, in a transaction for one that has been compacted.
+    pub(super) fn left_out_of_rpc(&self) -> &'static [u32] {
+        let values = self.merge().left_out();
+        match self.revision {
+            Some(..0) if values.is_empty() => &[REVISION],
+            Some(..0) => &[REVISION, KEYS_ONLY],
+            _ => values,
+        }
     }
 
     /// How the answers of two halves of this request become the answer to the whole.

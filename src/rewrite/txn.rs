@@ -125,7 +125,7 @@ fn operation(op: Op<'_>, txn: Frame, script: &mut Script, ctx: &Context<'_>) -> 
             let read = RangeRequest::parse(op.member.body.fields())?;
             let parts = bounds::parts(read.range(ctx)?, ctx)?;
             let halves = matches!(parts, Parts::Two(_)).then(|| read.merge());
-            cut(op, &parts, halves.and_then(RangeMerge::left_out), txn, script)?;
+            cut(op, &parts, halves.map_or(&[], RangeMerge::left_out), txn, script)?;
             Ok(OpPlan::Range(RangePlan {
                 values: read.returns_values(),
                 halves,
@@ -134,7 +134,7 @@ fn operation(op: Op<'_>, txn: Frame, script: &mut Script, ctx: &Context<'_>) -> 
         op::DELETE_RANGE => {
             let range = bounds::parse(op.member.body.fields())?.range()?;
             let parts = bounds::parts(range, ctx)?;
-            cut(op, &parts, None, txn, script)?;
+            cut(op, &parts, &[], txn, script)?;
             Ok(OpPlan::DeleteRange {
                 halves: matches!(parts, Parts::Two(_)),
             })
@@ -143,8 +143,8 @@ fn operation(op: Op<'_>, txn: Frame, script: &mut Script, ctx: &Context<'_>) -> 
     }
 }
 
-/// Puts one operation for each part in the place of `op`, without its field `left_out`.
-fn cut(op: Op<'_>, parts: &Parts<'_>, left_out: Option<u32>, txn: Frame, script: &mut Script) -> Result<(), WireError> {
+/// Puts one operation for each part in the place of `op`, without its fields `left_out`.
+fn cut(op: Op<'_>, parts: &Parts<'_>, left_out: &[u32], txn: Frame, script: &mut Script) -> Result<(), WireError> {
     let parts = match parts {
         Parts::Whole => return Ok(()),
         Parts::One(part) => std::slice::from_ref(part),

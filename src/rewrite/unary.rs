@@ -5,7 +5,6 @@ use bytes::Bytes;
 use super::{
     Context, Refusal, ResponsePlan,
     bounds::{self, Parts, put_with_bounds, whole},
-    merge::RangeMerge,
     plan::{Plan, RangePlan},
     put,
     range::RangeRequest,
@@ -69,7 +68,13 @@ fn range(message: &Bytes, ctx: &Context<'_>) -> Result<UnaryRequest, Refusal> {
     let parts = bounds::parts(read.range(ctx)?, ctx)?;
     let halves = matches!(parts, Parts::Two(_)).then(|| read.merge());
     let plan = Plan::Range(RangePlan { values, halves });
-    ranged(UnaryRpc::Range, op::RANGE, &parts, message, plan)
+    ranged(
+        UnaryRpc::Range,
+        (op::RANGE, read.left_out_of_rpc()),
+        &parts,
+        message,
+        plan,
+    )
 }
 
 fn delete_range(message: &Bytes, ctx: &Context<'_>) -> Result<UnaryRequest, Refusal> {
@@ -78,28 +83,30 @@ fn delete_range(message: &Bytes, ctx: &Context<'_>) -> Result<UnaryRequest, Refu
     let halves = matches!(parts, Parts::Two(_));
     ranged(
         UnaryRpc::DeleteRange,
-        op::DELETE_RANGE,
+        (op::DELETE_RANGE, &[]),
         &parts,
         message,
         Plan::DeleteRange { halves },
     )
 }
 
-/// `message` cut into `parts`.
-fn ranged(rpc: UnaryRpc, number: u32, parts: &Parts<'_>, message: &Bytes, plan: Plan) -> Result<UnaryRequest, Refusal> {
+/// `message` cut into `parts`; two are operations `number` of a transaction, without the fields `left_out`.
+fn ranged(
+    rpc: UnaryRpc,
+    (number, left_out): (u32, &[u32]),
+    parts: &Parts<'_>,
+    message: &Bytes,
+    plan: Plan,
+) -> Result<UnaryRequest, Refusal> {
     let asked: Body<'_> = whole(message);
     match parts {
         Parts::Whole => Ok(request(rpc, Spliced::untouched(message.clone()), plan)),
         Parts::One(part) => {
             let mut out = Vec::new();
-            put_with_bounds(&mut out, asked, *part, None)?;
+            put_with_bounds(&mut out, asked, *part, &[])?;
             Ok(request(rpc, Spliced::untouched(out.into()), plan))
         }
         Parts::Two(parts) => {
-            let left_out = match &plan {
-                Plan::Range(RangePlan { halves, .. }) => halves.and_then(RangeMerge::left_out),
-                _ => None,
-            };
             let mut txn = Vec::new();
             for part in parts {
                 let mut asked_part = Vec::new();

@@ -35,6 +35,8 @@ pub mod range_request {
     pub const RANGE_END: u32 = 2;
     /// `int64 limit`
     pub const LIMIT: u32 = 3;
+    /// `int64 revision`
+    pub const REVISION: u32 = 4;
     /// `SortOrder sort_order`
     pub const SORT_ORDER: u32 = 5;
     /// `SortTarget sort_target`

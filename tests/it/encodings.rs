@@ -149,7 +149,11 @@ async fn what_etcd_takes_and_gives_is_not_what_the_client_is_told() {
         for name in ["grpc-encoding", "grpc-accept-encoding"] {
             assert_eq!(arrived.parts.headers.get(name), None, "{path}");
         }
-        let mut answer = arrived.respond(&[("grpc-encoding", "gzip"), ("grpc-accept-encoding", "gzip"), ("other", "1")]);
+        let mut answer = arrived.respond(&[
+            ("grpc-encoding", "gzip"),
+            ("grpc-accept-encoding", "gzip"),
+            ("other", "1"),
+        ]);
         // An empty message is one of each of these calls; its flag says that it is not compressed.
         answer.data(frame(b""));
         answer.end(&[("grpc-status", "0")]);
@@ -172,7 +176,10 @@ async fn an_etcd_that_compresses_unasked_is_said_to() {
         answer.data([&[1, 0, 0, 0, 1][..], b"x"].concat());
         let ended = tokio::time::timeout(Duration::from_secs(30), call.end()).await.unwrap();
         assert_eq!(ended.code(), Some(2), "{path}: {ended:?}");
-        assert!(ended.message().contains("compressed (%22gzip%22)") || ended.message().contains("compressed (\"gzip\")"), "{ended:?}");
+        assert!(
+            ended.message().contains("compressed (%22gzip%22)") || ended.message().contains("compressed (\"gzip\")"),
+            "{ended:?}"
+        );
     }
 }
 

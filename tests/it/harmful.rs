@@ -77,7 +77,11 @@ async fn what_ends_a_member_is_not_sent_to_it() {
             assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
         }
         let role = || "r".to_owned();
-        client.auth().role_add(AuthRoleAddRequest { name: role() }).await.unwrap();
+        client
+            .auth()
+            .role_add(AuthRoleAddRequest { name: role() })
+            .await
+            .unwrap();
         let grant = |perm| AuthRoleGrantPermissionRequest { name: role(), perm };
         let status = client.auth().role_grant_permission(grant(None)).await.unwrap_err();
         assert_eq!(

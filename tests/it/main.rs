@@ -48,6 +48,7 @@ mod rotation;
 mod rules;
 mod runbooks;
 mod snapshot;
+mod spanning;
 mod state_prefix;
 mod storm;
 mod sweep;

@@ -156,8 +156,17 @@ async fn nothing_hangs_on_its_leases(client: &Client, direct: &Client) {
     ask.send(LeaseKeepAliveRequest { id: LEASE }).await.unwrap();
     let status = answers.message().await.expect_err("the proxy's own lease");
     assert_eq!(status.code(), tonic::Code::PermissionDenied, "{status:?}");
-    client.lease().lease_revoke(LeaseRevokeRequest { id: 77 }).await.unwrap();
-    let leases = direct.lease().lease_leases(LeaseLeasesRequest {}).await.unwrap().into_inner();
+    client
+        .lease()
+        .lease_revoke(LeaseRevokeRequest { id: 77 })
+        .await
+        .unwrap();
+    let leases = direct
+        .lease()
+        .lease_leases(LeaseLeasesRequest {})
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(leases.leases.iter().map(|lease| lease.id).collect::<Vec<_>>(), [LEASE]);
 }
 
