@@ -12,6 +12,7 @@ mod meters;
 mod patience;
 mod pool;
 mod probe;
+mod relayed;
 mod store;
 
 /// How long etcd itself holds on to a request, at most: its `ReqTimeout`, five seconds and twice the election timeout, which is
@@ -21,7 +22,8 @@ pub const REQUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(
 pub use api::{CallError, Client, Guard, KeyValue, Member, Page, PageAsk, Replaced, Status, Trouble, replace_len};
 pub use connection::{Call, Connection, OpenCall, OpenError};
 pub use families::FAMILIES;
-pub use http::{HttpError, get};
+pub use http::{HttpError, Relay};
 pub use patience::{Attempts, Patience, WaitError};
 pub use pool::{Config, Pool, Reachability, Unreachable};
+pub use relayed::{BrokenOff, Relayed};
 pub use store::Store;

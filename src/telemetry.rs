@@ -7,6 +7,7 @@ mod instance;
 mod logging;
 mod process;
 mod registry;
+mod seldom;
 mod series;
 mod tally;
 
@@ -17,4 +18,5 @@ pub use logging::FAMILIES as LOG_FAMILIES;
 pub use logging::{Format, Logging, LoggingError, init_logging, init_queued_logging};
 pub use process::FAMILIES as PROCESS_FAMILIES;
 pub use registry::{Registry, RegistryError};
+pub use seldom::Seldom;
 pub use tally::Tally;

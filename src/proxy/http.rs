@@ -3,13 +3,16 @@
 //! The JSON gateway under `/v3` is the whole KV API again and would carry values past the rules; it is refused.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
+use h2::{Reason, SendStream};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,18 +20,22 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use super::connection::HANDSHAKE_TIMEOUT;
 use super::meters;
 use super::worker::Worker;
-use crate::etcd;
+use crate::etcd::{HttpError, Relayed};
+use crate::telemetry::Seldom;
 use crate::transport::Stream;
 
 /// Paths that are relayed, each with what may follow it below.
 const RELAYED: [&str; 5] = ["/version", "/health", "/livez", "/readyz", "/metrics"];
+
+/// How long a client may take to read an answer. What has come of it is held here for as long.
+const SLOW: Duration = Duration::from_secs(20);
 
 /// Serves one HTTP/1.1 connection until it ends or the proxy drains.
 pub(super) async fn serve(worker: &Worker, stream: Stream, peer: &str) -> Result<(), hyper::Error> {
     let service = service_fn(|request: Request<Incoming>| async move {
         let (parts, _) = request.into_parts();
         let answer = answer(worker, peer, &parts.method, parts.uri.path_and_query()).await;
-        Ok::<_, Infallible>(answer.map(Full::new))
+        Ok::<_, Infallible>(answer)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -51,18 +58,36 @@ pub(super) async fn respond(
     mut respond: SendResponse<Bytes>,
     peer: &str,
 ) {
-    let answer = answer(worker, peer, &request.method, request.uri.path_and_query()).await;
+    let answer = tokio::select! {
+        answer = answer(worker, peer, &request.method, request.uri.path_and_query()) => answer,
+        // A client that left meanwhile needs no answer, and takes nobody's turn.
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+    };
     let (parts, body) = answer.into_parts();
-    // A client that left meanwhile needs no answer.
-    if let Ok(mut stream) = respond.send_response(Response::from_parts(parts, ()), body.is_empty())
-        && !body.is_empty()
-        && super::responder::send(&mut stream, body).await.is_ok()
+    if let Ok(mut stream) = respond.send_response(Response::from_parts(parts, ()), body.is_end_stream())
+        && !body.is_end_stream()
     {
-        let _ = stream.send_data(Bytes::new(), true);
+        let sent = tokio::time::timeout(SLOW, send(&mut stream, body)).await;
+        if sent != Ok(true) {
+            stream.send_reset(Reason::CANCEL);
+        }
     }
 }
 
-async fn answer(worker: &Worker, peer: &str, method: &Method, path: Option<&PathAndQuery>) -> Response<Bytes> {
+/// Sends a body as it comes; says whether that was all of it.
+async fn send(stream: &mut SendStream<Bytes>, mut body: Relayed) -> bool {
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return false };
+        if let Ok(data) = frame.into_data()
+            && super::responder::send(stream, data).await.is_err()
+        {
+            return false;
+        }
+    }
+    stream.send_data(Bytes::new(), true).is_ok()
+}
+
+async fn answer(worker: &Worker, peer: &str, method: &Method, path: Option<&PathAndQuery>) -> Response<Relayed> {
     let Some(path) = path.filter(|path| is_relayed(path.path())) else {
         let path = path.map_or("", PathAndQuery::path);
         if is_gateway(path) {
@@ -78,11 +103,21 @@ async fn answer(worker: &Worker, peer: &str, method: &Method, path: Option<&Path
             "Method Not Allowed\n".to_owned(),
         );
     }
-    match etcd::get(&worker.config.http_members, method.clone(), path).await {
+    static TOLD: Seldom = Seldom::new(Duration::from_secs(10));
+    match worker.relay.get(method.clone(), path).await {
         Ok(response) => end_to_end(response),
         Err(error) => {
-            tracing::warn!(path = path.path(), %error, "no etcd member answered an HTTP request");
-            unreachable(path.path())
+            if let Some(left_out) = TOLD.now() {
+                tracing::warn!(path = path.path(), %error, left_out, "an HTTP request was not answered by etcd");
+            }
+            let reason = match error {
+                HttpError::Busy => {
+                    meters::refused("too_many_http");
+                    "too many requests for etcd's HTTP endpoints"
+                }
+                _ => "no etcd member reachable",
+            };
+            unavailable(path.path(), reason)
         }
     }
 }
@@ -95,7 +130,7 @@ fn is_relayed(path: &str) -> bool {
 }
 
 /// The answer without the headers that were about the connection to etcd (RFC 9110, section 7.6.1).
-fn end_to_end(mut response: Response<Bytes>) -> Response<Bytes> {
+fn end_to_end(mut response: Response<Relayed>) -> Response<Relayed> {
     let headers: &mut HeaderMap = response.headers_mut();
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
         headers.remove(name);
@@ -108,7 +143,7 @@ fn is_gateway(path: &str) -> bool {
     path.starts_with("/v3")
 }
 
-fn refusal(path: &str) -> Response<Bytes> {
+fn refusal(path: &str) -> Response<Relayed> {
     if !is_gateway(path) {
         return text(
             StatusCode::NOT_FOUND,
@@ -126,24 +161,24 @@ fn refusal(path: &str) -> Response<Bytes> {
     )
 }
 
-/// No member answered. `/health` keeps its shape, because kube-apiserver and kubelet read it.
-fn unreachable(path: &str) -> Response<Bytes> {
+/// etcd did not answer. `/health` keeps its shape, because kube-apiserver and kubelet read it.
+fn unavailable(path: &str, reason: &str) -> Response<Relayed> {
     match path {
         "/health" => text(
             StatusCode::SERVICE_UNAVAILABLE,
             "application/json",
-            "{\"health\":\"false\",\"reason\":\"etcd-encryption-proxy: no etcd member reachable\"}".to_owned(),
+            format!("{{\"health\":\"false\",\"reason\":\"etcd-encryption-proxy: {reason}\"}}"),
         ),
         _ => text(
             StatusCode::SERVICE_UNAVAILABLE,
             "text/plain; charset=utf-8",
-            "etcd-encryption-proxy: no etcd member reachable\n".to_owned(),
+            format!("etcd-encryption-proxy: {reason}\n"),
         ),
     }
 }
 
-fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(body));
+fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<Relayed> {
+    let mut response = Response::new(Relayed::whole(body.into()));
     *response.status_mut() = status;
     response
         .headers_mut()
@@ -165,16 +200,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_json_gateway_is_refused_with_a_reason() {
+    #[tokio::test]
+    async fn the_json_gateway_is_refused_with_a_reason() {
         for path in ["/v3/kv/range", "/v3beta/kv/put", "/v3alpha/x"] {
             let response = refusal(path);
             assert_eq!(response.status(), StatusCode::NOT_IMPLEMENTED);
-            assert!(
-                std::str::from_utf8(response.body())
-                    .unwrap()
-                    .contains("bypass encryption")
-            );
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert!(std::str::from_utf8(&body).unwrap().contains("bypass encryption"));
         }
     }
 }

@@ -124,6 +124,7 @@ async fn run(index: usize, shared: Shared, mut queue: mpsc::UnboundedReceiver<Ha
         calls: Pool::spawn(upstream.clone(), CALL_WINDOW, flusher.clone()),
         streams: Pool::spawn(upstream, STREAM_WINDOW, flusher.clone()),
         keyring: shared.keyring,
+        relay: etcd::Relay::new(Arc::clone(&shared.config.http_members)),
         config: shared.config,
         stage: stage.clone(),
         meters: Meters::new(),

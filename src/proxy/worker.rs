@@ -12,7 +12,7 @@ use super::meters::Meters;
 use super::unfenced::Unfenced;
 use super::unopened::Unopened;
 use crate::audit::Audit;
-use crate::etcd::Pool;
+use crate::etcd::{Pool, Relay};
 use crate::keyring::{Keyring, KeyringHandle};
 use crate::rewrite::{Context, Fence, OnUndecryptable};
 use crate::traces::Traces;
@@ -66,6 +66,8 @@ pub(super) struct Worker {
     pub(super) calls: Rc<Pool>,
     /// For calls that stay: their unread answers must not stand in the way of the others.
     pub(super) streams: Rc<Pool>,
+    /// For plain HTTP requests.
+    pub(super) relay: Relay,
     pub(super) keyring: Arc<KeyringHandle>,
     pub(super) config: Arc<Config>,
     pub(super) stage: watch::Receiver<Stage>,

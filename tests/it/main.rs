@@ -43,6 +43,7 @@ mod observed;
 mod outages;
 mod passed_on;
 mod range_stream;
+mod relayed_http;
 mod reload;
 mod rotation;
 mod rules;
