@@ -16,7 +16,7 @@ use crate::kms::Plugins;
 use crate::managed::{Current, Past};
 use crate::proxy::{self, Ledger, Unfenced};
 use crate::rotation::Policy;
-use crate::tls::{ClientSessions, ClientTls, ServerTls, Side};
+use crate::tls::{ClientSessions, ClientTls, ServerFiles, ServerTls, Side};
 use crate::traces::Traces;
 use crate::transport::{Dialer, Endpoint, ListenUrl};
 use crate::types::{Fingerprint, StatePrefix, Tenure};
@@ -110,6 +110,16 @@ fn check_listeners(settings: &Settings) -> Result<(), Error> {
         && !settings.allow_plaintext_on_network
     {
         return Err(Error::PlaintextOnNetwork { url: url.to_string() });
+    }
+    let asks = |files: &ServerFiles| files.client_auth.trusted_ca_file.is_some();
+    if let Some(files) = &settings.server_files
+        && let Some(url) = settings.listen.iter().find(|url| url.is_tls() && !url.is_loopback())
+        && !asks(files)
+        // That is refused for what it lacks, when the files are read.
+        && !files.client_auth.required
+        && !settings.allow_anonymous_on_network
+    {
+        return Err(Error::AnonymousOnNetwork { url: url.to_string() });
     }
     let mut with_tls = settings
         .listen

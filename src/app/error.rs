@@ -67,6 +67,16 @@ pub enum Error {
         /// The listener.
         url: String,
     },
+    /// A listener would let in whoever reaches it.
+    #[error(
+        "refusing to listen on {url}: it is reachable from the network and asks no client for a certificate, so whoever reaches \
+         it reads and writes every Secret. Give --client-cert-auth and --trusted-ca-file, listen on a loopback address or a unix \
+         socket, or pass --allow-anonymous-clients-on-network"
+    )]
+    AnonymousOnNetwork {
+        /// The listener.
+        url: String,
+    },
     /// A TLS listener without certificate.
     #[error("{url} needs TLS: give --cert-file and --key-file")]
     NoServerCertificate {

@@ -85,6 +85,8 @@ pub struct Settings {
     pub server_files: Option<ServerFiles>,
     /// A listener that anybody on the network can read along with is accepted.
     pub allow_plaintext_on_network: bool,
+    /// A TLS listener that lets in whoever reaches it over the network is accepted.
+    pub allow_anonymous_on_network: bool,
     /// The cluster, and what is encrypted in it.
     pub common: Common,
     /// Whether the EncryptionConfiguration is taken into use anew when it changes.

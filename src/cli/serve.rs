@@ -134,7 +134,7 @@ pub(super) struct Flags {
         help_heading = "Clients"
     )]
     client_cert_allowed_cn: Option<String>,
-    /// Accept a listener without TLS that the network can reach: everybody on the way reads every Secret
+    /// Accept a listener without TLS that the network can reach: everybody on the way, and whoever reaches it, reads every Secret
     #[arg(
         long,
         env = "ETCD_ENCRYPTION_PROXY_ALLOW_PLAINTEXT_ON_NETWORK",
@@ -142,6 +142,15 @@ pub(super) struct Flags {
         help_heading = "Clients"
     )]
     allow_plaintext_on_network: bool,
+    /// Accept a TLS listener that the network can reach and that asks clients for no certificate: whoever reaches it reads every
+    /// Secret
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ALLOW_ANONYMOUS_CLIENTS_ON_NETWORK",
+        value_name = SWITCH,
+        help_heading = "Clients"
+    )]
+    allow_anonymous_clients_on_network: bool,
     /// Largest request that etcd accepts, bytes; set it as etcd's own flag is set
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_MAX_REQUEST_BYTES", value_name = "BYTES", default_value_t = MAX_REQUEST_BYTES,
           help_heading = "Clients")]
@@ -305,6 +314,7 @@ impl Flags {
             listen_metrics: self.listen_metrics_urls,
             server_files,
             allow_plaintext_on_network: self.allow_plaintext_on_network,
+            allow_anonymous_on_network: self.allow_anonymous_clients_on_network,
             common: self.common.settings(),
             reload_encryption_config: self.encryption_provider_config_automatic_reload,
             on_unreachable: match self.on_unreachable {

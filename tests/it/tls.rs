@@ -84,6 +84,44 @@ async fn server_certificates_alone_are_enough_where_nothing_is_asked_of_clients(
 }
 
 #[tokio::test]
+async fn a_listener_on_the_network_asks_who_is_there_or_is_refused() {
+    let etcd = Etcd::start(Version::V3_5).await;
+    let folder = TempDir::new().unwrap();
+    let pki = Pki::generate(folder.path(), &["127.0.0.1", "localhost"]);
+    let setup = |url: &str| {
+        Setup::new(etcd.endpoint(), config::secrets())
+            .listen(&["https://127.0.0.1:0", url])
+            .flag(format!("--cert-file={}", pki.server_cert.display()))
+            .flag(format!("--key-file={}", pki.server_key.display()))
+    };
+    for url in ["https://0.0.0.0:0", "https://[::]:0", "https://192.0.2.1:1"] {
+        let (status, output) = setup(url).refused();
+        assert!(!status.success(), "{url}");
+        for said in [url, "--client-cert-auth", "--allow-anonymous-clients-on-network"] {
+            assert!(output.contains(said), "{url}: {output}");
+        }
+    }
+    let allowed = setup("https://0.0.0.0:0")
+        .flag("--allow-anonymous-clients-on-network")
+        .start();
+    let reached = |proxy: &Proxy| proxy.urls()[1].replace("0.0.0.0", "127.0.0.1");
+    works(&Client::connect_tls(&reached(&allowed), pki.anonymous_tls()).await).await;
+    // As in etcd, a CA alone asks for certificates.
+    let asking = setup("https://0.0.0.0:0")
+        .flag(format!("--trusted-ca-file={}", pki.ca.display()))
+        .start();
+    works(&Client::connect_tls(&reached(&asking), pki.client_tls()).await).await;
+    let anonymous = Client::try_connect_tls(&reached(&asking), pki.anonymous_tls()).await;
+    assert!(anonymous.is_none());
+    // Plaintext is no way around it.
+    let (status, output) = setup("http://0.0.0.0:0")
+        .flag("--allow-anonymous-clients-on-network")
+        .refused();
+    assert!(!status.success());
+    assert!(output.contains("--allow-plaintext-on-network"), "{output}");
+}
+
+#[tokio::test]
 async fn etcd_behind_tls() {
     for version in Version::ALL {
         let etcd = EtcdSetup::new(version).with_tls().start().await;
