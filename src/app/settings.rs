@@ -97,6 +97,8 @@ pub struct Settings {
     pub on_unreachable: OnUnreachable,
     /// etcd's limit on a request, bytes.
     pub max_request_bytes: usize,
+    /// Whether clients may take snapshots.
+    pub allow_snapshot: bool,
     /// Streams that one client connection may have open at once.
     pub max_concurrent_streams: u32,
     /// What all clients together may make the process hold, bytes.

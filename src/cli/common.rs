@@ -200,7 +200,7 @@ pub(super) struct PlaceFlags {
         help_heading = "Encryption"
     )]
     pub(super) strict_permissions: bool,
-    /// Keys of the proxy's own in etcd; clients can neither see nor change them
+    /// Keys of the proxy's own in etcd; clients can neither read nor change them, but for what a snapshot holds of them
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_STATE_PREFIX", value_name = "PREFIX",
           default_value = StatePrefix::DEFAULT, value_parser = state_prefix, help_heading = "Encryption")]
     pub(super) state_prefix: StatePrefix,

@@ -155,6 +155,16 @@ pub(super) struct Flags {
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_MAX_REQUEST_BYTES", value_name = "BYTES", default_value_t = MAX_REQUEST_BYTES,
           help_heading = "Clients")]
     max_request_bytes: usize,
+    /// Let clients take snapshots (`etcdctl snapshot save`). One holds everything as etcd stores it: values sealed, and the proxy's own
+    /// records with the sealed keyring. kube-apiserver takes none
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ALLOW_SNAPSHOT",
+        default_value_t = true,
+        value_name = SWITCH,
+        help_heading = "Clients"
+    )]
+    allow_snapshot: bool,
     /// Streams that one client connection may have open at once
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_MAX_CONCURRENT_STREAMS", value_name = "N", default_value_t = MAX_CONCURRENT_STREAMS,
           value_parser = clap::value_parser!(u32).range(1..), help_heading = "Clients")]
@@ -327,6 +337,7 @@ impl Flags {
                 OnUndecryptableFlag::Fail => OnUndecryptable::Fail,
             },
             max_request_bytes: self.max_request_bytes,
+            allow_snapshot: self.allow_snapshot,
             max_concurrent_streams: self.max_concurrent_streams,
             max_client_memory_bytes: usize::try_from(self.max_client_memory_bytes).unwrap_or(usize::MAX),
             audit_log: self.audit_log_path,

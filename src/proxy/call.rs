@@ -106,6 +106,8 @@ async fn route(
         Treatment::Watch => Box::pin(watch::serve(worker, request, body, respond)).await,
         Treatment::Lock(rpc) => Box::pin(checked::lock(worker, rpc, request, body, respond)).await,
         Treatment::Election(rpc) => Box::pin(checked::election(worker, rpc, request, body, respond)).await,
+        Treatment::Snapshot if !worker.config.allow_snapshot => Err(Fault::no_snapshot()),
+        Treatment::Snapshot => Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::AtOnce)).await,
         Treatment::Pipe => Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::ByItself)).await,
         Treatment::PipeAtOnce => Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::AtOnce)).await,
         Treatment::PipeForever => Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::WhenDraining)).await,

@@ -141,6 +141,14 @@ impl Fault {
         }
     }
 
+    /// Snapshots, which hold the proxy's own records too, are not for clients here.
+    pub(super) fn no_snapshot() -> Self {
+        meters::refused("snapshot");
+        let text =
+            "etcd-encryption-proxy: snapshots are not served here (--allow-snapshot=false); take them from etcd itself";
+        Self::Refused("snapshot", Code::PermissionDenied, text.to_owned())
+    }
+
     /// An answer of etcd's that must not be passed on. `DATA_LOSS` ends a watch for good and is retried by nobody; neither is
     /// the code for a KMS that could not be asked, which would be asked by a hundred retries at once otherwise.
     pub(super) fn refused_answer(failure: &OpenFailure) -> Self {

@@ -36,6 +36,8 @@ pub enum Treatment {
     Lock(LockRpc),
     /// The same.
     Election(ElectionRpc),
+    /// Values and the proxy's own records as they are stored: piped where that is allowed.
+    Snapshot,
     /// Carries no value: piped byte for byte, message boundaries and all.
     Pipe,
     /// The same, of the member that it is sent to: not held until another one can be reached.
@@ -74,7 +76,7 @@ pub const RPCS: &[(&str, &str, Treatment)] = &[
     ("etcdserverpb.Maintenance", "Defragment", Treatment::PipeAtOnce),
     ("etcdserverpb.Maintenance", "Hash",       Treatment::PipeAtOnce),
     ("etcdserverpb.Maintenance", "HashKV",     Treatment::PipeAtOnce),
-    ("etcdserverpb.Maintenance", "Snapshot",   Treatment::PipeAtOnce),
+    ("etcdserverpb.Maintenance", "Snapshot",   Treatment::Snapshot),
     ("etcdserverpb.Maintenance", "MoveLeader", Treatment::PipeAtOnce),
     ("etcdserverpb.Maintenance", "Downgrade",  Treatment::Pipe),
 

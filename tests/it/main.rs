@@ -49,6 +49,7 @@ mod rotation;
 mod rules;
 mod runbooks;
 mod snapshot;
+mod snapshot_call;
 mod spanning;
 mod state_prefix;
 mod storm;
