@@ -78,6 +78,7 @@ pub(super) fn build(
         max_request_bytes: settings.max_request_bytes,
         max_concurrent_streams: settings.max_concurrent_streams,
         ledger: Arc::new(Ledger::new(settings.max_client_memory_bytes)),
+        advertised: settings.advertised.clone(),
         allow_snapshot: settings.allow_snapshot,
         audit: audit.clone(),
         traces: traces.clone(),

@@ -97,6 +97,8 @@ pub struct Settings {
     pub on_unreachable: OnUnreachable,
     /// etcd's limit on a request, bytes.
     pub max_request_bytes: usize,
+    /// The URLs that clients are told in the place of the members'; none: the members' own.
+    pub advertised: Vec<String>,
     /// Whether clients may take snapshots.
     pub allow_snapshot: bool,
     /// Streams that one client connection may have open at once.

@@ -14,7 +14,7 @@ use crate::app::{MemoryLock, OnUnreachable, Settings};
 use crate::rewrite::OnUndecryptable;
 use crate::tls::{Allowed, ClientAuth, ServerFiles};
 use crate::traces;
-use crate::transport::ListenUrl;
+use crate::transport::{Endpoint, ListenUrl};
 
 /// etcd's default for its flag of the same name: 1.5 MiB.
 const MAX_REQUEST_BYTES: usize = 1_572_864;
@@ -79,6 +79,18 @@ pub(super) struct Flags {
         help_heading = "Clients"
     )]
     listen_client_urls: Vec<ListenUrl>,
+    /// URLs of this proxy and of those beside it, which a list of the members names in the place of the members': a client that
+    /// follows that list (`AutoSyncInterval`, `etcdctl --cluster`) stays with the proxies. Without, it is told etcd's own, and from there
+    /// writes what nothing encrypts
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ADVERTISE_CLIENT_URLS",
+        value_name = "URL,…",
+        value_delimiter = ',',
+        value_parser = advertised,
+        help_heading = "Clients"
+    )]
+    advertise_client_urls: Vec<String>,
     /// Certificate of https and unixs listeners, its issuers after it
     #[arg(
         long,
@@ -269,6 +281,17 @@ enum OnUnreachableFlag {
     Withdraw,
 }
 
+/// One of `--advertise-client-urls`: as clients take it, with a scheme.
+fn advertised(given: &str) -> Result<String, String> {
+    let given = given.trim();
+    let expected = "http://HOST:PORT, https://HOST:PORT, unix:///PATH or unixs:///PATH is expected";
+    if !given.contains("://") {
+        return Err(format!("{given:?} has no scheme: {expected}"));
+    }
+    let parsed = given.parse::<Endpoint>().map_err(|error| error.to_string())?;
+    Ok(parsed.to_string())
+}
+
 /// `--on-undecryptable`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum OnUndecryptableFlag {
@@ -337,6 +360,7 @@ impl Flags {
                 OnUndecryptableFlag::Fail => OnUndecryptable::Fail,
             },
             max_request_bytes: self.max_request_bytes,
+            advertised: self.advertise_client_urls,
             allow_snapshot: self.allow_snapshot,
             max_concurrent_streams: self.max_concurrent_streams,
             max_client_memory_bytes: usize::try_from(self.max_client_memory_bytes).unwrap_or(usize::MAX),

@@ -106,6 +106,10 @@ async fn route(
         Treatment::Watch => Box::pin(watch::serve(worker, request, body, respond)).await,
         Treatment::Lock(rpc) => Box::pin(checked::lock(worker, rpc, request, body, respond)).await,
         Treatment::Election(rpc) => Box::pin(checked::election(worker, rpc, request, body, respond)).await,
+        Treatment::MemberList if worker.config.advertised.is_empty() => {
+            Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::ByItself)).await
+        }
+        Treatment::MemberList => Box::pin(unary::member_list(worker, request, body, respond)).await,
         Treatment::Snapshot if !worker.config.allow_snapshot => Err(Fault::no_snapshot()),
         Treatment::Snapshot => Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::AtOnce)).await,
         Treatment::Pipe => Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::ByItself)).await,

@@ -36,6 +36,8 @@ pub enum Treatment {
     Lock(LockRpc),
     /// The same.
     Election(ElectionRpc),
+    /// No values, but the members' addresses, by which clients would leave the proxy where it has others to give.
+    MemberList,
     /// Values and the proxy's own records as they are stored: piped where that is allowed.
     Snapshot,
     /// Carries no value: piped byte for byte, message boundaries and all.
@@ -68,7 +70,7 @@ pub const RPCS: &[(&str, &str, Treatment)] = &[
     ("etcdserverpb.Cluster", "MemberAdd",     Treatment::Pipe),
     ("etcdserverpb.Cluster", "MemberRemove",  Treatment::Pipe),
     ("etcdserverpb.Cluster", "MemberUpdate",  Treatment::Pipe),
-    ("etcdserverpb.Cluster", "MemberList",    Treatment::Pipe),
+    ("etcdserverpb.Cluster", "MemberList",    Treatment::MemberList),
     ("etcdserverpb.Cluster", "MemberPromote", Treatment::Pipe),
 
     ("etcdserverpb.Maintenance", "Alarm",      Treatment::Alarm),

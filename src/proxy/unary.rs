@@ -1,8 +1,9 @@
-//! Calls of one message each way: read, sent, the whole answer received and sent on. And `LeaseTimeToLive`, which is no more
-//! than that.
+//! Calls of one message each way: read, sent, the whole answer received and sent on. And `LeaseTimeToLive` and `MemberList`, which
+//! are no more than that.
 
 use std::pin::pin;
 
+use bytes::Bytes;
 use h2::RecvStream;
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -14,12 +15,35 @@ use super::frame::{Frame, FrameError, Frames};
 use super::responder::Responder;
 use super::upstream::{self, Answer};
 use super::worker::Worker;
-use crate::rewrite::lease_time_to_live_response;
+use crate::rewrite::{OpenFailure, lease_time_to_live_response, member_list_response};
 use crate::wire::Spliced;
 
 /// Serves `Lease.LeaseTimeToLive`, leaving the proxy's own keys out of the answer.
 pub(super) async fn lease_time_to_live(
     worker: &Worker,
+    request: Box<Parts>,
+    body: RecvStream,
+    respond: &mut Responder,
+) -> Result<(), Fault> {
+    let change = |message| lease_time_to_live_response(message, &worker.config.state_prefix);
+    changed(worker, change, request, body, respond).await
+}
+
+/// Serves `Cluster.MemberList` with the proxies' addresses in place of the members'.
+pub(super) async fn member_list(
+    worker: &Worker,
+    request: Box<Parts>,
+    body: RecvStream,
+    respond: &mut Responder,
+) -> Result<(), Fault> {
+    let change = |message| member_list_response(message, &worker.config.advertised);
+    changed(worker, change, request, body, respond).await
+}
+
+/// Sends a request on as it is, and its answer as `change` makes it.
+async fn changed(
+    worker: &Worker,
+    change: impl FnOnce(Bytes) -> Result<Spliced, OpenFailure>,
     request: Box<Parts>,
     body: RecvStream,
     respond: &mut Responder,
@@ -40,8 +64,7 @@ pub(super) async fn lease_time_to_live(
         Answered::Error(head, trailers) => return passed_on(head, trailers, respond),
         Answered::Message(received) => received,
     };
-    let message = lease_time_to_live_response(received.message, &worker.config.state_prefix)
-        .map_err(|failure| Fault::refused_answer(&failure))?;
+    let message = change(received.message).map_err(|failure| Fault::refused_answer(&failure))?;
     finish(received.head, message, received.trailers, respond).await
 }
 
@@ -97,7 +120,7 @@ pub(super) async fn ask(
 /// A whole answer.
 pub(super) struct Received {
     pub(super) head: http::Response<()>,
-    pub(super) message: bytes::Bytes,
+    pub(super) message: Bytes,
     pub(super) trailers: HeaderMap,
     /// What it takes of the client's budget until it is sent.
     _share: Option<Share>,

@@ -52,6 +52,8 @@ pub struct Config {
     pub max_concurrent_streams: u32,
     /// What all clients may make the process hold.
     pub ledger: Arc<Ledger>,
+    /// Where clients that follow the members are sent; empty: to the members themselves.
+    pub advertised: Vec<String>,
     /// Whether clients may take snapshots, which hold what is under the state prefix.
     pub allow_snapshot: bool,
     /// Where what somebody may have to account for is told.

@@ -166,6 +166,22 @@ pub mod txn_response {
     pub const RESPONSES: u32 = 3;
 }
 
+/// `etcdserverpb.MemberListResponse` in rpc.proto.
+pub mod member_list_response {
+    /// `repeated Member members`
+    pub const MEMBERS: u32 = 2;
+}
+
+/// `etcdserverpb.Member` in rpc.proto.
+pub mod member {
+    /// `string name`, which a member has once it has been started
+    pub const NAME: u32 = 2;
+    /// `repeated string clientURLs`
+    pub const CLIENT_URLS: u32 = 4;
+    /// `bool isLearner`
+    pub const IS_LEARNER: u32 = 5;
+}
+
 /// `etcdserverpb.AlarmRequest` in rpc.proto.
 pub mod alarm_request {
     /// `AlarmAction action`

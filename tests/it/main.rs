@@ -18,6 +18,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod advertised;
 mod attack;
 mod audit;
 mod both_paths;
