@@ -11,6 +11,7 @@ mod error;
 mod expiry;
 mod files;
 mod handle;
+mod own_root;
 mod reload;
 mod server;
 mod side;

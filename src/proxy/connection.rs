@@ -19,6 +19,7 @@ use super::crowd::Place;
 use super::meters::Level;
 use super::worker::Worker;
 use super::{Stage, call, http as plain_http};
+use crate::telemetry::Seldom;
 use crate::tls;
 use crate::transport::{Accepted, Backlog, Coalesced, Flusher, Socket, Stream, Turns};
 
@@ -72,6 +73,7 @@ pub(super) async fn serve(
     let greeted = in_time(&worker, greet(&worker, socket, session)).await;
     if let Err(ConnectionError::Tls(error)) = &greeted {
         worker.config.audit.access_refused("tls", &peer, "TLS handshake", error);
+        tell_of_refusal(&peer, error);
     }
     let Some((stream, is_http2)) = greeted? else {
         return Ok(());
@@ -81,6 +83,19 @@ pub(super) async fn serve(
         http2(worker, stream, flusher, peer).await
     } else {
         Ok(plain_http::serve(&worker, stream, &peer).await?)
+    }
+}
+
+/// Says in the log whom no TLS session was opened with, and why: an operator who has just got a certificate wrong looks there.
+fn tell_of_refusal(peer: &str, error: &std::io::Error) {
+    static TOLD: Seldom = Seldom::new(Duration::from_secs(1));
+    // Who closes the connection without a word was not refused: health checks do.
+    let went_away = matches!(
+        error.kind(),
+        std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset
+    );
+    if !went_away && let Some(left_out) = TOLD.now() {
+        tracing::info!(peer, reason = %error, left_out, "a client was refused: no TLS session came about");
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::SingleCertAndKey;
@@ -11,6 +12,7 @@ use rustls::version::{TLS12, TLS13};
 
 use super::error::{Error, FileRole};
 use super::files::{Identity, PemFile};
+use super::own_root::OrTrustedItself;
 use super::validity::Warning;
 use super::{ALPN_H2, ALPN_HTTP1};
 
@@ -74,19 +76,22 @@ pub fn client_config(files: &ClientFiles) -> Result<ClientTls, Error> {
         (Some(_), None) => return Err(Error::HalfIdentity(FileRole::EtcdKey)),
         (None, Some(_)) => return Err(Error::HalfIdentity(FileRole::EtcdCert)),
     };
-    let (roots, mut warnings) = PemFile {
+    let roots = PemFile {
         role: FileRole::EtcdCa,
         file: ca_file,
     }
     .roots()?;
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
+    let chain: Arc<dyn ServerCertVerifier> = WebPkiServerVerifier::builder_with_provider(roots.store, provider.clone())
         .build()
         .map_err(Error::Verifier)?;
+    let verifier = OrTrustedItself::new(chain, roots.certificates, FileRole::EtcdCa);
+    let mut warnings = roots.warnings;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(Error::Protocol)?
-        .with_webpki_verifier(verifier);
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
     let not_after = identity.as_ref().map(|identity| identity.validity.not_after);
     let mut grpc = match identity {
         Some(identity) => {

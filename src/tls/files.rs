@@ -28,6 +28,14 @@ pub(super) struct PemFile<'a> {
     pub(super) file: &'a Path,
 }
 
+/// The CAs of a file.
+pub(super) struct Roots {
+    pub(super) store: Arc<RootCertStore>,
+    /// The same, as they stand in the file.
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+    pub(super) warnings: Vec<Warning>,
+}
+
 /// A certificate with its issuers and its private key.
 pub(super) struct Identity {
     pub(super) key: Arc<CertifiedKey>,
@@ -65,19 +73,24 @@ impl PemFile<'_> {
     /// The CAs in the file; one that cannot be used refuses the file, as etcd does.
     ///
     /// webpki, unlike Go, takes an expired CA's signature; each is a warning.
-    pub(super) fn roots(self) -> Result<(Arc<RootCertStore>, Vec<Warning>), Error> {
-        let mut roots = RootCertStore::empty();
+    pub(super) fn roots(self) -> Result<Roots, Error> {
+        let mut store = RootCertStore::empty();
         let mut warnings = Vec::new();
-        for (position, der) in (1..).zip(self.certificates()?) {
+        let certificates = self.certificates()?;
+        for (position, der) in (1..).zip(&certificates) {
             // A CA of which only the dates cannot be read is no less usable.
-            if let Ok(validity) = Validity::of(&der) {
+            if let Ok(validity) = Validity::of(der) {
                 warnings.extend(validity.warning(self.role, self.file, position));
             }
-            roots
-                .add(der)
+            store
+                .add(der.clone())
                 .map_err(|source| self.bad_certificate(position, source))?;
         }
-        Ok((Arc::new(roots), warnings))
+        Ok(Roots {
+            store: Arc::new(store),
+            certificates,
+            warnings,
+        })
     }
 
     /// All certificates in the file, at least one.

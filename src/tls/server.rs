@@ -13,6 +13,7 @@ use rustls::version::{TLS12, TLS13};
 use super::allowed::Allowed;
 use super::error::{Error, FileRole};
 use super::files::{Identity, PemFile};
+use super::own_root::OrTrustedItself;
 use super::validity::Warning;
 use super::{ALPN_H2, ALPN_HTTP1};
 
@@ -97,16 +98,17 @@ fn client_verifier(auth: &ClientAuth) -> Result<(Arc<dyn ClientCertVerifier>, Ve
             Allowed::CommonName(_) | Allowed::Hostnames(_) => Err(Error::AllowedWithoutCa),
         };
     };
-    let (roots, warnings) = PemFile {
+    let roots = PemFile {
         role: FileRole::TrustedCa,
         file,
     }
     .roots()?;
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let chain = WebPkiClientVerifier::builder_with_provider(roots, provider)
+    let chain = WebPkiClientVerifier::builder_with_provider(roots.store, provider)
         .build()
         .map_err(Error::Verifier)?;
-    Ok((auth.allowed.clone().on_top_of(chain), warnings))
+    let verifier = OrTrustedItself::new(chain, roots.certificates, FileRole::TrustedCa);
+    Ok((auth.allowed.clone().on_top_of(Arc::new(verifier)), roots.warnings))
 }
 
 #[cfg(test)]

@@ -3,5 +3,6 @@
 mod files;
 mod handshake;
 mod negotiation;
+mod own_root;
 mod peers;
 pub(super) mod pki;

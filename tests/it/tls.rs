@@ -48,6 +48,14 @@ async fn clients_need_a_certificate_of_the_authority() {
         ..RangeRequest::default()
     };
     assert!(Client::lazy(&plain).kv().range(range).await.is_err());
+    // The log says who was refused and why, without being asked for more.
+    let told = proxy.output();
+    let line = told.lines().find(|line| line.contains("a client was refused"));
+    let line = line.unwrap_or_else(|| panic!("nothing is said of it: {told}"));
+    assert!(
+        line.contains("INFO") && line.contains("127.0.0.1") && line.contains("certificate"),
+        "{line}"
+    );
     // Nobody else is any worse off for it.
     works(&Client::connect_tls(proxy.url(), pki.client_tls()).await).await;
 }

@@ -72,6 +72,18 @@ impl Authority {
     }
 }
 
+/// A certificate that is its own CA's, for these names, as `openssl req -x509` makes one.
+pub(in crate::tls) fn self_signed(names: &[&str], edit: impl FnOnce(&mut CertificateParams)) -> Issued {
+    let (ca, key) = ca_params("self-signed");
+    let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name = ca.distinguished_name;
+    params.is_ca = ca.is_ca;
+    edit(&mut params);
+    let cert = params.self_signed(&key).unwrap().pem();
+    Issued { cert, key }
+}
+
 /// Has the certificate end at 2001-09-09 00:00 UTC, which is [`EXPIRED_AT`].
 pub(in crate::tls) fn expire(params: &mut CertificateParams) {
     params.not_before = date_time_ymd(2000, 1, 1);
