@@ -10,6 +10,7 @@ mod flusher;
 mod listen_url;
 mod listener;
 mod pong;
+mod race;
 mod socket;
 mod stream;
 mod turns;

@@ -1,14 +1,15 @@
-//! Opens a connection to one endpoint, TLS handshake included, within a bound. Tries once; who calls decides on more.
+//! Opens a connection to one endpoint, TLS handshake included, within a bound. Tries once, but each address of a name; who calls
+//! decides on more.
 
 use std::io;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use thiserror::Error;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
-use super::{Endpoint, Socket, Stream, Target};
+use super::{Endpoint, Socket, Stream, Target, race};
 use crate::tls::ClientSessions;
 
 /// Bound on connecting and on the TLS handshake together: a member that takes longer is not one to wait for while
@@ -110,7 +111,10 @@ impl Dialer {
     async fn open_socket(&self) -> io::Result<Socket> {
         match self.endpoint.target() {
             Target::Ip(ip, port) => Socket::tcp(TcpStream::connect((*ip, *port)).await?),
-            Target::Dns(name, port) => Socket::tcp(TcpStream::connect((name.as_ref(), *port)).await?),
+            Target::Dns(name, port) => {
+                let addresses = lookup_host((name.as_ref(), *port)).await?.collect();
+                Socket::tcp(race::connect(addresses, DIAL_TIMEOUT).await?)
+            }
             Target::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
         }
     }
