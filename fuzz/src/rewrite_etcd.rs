@@ -105,6 +105,10 @@ fn is_just(request: &Request, refusal: &Refusal, world: &World) -> bool {
         (Refusal::ValueCompare { .. }, Request::RequestTxn(txn)) => {
             txn.compare.iter().any(|compare| compare.target == 3)
         }
+        (Refusal::NoSuchLease, Request::RequestPut(put)) => put.lease >> 32 == 0x6565_7001,
+        (Refusal::SortOption, Request::RequestRange(range)) => {
+            !(0..=2).contains(&range.sort_order) || !(0..=4).contains(&range.sort_target)
+        }
         (Refusal::ValueSort { .. }, Request::RequestRange(range)) => range.sort_target == 4,
         _ => false,
     };

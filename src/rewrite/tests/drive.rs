@@ -4,8 +4,9 @@
 use bytes::Bytes;
 
 use crate::rewrite::{
-    Context, ElectionRpc, LockRpc, OpenJob, Progress, UnaryRpc, WatchSession, election_request,
-    lease_time_to_live_response, lock_request, range_stream_request, unary_request,
+    Context, ElectionRpc, LockRpc, OpenJob, Progress, UnaryRpc, WatchSession, alarm_request, election_request,
+    lease_grant_request, lease_revoke_request, lease_time_to_live_response, lock_request, member_list_response,
+    range_stream_request, role_grant_permission_request, unary_request,
 };
 use crate::wire::Spliced;
 
@@ -50,6 +51,12 @@ pub(super) fn streams(data: &[u8], ctx: &Context<'_>) {
         ElectionRpc::Resign,
     ] {
         drop(election_request(rpc, data, ctx));
+    }
+    for check in [alarm_request, role_grant_permission_request, lease_grant_request, lease_revoke_request] {
+        drop(check(data));
+    }
+    if let Ok(message) = member_list_response(bytes.clone(), &["http://127.0.0.1:3379".to_owned()]) {
+        drain(message);
     }
     if let Ok(message) = lease_time_to_live_response(bytes, ctx.state) {
         drain(message);
