@@ -73,7 +73,7 @@ pub(super) async fn serve(
 }
 
 /// What a header list takes up, as HTTP/2 counts it (RFC 9113, section 6.5.2), bytes.
-fn length(headers: &HeaderMap) -> usize {
+pub(super) fn length(headers: &HeaderMap) -> usize {
     const OVERHEAD: usize = 32;
     let fields = headers.iter();
     fields.fold(0, |sum, (name, value)| {

@@ -17,6 +17,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
+use super::budget::Budget;
+use super::call::length;
 use super::connection::HANDSHAKE_TIMEOUT;
 use super::meters;
 use super::worker::Worker;
@@ -56,12 +58,20 @@ pub(super) async fn respond(
     worker: &Worker,
     request: &http::request::Parts,
     mut respond: SendResponse<Bytes>,
+    budget: &Budget,
     peer: &str,
 ) {
+    let share = budget.call(length(&request.headers));
+    let answered = async {
+        if share.is_none() {
+            return unavailable(request.uri.path(), "too many requests under way on one connection");
+        }
+        answer(worker, peer, &request.method, request.uri.path_and_query()).await
+    };
     let answer = tokio::select! {
-        answer = answer(worker, peer, &request.method, request.uri.path_and_query()) => answer,
+        answer = answered => answer,
         // A client that left meanwhile needs no answer, and takes nobody's turn.
-        _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => return budget.has_reset(),
     };
     let (parts, body) = answer.into_parts();
     if let Ok(mut stream) = respond.send_response(Response::from_parts(parts, ()), body.is_end_stream())

@@ -102,6 +102,23 @@ impl Pki {
     }
 }
 
+/// A certificate for `names` that is its own CA's, as `openssl req -x509` makes one, in `folder`.
+pub fn self_signed(folder: &Path, names: &[&str]) -> Pair {
+    let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(names).expect("valid names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key pair");
+    let certificate = params.self_signed(&key).expect("a self-signed certificate");
+    let pair = Pair {
+        cert: folder.join("self-signed.pem"),
+        key: folder.join("self-signed.key"),
+    };
+    fs::write(&pair.cert, certificate.pem()).expect("a file");
+    fs::write(&pair.key, key.serialize_pem()).expect("a file");
+    fs::set_permissions(&pair.key, fs::Permissions::from_mode(0o600)).expect("its permissions");
+    pair
+}
+
 fn sign(
     issuer: &Issuer<'static, KeyPair>,
     folder: &Path,

@@ -2,9 +2,9 @@
 
 use crate::common::client::Client;
 use crate::common::config;
-use crate::common::etcd::{Etcd, Setup as EtcdSetup};
+use crate::common::etcd::{Etcd, Setup as EtcdSetup, free_ports};
 use crate::common::pb::etcdserverpb::RangeRequest;
-use crate::common::pki::{Pair, Pki};
+use crate::common::pki::{Pair, Pki, self_signed};
 use crate::common::proxy::{Proxy, Setup};
 use crate::common::tools::Version;
 use tempfile::TempDir;
@@ -142,6 +142,24 @@ async fn etcd_behind_tls() {
         works(&proxy.client().await).await;
         assert!(config::is_sealed(&etcd.client().await.value(SECRET).await));
     }
+}
+
+#[tokio::test]
+async fn an_etcd_with_a_self_signed_certificate_is_reached_where_it_is_in_the_bundle() {
+    let mut etcd = Etcd::prepare(EtcdSetup::new(Version::V3_5));
+    let pair = self_signed(etcd.folder(), &["127.0.0.1"]);
+    let [port] = free_ports();
+    let with_tls = format!("https://127.0.0.1:{port}");
+    etcd.add_flag(format!("--listen-client-urls={},{with_tls}", etcd.endpoint()));
+    etcd.add_flag(format!("--cert-file={}", pair.cert.display()));
+    etcd.add_flag(format!("--key-file={}", pair.key.display()));
+    etcd.spawn();
+    etcd.ready().await;
+    let proxy = Setup::new(with_tls, config::secrets())
+        .flag(format!("--etcd-cafile={}", pair.cert.display()))
+        .start();
+    works(&proxy.client().await).await;
+    assert!(config::is_sealed(&etcd.client().await.value(SECRET).await));
 }
 
 #[tokio::test(flavor = "multi_thread")]

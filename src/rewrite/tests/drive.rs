@@ -52,7 +52,12 @@ pub(super) fn streams(data: &[u8], ctx: &Context<'_>) {
     ] {
         drop(election_request(rpc, data, ctx));
     }
-    for check in [alarm_request, role_grant_permission_request, lease_grant_request, lease_revoke_request] {
+    for check in [
+        alarm_request,
+        role_grant_permission_request,
+        lease_grant_request,
+        lease_revoke_request,
+    ] {
         drop(check(data));
     }
     if let Ok(message) = member_list_response(bytes.clone(), &["http://127.0.0.1:3379".to_owned()]) {
