@@ -254,6 +254,20 @@ mod tests {
         }
     }
 
+    /// Bytes that are not drawn are the same each time, or zero. The wrapped key shows what was drawn.
+    #[tokio::test]
+    async fn no_two_deks_are_the_same_and_none_is_empty() {
+        let v1 = V1::new(KeyName::new("p"), OneWay, 10, Handle::current(), &Config::default());
+        let v1 = Arc::new(v1);
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..64 {
+            let wrapped = Arc::clone(&v1).generate().await.unwrap().wrapped;
+            let different: std::collections::BTreeSet<u8> = wrapped.iter().copied().collect();
+            assert!(different.len() >= DEK / 2, "{} different bytes", different.len());
+            assert!(seen.insert(wrapped), "a key was drawn twice");
+        }
+    }
+
     #[tokio::test]
     async fn values_that_cannot_be_opened_do_not_keep_others_from_being_sealed() {
         let config = Config {

@@ -53,3 +53,29 @@ fn drawn(key: &KeyId) -> Result<Key, Error> {
         secret: SecretBytes::new(std::mem::take(&mut bytes)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::KeyType;
+    use crate::types::KeyName;
+
+    /// Bytes that are not drawn are the same each time, or zero.
+    #[test]
+    fn no_two_keys_are_the_same_and_none_is_empty() {
+        let id = KeyId {
+            provider: KeyType::AesGcm,
+            name: KeyName::new("k"),
+        };
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..64 {
+            let key = drawn(&id).unwrap();
+            let bytes = key.secret.expose().to_vec();
+            assert_eq!(bytes.len(), KEY_BYTES);
+            // Of 32 bytes half at least are different ones, but for one key in 2^128.
+            let different: std::collections::BTreeSet<u8> = bytes.iter().copied().collect();
+            assert!(different.len() >= KEY_BYTES / 2, "{} different bytes", different.len());
+            assert!(seen.insert(bytes), "a key was drawn twice");
+        }
+    }
+}
