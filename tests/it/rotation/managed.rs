@@ -329,11 +329,22 @@ async fn off_and_on_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a demonstration: minutes"]
 async fn a_large_store_is_rotated_in_so_many_seconds() {
+    rotate_a_large_store(Home::Etcd).await;
+}
+
+/// The same with the configuration in a file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a demonstration: minutes"]
+async fn a_large_store_is_rotated_in_so_many_seconds_by_a_file() {
+    rotate_a_large_store(Home::File).await;
+}
+
+async fn rotate_a_large_store(home: Home) {
     let count = std::env::var("ROTATE_KEYS").map_or(20_000, |count| count.parse().expect("a number"));
     let etcd = Etcd::start(Version::V3_5).await;
     let direct = etcd.client().await;
     fill(&direct, count, 1_024).await;
-    let shared = Shared::at(Home::Etcd, &etcd.endpoint(), &document(&[K1, IDENTITY]));
+    let shared = Shared::at(home, &etcd.endpoint(), &document(&[K1, IDENTITY]));
     let proxies = ["a", "b", "c"].map(|name| shared.member(name));
     let clients = Clients::start(&proxies.each_ref().map(|proxy| proxy.url().to_owned()), count, 1_024);
     clients.progress(30).await;
@@ -348,7 +359,7 @@ async fn a_large_store_is_rotated_in_so_many_seconds() {
     #[expect(clippy::cast_precision_loss, reason = "it is far below 2^52")]
     let rate = count as f64 / seconds;
     eprintln!(
-        "{count} secrets of 1 KiB, three members: {seconds:.1} s from rotate-keys to reencrypt_finished, {rate:.0} secrets/s \
+        "{home:?}, {count} secrets of 1 KiB, three members: {seconds:.1} s from rotate-keys to reencrypt_finished, {rate:.0} secrets/s \
          ({turns} updates and reads of clients meanwhile, none failed); k3s publishes 5 secrets/s: {} s",
         count / 5
     );
