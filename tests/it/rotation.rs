@@ -12,6 +12,7 @@ mod records;
 mod recover;
 mod states;
 mod stores;
+mod taken_back;
 mod uncovered;
 
 use std::sync::Arc;
