@@ -27,7 +27,7 @@ use super::withdrawal::Others;
 use super::writes::Writes;
 use super::{Background as Wanted, Settings, on_etcd};
 use crate::files::Nudge;
-use crate::members::{Member, MemberId, Presence};
+use crate::members::{Member, MemberId, Presence, Rivals};
 use crate::proxy::Stage;
 use crate::rotation::{self, Notes};
 use crate::sweep::{Worker, WorkerStatus};
@@ -80,6 +80,7 @@ impl Background {
         let keyring = Arc::clone(&parts.keyring);
         let stop = ends_with(stage);
         let known = KnownRoots::default();
+        let rivals = Rivals::of(id);
         let says_unfenced = Arc::new(AtomicBool::new(false));
         let mut marking = Marking::new(settings, name, keyring.replacements(), leave.subscribe());
         let described = Described {
@@ -88,14 +89,15 @@ impl Background {
             roots: Arc::clone(&known),
             says_unfenced: Arc::clone(&says_unfenced),
             serves: marking.said(),
+            rivals: rivals.clone(),
         };
         let describe = describe(described, parts);
         let notes = Notes::default();
         let records = &settings.common.state_prefix;
-        let standing = Standing::new(parts, records, is_there, says_unfenced, notes.clone());
+        let standing = Standing::new(parts, records, is_there, says_unfenced, notes.clone(), rivals.clone());
         let tenure = Arc::clone(&parts.proxy.tenure);
         let (says_otherwise, changed) = watch::channel(());
-        let occasions = [keyring.replacements(), parts.proxy.unfenced.asked()];
+        let occasions = [keyring.replacements(), parts.proxy.unfenced.asked(), rivals.changes()];
         let told_to_leave = leave.subscribe();
         let worker = sweep.zip(status.clone()).map(|(limits, status)| Worker {
             keyring: Arc::clone(&keyring),
@@ -132,7 +134,15 @@ impl Background {
                 }
             };
             let renewal = follower.clone().map_or(Renewal::File(nudge), Renewal::Managed);
-            let permits = Permits::new(in_use, prefix, renewal.clone(), true, told_of_writes, notes);
+            let permits = Permits::new(
+                in_use,
+                prefix,
+                renewal.clone(),
+                true,
+                told_of_writes,
+                notes,
+                Some(rivals),
+            );
             let presence = Presence {
                 id,
                 describe,
@@ -190,6 +200,7 @@ impl Background {
                 false,
                 told_of_writes,
                 Notes::default(),
+                None,
             );
             tokio::select! {
                 () = permits.run(&on_etcd.client) => {}
@@ -230,12 +241,13 @@ impl Background {
     }
 }
 
-/// Has what changes in either place seen in one, for as long as it is polled.
-async fn forward([mut one, mut other]: [watch::Receiver<()>; 2], to: &watch::Sender<()>) {
+/// Has what changes in any place seen in one, for as long as it is polled.
+async fn forward([mut one, mut other, mut third]: [watch::Receiver<()>; 3], to: &watch::Sender<()>) {
     loop {
         tokio::select! {
             Ok(()) = one.changed() => {}
             Ok(()) = other.changed() => {}
+            Ok(()) = third.changed() => {}
             else => pending().await,
         }
         to.send_replace(());
@@ -250,6 +262,7 @@ struct Described {
     /// Told whether the record says that it writes without a fence.
     says_unfenced: Arc<AtomicBool>,
     serves: Said,
+    rivals: Rivals,
 }
 
 /// What this process says of itself at any moment.
@@ -260,6 +273,7 @@ fn describe(described: Described, parts: &Parts) -> impl Fn() -> Member + Send +
         roots,
         says_unfenced,
         serves,
+        rivals,
     } = described;
     let (keyring, unfenced) = (Arc::clone(&parts.keyring), Arc::clone(&parts.proxy.unfenced));
     let status = Arc::clone(&parts.config_status);
@@ -275,6 +289,7 @@ fn describe(described: Described, parts: &Parts) -> impl Fn() -> Member + Send +
             .with_roots(roots)
             .with_fence(!is_unfenced)
             .with_unopened(told(&unopened))
+            .yielding(rivals.yields())
             .serving(serves)
     }
 }

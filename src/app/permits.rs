@@ -15,9 +15,10 @@ use tokio::time::timeout;
 
 use super::follower::Follower;
 use super::writes::{Told, Writes};
-use crate::etcd::{self, CallError, Client, epoch};
+use crate::etcd::{self, CallError, Client, Store, epoch};
 use crate::files::Nudge;
-use crate::keyring::{KeyringHandle, Permit};
+use crate::keyring::{Keyring, KeyringHandle, Permit};
+use crate::members::Rivals;
 use crate::rotation::Notes;
 use crate::types::{Backoff, Epoch, StatePrefix};
 
@@ -61,6 +62,21 @@ impl Renewal {
         }
     }
 
+    /// Why `keyring` must not be written with: another member holds a key's name with other bytes. A keyring in etcd is the same for
+    /// all.
+    pub(super) async fn rival<S: Store>(
+        &self,
+        rivals: &Rivals,
+        store: &S,
+        state: &StatePrefix,
+        keyring: &Keyring,
+    ) -> Result<Option<Arc<str>>, CallError> {
+        match self {
+            Self::File(_) => rivals.look(store, state, keyring).await,
+            Self::Managed(_) => Ok(None),
+        }
+    }
+
     /// Why the keyring in use must not be written with: it is not the one in etcd.
     pub(super) fn lost(&self) -> Option<Arc<str>> {
         match self {
@@ -81,6 +97,8 @@ pub(super) struct Permits {
     writes: Arc<Writes>,
     /// What is known of rotations beside their record.
     notes: Notes,
+    /// Whether others hold its keys' names with other bytes; of a process that is no member nobody knows, nor does it of others.
+    rivals: Option<Rivals>,
     /// Whether the store takes the fence, once that is known.
     takes_fence: OnceCell<bool>,
 }
@@ -95,6 +113,7 @@ impl Permits {
         is_eager: bool,
         writes: Arc<Writes>,
         notes: Notes,
+        rivals: Option<Rivals>,
     ) -> Self {
         Self {
             keyring,
@@ -103,6 +122,7 @@ impl Permits {
             is_eager,
             writes,
             notes,
+            rivals,
             takes_fence: OnceCell::new(),
         }
     }
@@ -157,6 +177,9 @@ impl Permits {
         };
         let keyring = self.keyring.snapshot();
         let barred = self.notes.barred(client, &self.state, &keyring).await?;
+        if let Some(rivals) = &self.rivals {
+            self.renewal.rival(rivals, client, &self.state, &keyring).await?;
+        }
         let why = self
             .renewal
             .lost()
@@ -168,6 +191,11 @@ impl Permits {
                 epoch,
             },
             None => Permit::Unfenced,
+        };
+        // Asked last: who keeps this process's record may have met a rival meanwhile.
+        let permit = match self.rivals.as_ref().and_then(|rivals| rivals.met_by(&keyring)) {
+            Some(why) if !matches!(permit, Permit::Refused(_)) => Permit::Refused(why),
+            _ => permit,
         };
         self.keyring.permit(&keyring, permit.clone());
         Ok(permit)

@@ -15,7 +15,7 @@ use super::build::Parts;
 use super::permits::Renewal;
 use crate::etcd::{CallError, Store};
 use crate::keyring::{KeyringHandle, Permit};
-use crate::members;
+use crate::members::{self, Rivals};
 use crate::proxy::Unfenced;
 use crate::rotation::Notes;
 use crate::types::{BootInstant, StatePrefix, Tenure};
@@ -35,6 +35,8 @@ pub(super) struct Standing {
     says_unfenced: Arc<AtomicBool>,
     /// What is known of rotations beside their record.
     notes: Notes,
+    /// Whether others hold its keys' names with other bytes.
+    rivals: Rivals,
 }
 
 impl Standing {
@@ -45,6 +47,7 @@ impl Standing {
         is_there: watch::Sender<bool>,
         says_unfenced: Arc<AtomicBool>,
         notes: Notes,
+        rivals: Rivals,
     ) -> Self {
         Self {
             keyring: Arc::clone(&parts.keyring),
@@ -54,6 +57,7 @@ impl Standing {
             unfenced: Arc::clone(&parts.proxy.unfenced),
             says_unfenced,
             notes,
+            rivals,
         }
     }
 }
@@ -80,9 +84,14 @@ impl<S: Store> members::Witness<S> for Witness {
         let keyring = self.standing.keyring.snapshot();
         let (state, notes) = (&self.standing.state, &self.standing.notes);
         let barred = notes.barred(store, state, &keyring).await?;
+        // After its own record is there, so that of two that come at once one sees the other at least.
+        let rival = self
+            .renewal
+            .rival(&self.standing.rivals, store, state, &keyring)
+            .await?;
         // Asked last: what it sees meanwhile ends the tenure, which must not be undone.
         let lost = self.renewal.lost();
-        let why = lost.or_else(|| barred.map(|why| Arc::from(why.to_string())));
+        let why = lost.or_else(|| barred.map(|why| Arc::from(why.to_string()))).or(rival);
         if let Some(why) = &why {
             self.standing.keyring.permit(&keyring, Permit::Refused(Arc::clone(why)));
         }
@@ -112,6 +121,7 @@ impl Standing {
     /// The record no longer stands.
     fn end(&self) {
         self.tenure.end();
+        self.rivals.is_gone();
         self.is_there.send_replace(false);
     }
 }

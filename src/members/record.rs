@@ -47,6 +47,9 @@ pub struct Member {
     /// Why it has not loaded a newer configuration that it found.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refused: Option<String>,
+    /// It writes nothing under a rule, because another member holds a key of the same name with other bytes.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub yields: bool,
     /// Encrypted values that its clients have met and that none of its keys opens, since a proof last answered for them.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unopened: Option<Unopened>,
@@ -147,6 +150,7 @@ impl Member {
             fenced: false,
             serves: None,
             refused: refused.map(|text| text.chars().take(MAX_REASON).collect()),
+            yields: false,
             unopened: None,
         }
     }
@@ -173,6 +177,12 @@ impl Member {
         Self { fenced, ..self }
     }
 
+    /// The same, which leaves writing to others or not.
+    #[must_use]
+    pub fn yielding(self, yields: bool) -> Self {
+        Self { yields, ..self }
+    }
+
     /// The same, with the store that this process serves.
     #[must_use]
     pub fn serving(self, serves: Option<Serves>) -> Self {
@@ -186,6 +196,23 @@ impl Member {
             theirs.get(key).is_some_and(|theirs| own.is_disjoint(theirs))
         };
         self.prints().into_iter().find(is_other).map(|(key, _)| key)
+    }
+
+    /// The keys that it writes with and of which bytes can be told apart.
+    pub(super) fn written(&self) -> Vec<Key> {
+        let writes = self.rules.iter().map(|rule| rule.writes.clone());
+        writes.filter(|key| key.print.is_some()).collect()
+    }
+
+    /// One of the keys `writes` that this one has under the same provider and name, and only with other bytes.
+    pub(super) fn holds_otherwise<'k>(&self, writes: &'k [Key]) -> Option<&'k Key> {
+        let held = self.prints();
+        let is_other = |key: &&Key| {
+            let print = key.print.as_ref();
+            let held = held.get(&(&*key.provider, &*key.name));
+            print.zip(held).is_some_and(|(print, held)| !held.contains(print))
+        };
+        writes.iter().find(is_other)
     }
 
     /// By provider and name: the keys that have one, wherever they are listed.
@@ -244,6 +271,12 @@ impl RuleKeys {
 }
 
 impl Key {
+    /// The keys that `keyring` writes with and of which bytes can be told apart.
+    pub(super) fn written(keyring: &Keyring) -> Vec<Self> {
+        let rules = keyring.rules().iter().map(|rule| RuleKeys::of(keyring, rule).writes);
+        rules.filter(|key| key.print.is_some()).collect()
+    }
+
     fn of(reader: &Reader) -> Self {
         let (provider, name, print) = match reader {
             Reader::Identity => ("identity".to_owned(), String::new(), None),
@@ -275,6 +308,7 @@ pub(super) mod tests {
             fenced: false,
             serves: None,
             refused: None,
+            yields: false,
             unopened: None,
         }
     }

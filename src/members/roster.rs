@@ -1,5 +1,6 @@
 //! Everybody's record, and whether all have loaded the same. A record that cannot be read counts as another configuration.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -28,6 +29,8 @@ pub struct Roster {
     entries: Vec<(String, Result<Member, String>)>,
     /// Those of them that no lease ends.
     leaseless: Vec<Leaseless>,
+    /// The revisions at which records of this store came there, by their IDs.
+    created: BTreeMap<String, i64>,
     /// The revision at which a record was last written; 0 where there is none.
     changed: i64,
 }
@@ -63,7 +66,7 @@ impl Roster {
         let mut start = folder.clone();
         let mut limit = PAGE;
         let (mut entries, mut leaseless) = (Vec::new(), Vec::new());
-        let mut changed = 0;
+        let (mut created, mut changed) = (BTreeMap::new(), 0);
         loop {
             let ask = PageAsk {
                 start: &start,
@@ -86,6 +89,7 @@ impl Roster {
                         id: id.clone(),
                     });
                 }
+                created.insert(id.clone(), kv.create_revision);
                 entries.push((id, member));
                 changed = changed.max(kv.mod_revision);
             }
@@ -95,6 +99,7 @@ impl Roster {
                     return Ok(Self {
                         entries,
                         leaseless,
+                        created,
                         changed,
                     });
                 }
@@ -110,6 +115,7 @@ impl Roster {
                     return Ok(Self {
                         entries,
                         leaseless,
+                        created,
                         changed,
                     });
                 }
@@ -168,6 +174,11 @@ impl Roster {
     pub fn entries(&self) -> impl Iterator<Item = (&str, Result<&Member, &str>)> {
         let entries = self.entries.iter();
         entries.map(|(id, member)| (id.as_str(), member.as_ref().map_err(String::as_str)))
+    }
+
+    /// The revision at which the record of `id` came, if it is there.
+    pub(super) fn created(&self, id: &str) -> Option<i64> {
+        self.created.get(id).copied()
     }
 
     /// How many have loaded `loaded`.
@@ -284,7 +295,7 @@ impl Member {
 }
 
 /// `reason` as it may be shown: whoever writes to etcd writes what is in a record.
-fn shown(reason: &str) -> String {
+pub(super) fn shown(reason: &str) -> String {
     let printable = |char: char| {
         if char.is_control() {
             char::REPLACEMENT_CHARACTER
@@ -312,12 +323,23 @@ impl fmt::Display for Dissent {
 
 #[cfg(test)]
 impl Roster {
+    /// Of these members, with their IDs and the revisions at which their records came.
+    pub(super) fn with_ages(members: &[(String, i64, Member)]) -> Self {
+        let entry = |(id, _, member): &(String, i64, Member)| (id.clone(), Ok(member.clone()));
+        Self {
+            entries: members.iter().map(entry).collect(),
+            created: members.iter().map(|(id, created, _)| (id.clone(), *created)).collect(),
+            ..Self::default()
+        }
+    }
+
     /// Of these members, whose records were last written at `changed`.
     pub(crate) fn of(members: impl IntoIterator<Item = Member>, changed: i64) -> Self {
         let entries = members.into_iter().enumerate();
         Self {
             entries: entries.map(|(id, member)| (id.to_string(), Ok(member))).collect(),
             leaseless: Vec::new(),
+            created: BTreeMap::new(),
             changed,
         }
     }
@@ -334,6 +356,7 @@ mod tests {
         Roster {
             entries: entries.map(|(id, member)| (id.to_string(), member)).collect(),
             leaseless: Vec::new(),
+            created: BTreeMap::new(),
             changed: 0,
         }
     }

@@ -65,6 +65,7 @@ fn member(name: &str, fingerprint: &str, writes: &str) -> Member {
         fenced: true,
         serves: None,
         refused: None,
+        yields: false,
         unopened: None,
     }
 }

@@ -3,11 +3,13 @@
 use std::time::Instant;
 
 use tokio::time::{Duration, sleep};
+use tonic::Code;
 
 use crate::common::config::{KEY, KEY_2};
 use crate::common::etcd::Etcd;
+use crate::common::pb::etcdserverpb::{PutRequest, RangeRequest};
 use crate::common::process::PATIENCE;
-use crate::common::proxy::{Proxy, Setup};
+use crate::common::proxy::{Proxy, Setup, replace};
 use crate::common::rotation::{Home, Shared};
 use crate::common::sweep::{IDENTITY, document};
 use crate::common::tools::Version;
@@ -155,4 +157,111 @@ async fn members_that_have_other_bytes_under_one_name_are_named() {
     for kv in etcd.client().await.everything().await {
         says_nothing_of_keys(&String::from_utf8_lossy(&kv.value));
     }
+}
+
+/// The newcomer writes nothing, however often either is started anew, until its file is right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_with_other_bytes_under_a_name_writes_nothing_until_its_file_is_right() {
+    const WRITES: &str = "etcd_encryption_proxy_may_write 1";
+    const REFUSED: &str = "etcd_encryption_proxy_may_write 0";
+    let etcd = Etcd::start(Version::V3_5).await;
+    let (one, other) = (
+        Shared::new(&etcd, &document(&[OLD_BOX, IDENTITY])),
+        Shared::new(&etcd, &document(&[NEW_BOX, IDENTITY])),
+    );
+    let mut right = one.member("a");
+    right.client().await.put(key(0), "by a").await;
+    let mut wrong = other.member("b");
+    until_metric(&wrong, REFUSED).await;
+    expect_refused(&wrong).await;
+    let readyz = http::get(&wrong.metrics_url(), "/readyz/writes")
+        .await
+        .expect("an answer")
+        .body;
+    for part in [
+        "REFUSED since",
+        "secretbox key \"key1\" has OTHER BYTES",
+        "the member a (http",
+        "stop a (http",
+    ] {
+        assert!(readyz.contains(part), "no {part:?} in {readyz}");
+    }
+    says_nothing_of_keys(&readyz);
+    // Reads go on, but of what the other wrote, and so do writes without a rule.
+    let client = wrong.client().await;
+    etcd.client().await.put(key(9), "in the clear").await;
+    assert_eq!(client.value(&key(9)).await, b"in the clear");
+    let sealed = client.kv().range(range(&key(0))).await.expect_err("it has no such key");
+    assert_eq!(sealed.code(), Code::Unavailable, "{sealed:?}");
+    client.put("/registry/configmaps/default/open", "open").await;
+    assert_eq!(client.value("/registry/configmaps/default/open").await, b"open");
+
+    // Whoever was there stays the one that writes, also where it comes back.
+    wrong.process().kill();
+    wrong = other.member("b");
+    until_metric(&wrong, REFUSED).await;
+    right.process().signal("TERM");
+    assert!(right.process().wait().success(), "{}", right.output());
+    expect_refused(&wrong).await;
+    right = one.member("a");
+    until_metric(&right, WRITES).await;
+    right.client().await.put(key(1), "by a again").await;
+    expect_refused(&wrong).await;
+
+    // A reload that leaves it both keys, the right one first, is taken.
+    replace(&other.path(), document(&[OLD_BOX, NEW_BOX, IDENTITY]));
+    until_metric(&wrong, WRITES).await;
+    wrong.client().await.put(key(2), "by b").await;
+    // So is the right file at the start.
+    wrong.process().kill();
+    replace(&other.path(), document(&[OLD_BOX, IDENTITY]));
+    wrong = other.member("b");
+    until_metric(&wrong, WRITES).await;
+    for proxy in [&right, &wrong] {
+        let client = proxy.client().await;
+        for (index, value) in ["by a", "by a again", "by b"].into_iter().enumerate() {
+            assert_eq!(client.value(&key(index)).await, value.as_bytes());
+        }
+    }
+}
+
+/// The other way out: the member that was there goes for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_with_other_bytes_writes_once_the_other_has_been_gone_for_a_minute() {
+    let etcd = Etcd::start(Version::V3_4).await;
+    let (one, other) = (
+        Shared::new(&etcd, &document(&[OLD, IDENTITY])),
+        Shared::new(&etcd, &document(&[NEW, IDENTITY])),
+    );
+    let mut first = one.member("a");
+    let second = other.member("b");
+    expect_refused(&second).await;
+    first.process().signal("TERM");
+    assert!(first.process().wait().success(), "{}", first.output());
+    let (gone, client) = (Instant::now(), second.client().await);
+    while client.kv().put(put()).await.is_err() {
+        assert!(gone.elapsed() < 3 * PATIENCE, "it does not write:\n{}", second.output());
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(gone.elapsed() > Duration::from_secs(50), "{:?}", gone.elapsed());
+}
+
+fn put() -> PutRequest {
+    PutRequest {
+        key: b"/registry/secrets/default/of-b".to_vec(),
+        value: b"value".to_vec(),
+        ..PutRequest::default()
+    }
+}
+
+fn range(key: &str) -> RangeRequest {
+    RangeRequest {
+        key: key.into(),
+        ..RangeRequest::default()
+    }
+}
+
+async fn expect_refused(proxy: &Proxy) {
+    let refused = proxy.client().await.kv().put(put()).await.expect_err("it is refused");
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
 }
