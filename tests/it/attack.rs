@@ -302,9 +302,10 @@ async fn calls_that_are_reset_at_once() {
         frames.reset(stream);
     })
     .await;
-    // More than any client that works: not a question of time, since none is ever given back as fast as it is taken here.
-    let is_closed = done >= 100_000 || done < scaled(300_000);
-    assert!(!is_closed || frames.is_closed().await, "{done} resets");
+    // That many in that time nobody makes that works; a tenth of them a kube-apiserver may.
+    if scaled(300_000) >= 100_000 {
+        assert!(frames.is_closed().await, "{done} resets");
+    }
     scene.ends("resets", &format!("{done} calls")).await;
 }
 
