@@ -34,7 +34,7 @@ pub use keyring::{Confirm, Document, Kept, KeyringError, KeyringReport, KeyringS
 pub use memory::{MemoryLock, Unlockable, forbid_dumps};
 pub use rotation::{RotationError, RotationReport, RotationSettings, RotationWork, rotation};
 pub use run::serve;
-pub use settings::{Background, Common, Origin, RootSettings, Settings};
+pub use settings::{AllowedOnNetwork, Background, Common, Origin, RootSettings, Settings};
 pub use snapshot::{SnapshotError, SnapshotSettings, inspect_snapshot};
 pub use sweep::{SweepError, SweepSettings, sweep};
 pub use withdrawal::OnUnreachable;

@@ -57,6 +57,10 @@ impl Background {
     /// Starts it. Clients connect at `urls`; `nudge` has the configuration looked at. `kept` is the keyring in etcd, if the
     /// configuration lives there. A process that is to keep out of etcd only finds out there whether it may write. `lives`
     /// until the thread ends.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "all that the thread does comes together here, in the order in which it begins"
+    )]
     pub(super) fn start(
         settings: &Settings,
         parts: &Parts,

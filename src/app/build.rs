@@ -109,7 +109,7 @@ fn check_listeners(settings: &Settings) -> Result<(), Error> {
     }
     let exposed = |url: &&ListenUrl| !url.is_tls() && !url.is_loopback();
     if let Some(url) = settings.listen.iter().find(exposed)
-        && !settings.allow_plaintext_on_network
+        && !settings.allowed_on_network.plaintext
     {
         return Err(Error::PlaintextOnNetwork { url: url.to_string() });
     }
@@ -119,7 +119,7 @@ fn check_listeners(settings: &Settings) -> Result<(), Error> {
         && !asks(files)
         // That is refused for what it lacks, when the files are read.
         && !files.client_auth.required
-        && !settings.allow_anonymous_on_network
+        && !settings.allowed_on_network.anonymous
     {
         return Err(Error::AnonymousOnNetwork { url: url.to_string() });
     }

@@ -185,7 +185,7 @@ async fn accept(
                 }
             },
             // It ends with this task, where the process does.
-            Ok(_) = withdrawn(&mut stage) => {
+            Ok(()) = withdrawn(&mut stage) => {
                 let closed = listener.close();
                 let _ = stage.wait_for(|stage| *stage != Stage::Withdrawn).await;
                 listener = bound_again(&closed).await;

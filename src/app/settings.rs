@@ -74,6 +74,15 @@ pub enum Background {
     },
 }
 
+/// Listeners that are accepted on the network although they protect less than they could.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AllowedOnNetwork {
+    /// One that anybody on the way can read along with.
+    pub plaintext: bool,
+    /// One with TLS that lets in whoever reaches it.
+    pub anonymous: bool,
+}
+
 /// Settings of `serve`.
 #[derive(Debug)]
 pub struct Settings {
@@ -83,10 +92,8 @@ pub struct Settings {
     pub listen_metrics: Vec<ListenUrl>,
     /// Certificates of TLS listeners.
     pub server_files: Option<ServerFiles>,
-    /// A listener that anybody on the network can read along with is accepted.
-    pub allow_plaintext_on_network: bool,
-    /// A TLS listener that lets in whoever reaches it over the network is accepted.
-    pub allow_anonymous_on_network: bool,
+    /// Listeners that are accepted on the network.
+    pub allowed_on_network: AllowedOnNetwork,
     /// The cluster, and what is encrypted in it.
     pub common: Common,
     /// Whether the EncryptionConfiguration is taken into use anew when it changes.

@@ -10,7 +10,7 @@ use super::common::CommonFlags;
 use super::log::LogFlags;
 use super::members::MembersFlags;
 use super::switch::SWITCH;
-use crate::app::{MemoryLock, OnUnreachable, Settings};
+use crate::app::{AllowedOnNetwork, MemoryLock, OnUnreachable, Settings};
 use crate::rewrite::OnUndecryptable;
 use crate::tls::{Allowed, ClientAuth, ServerFiles};
 use crate::traces;
@@ -346,8 +346,10 @@ impl Flags {
             listen: self.listen_client_urls,
             listen_metrics: self.listen_metrics_urls,
             server_files,
-            allow_plaintext_on_network: self.allow_plaintext_on_network,
-            allow_anonymous_on_network: self.allow_anonymous_clients_on_network,
+            allowed_on_network: AllowedOnNetwork {
+                plaintext: self.allow_plaintext_on_network,
+                anonymous: self.allow_anonymous_clients_on_network,
+            },
             common: self.common.settings(),
             reload_encryption_config: self.encryption_provider_config_automatic_reload,
             on_unreachable: match self.on_unreachable {

@@ -111,9 +111,10 @@ async fn route(
         }
         Treatment::MemberList => Box::pin(unary::member_list(worker, request, body, respond)).await,
         Treatment::Snapshot if !worker.config.allow_snapshot => Err(Fault::no_snapshot()),
-        Treatment::Snapshot => Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::AtOnce)).await,
         Treatment::Pipe => Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::ByItself)).await,
-        Treatment::PipeAtOnce => Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::AtOnce)).await,
+        Treatment::Snapshot | Treatment::PipeAtOnce => {
+            Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::AtOnce)).await
+        }
         Treatment::PipeForever => Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::WhenDraining)).await,
     }
 }

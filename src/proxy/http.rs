@@ -97,6 +97,9 @@ async fn send(stream: &mut SendStream<Bytes>, mut body: Relayed) -> bool {
     stream.send_data(Bytes::new(), true).is_ok()
 }
 
+/// Whether it is time for another line about requests that etcd did not answer.
+static TOLD: Seldom = Seldom::new(Duration::from_secs(10));
+
 async fn answer(worker: &Worker, peer: &str, method: &Method, path: Option<&PathAndQuery>) -> Response<Relayed> {
     let Some(path) = path.filter(|path| is_relayed(path.path())) else {
         let path = path.map_or("", PathAndQuery::path);
@@ -113,7 +116,6 @@ async fn answer(worker: &Worker, peer: &str, method: &Method, path: Option<&Path
             "Method Not Allowed\n".to_owned(),
         );
     }
-    static TOLD: Seldom = Seldom::new(Duration::from_secs(10));
     match worker.relay.get(method.clone(), path).await {
         Ok(response) => end_to_end(response),
         Err(error) => {

@@ -103,7 +103,7 @@ impl Ledger {
     pub(super) fn draw(&self, account: &Account, bytes: usize) {
         account.drawn.fetch_add(bytes, Ordering::Relaxed);
         let held = self.held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        metrics::gauge!(CLIENT_MEMORY.name).set(held as f64);
+        show(held);
         if held > self.limit {
             self.relieve(0);
         }
@@ -112,7 +112,7 @@ impl Ledger {
     pub(super) fn give_back(&self, account: &Account, bytes: usize) {
         account.drawn.fetch_sub(bytes, Ordering::Relaxed);
         let held = self.held.fetch_sub(bytes, Ordering::Relaxed).saturating_sub(bytes);
-        metrics::gauge!(CLIENT_MEMORY.name).set(held as f64);
+        show(held);
         if held <= self.limit {
             self.full_since.store(0, Ordering::Relaxed);
         }
@@ -168,6 +168,11 @@ impl Ledger {
     pub(super) fn stalls(&self, account: &Account) {
         account.stalled_since.store(self.now(), Ordering::Relaxed);
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "nobody needs its last byte")]
+fn show(held: usize) {
+    metrics::gauge!(CLIENT_MEMORY.name).set(held as f64);
 }
 
 fn has_passed(since: u64, now: u64, time: Duration) -> bool {

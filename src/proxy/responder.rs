@@ -167,7 +167,7 @@ impl Responder {
         match std::mem::replace(&mut self.state, State::Ended) {
             // As HTTP/2 says that a request was not looked at (RFC 9113, section 8.7).
             State::Waiting(mut respond) if matches!(fault, Fault::NotSent) => {
-                respond.send_reset(Reason::REFUSED_STREAM)
+                respond.send_reset(Reason::REFUSED_STREAM);
             }
             State::Waiting(mut respond) => {
                 let mut response = Response::new(());

@@ -183,7 +183,7 @@ pub fn remembered(block: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// The field remembered last.
-pub const NEWEST: u8 = 0x80 | 62;
+pub const NEWEST: u8 = 0x80 | 0x3e;
 
 fn string(block: &mut Vec<u8>, bytes: &[u8]) {
     const SEVEN_BITS: usize = 0x7f;

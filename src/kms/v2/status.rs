@@ -275,11 +275,11 @@ mod tests {
     fn no_two_seeds_are_the_same_and_none_is_empty() {
         let mut seen = std::collections::HashSet::new();
         for _ in 0..64 {
-            let seed = random_seed().expose().to_vec();
-            assert_eq!(seed.len(), SEED);
-            let different: std::collections::BTreeSet<u8> = seed.iter().copied().collect();
+            let drawn = random_seed().expose().to_vec();
+            assert_eq!(drawn.len(), SEED);
+            let different: std::collections::BTreeSet<u8> = drawn.iter().copied().collect();
             assert!(different.len() >= SEED / 2, "{} different bytes", different.len());
-            assert!(seen.insert(seed), "a seed was drawn twice");
+            assert!(seen.insert(drawn), "a seed was drawn twice");
         }
     }
 }

@@ -63,11 +63,7 @@ fn fenced<M: Message + Default>(
     let job = match lifted.expect("it matches") {
         Lifted::Answered(job) => job,
         Lifted::Either(job, _) if is_still(etcd, epoch) => job,
-        Lifted::Either(_, over) => {
-            assert_eq!(&over, epoch);
-            return None;
-        }
-        Lifted::Over(over) => {
+        Lifted::Either(_, over) | Lifted::Over(over) => {
             assert_eq!(&over, epoch);
             return None;
         }
