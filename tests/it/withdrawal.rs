@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 use crate::common::cluster::Cluster;
 use crate::common::config;
 use crate::common::etcd::Etcd;
+use crate::common::link::Link;
 use crate::common::pb::etcdserverpb::{PutRequest, RangeRequest, WatchCreateRequest, WatchRequest, watch_request};
 use crate::common::process::PATIENCE;
 use crate::common::proxy::{Proxy, Setup};
@@ -87,6 +88,10 @@ async fn a_proxy_whose_member_is_gone_sends_its_clients_elsewhere_and_comes_back
     let client = RawClient::connect(away.url()).await;
     assert_eq!(client.call(PUT, put()).await.code(), Some(0));
     let watching = watch(&client).await;
+    until("it watches", async || {
+        away.metrics().await.contains("etcd_encryption_proxy_open_watches 1\n")
+    })
+    .await;
     let mut begun = client.open(PUT, &[]).await;
     cluster.members[0].kill_or_stop();
 
@@ -172,4 +177,27 @@ async fn a_proxy_that_is_told_to_withdraw_does() {
     until("nobody listens", async || !is_listening(&proxy).await).await;
     etcd.spawn();
     until("it listens again", async || is_listening(&proxy).await).await;
+}
+
+/// A connection that is lost while its member is well is replaced at once, however often: the wait does not grow, as it does for a
+/// member that cannot be reached. Forty waits of three seconds would be longer than any patience.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_lost_again_and_again_are_replaced_each_time() {
+    let etcd = Etcd::start(Version::V3_5).await;
+    let link = Link::start(&etcd.endpoint()).await;
+    let proxy = Setup::new(link.url(), config::secrets()).start();
+    let client = RawClient::connect(proxy.url()).await;
+    assert_eq!(client.call(PUT, put()).await.code(), Some(0));
+    let again_and_again = async {
+        for _ in 0..40 {
+            link.cut();
+            link.mend();
+            // What was under way has ended; what comes next is served.
+            while client.call(RANGE, get()).await.code() != Some(0) {}
+        }
+    };
+    timeout(PATIENCE, again_and_again).await.expect("in time");
+    // Somebody who looks at the log wants to know that, and not forty times.
+    let lines = proxy.output().matches("left an etcd member").count();
+    assert!((1..40).contains(&lines), "{lines} lines");
 }
