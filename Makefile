@@ -37,6 +37,11 @@ torture: tools ## Members and proxies frozen, killed, cut off, late and with wro
 		cargo test --locked --features '$(TORTURE_FEATURES)' --test torture -- --ignored --exact --nocapture campaign || status=$$?; \
 	tail -n 1 target/torture/summary || echo '0 passed, 1 failed'; exit $$status
 
+.PHONY: conformance
+conformance: tools ## Kubernetes' own tests of its storage in etcd, with the proxy before each etcd and every key sealed
+	cargo build --locked
+	tests/conformance/run.sh target/debug/etcd-encryption-proxy target/conformance '--member-record=false --sweep=off'
+
 ATTACK_SCALE ?= 1
 # `release` takes minutes to compile; `test` is what the other tests use.
 ATTACK_PROFILE ?= release

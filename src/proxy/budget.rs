@@ -47,6 +47,9 @@ const UNIT: usize = 1024;
 /// From one look whether there is room for all to the next.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// A client that leaves too many streams unread has so long to read something.
+const READS_NOTHING: Duration = Duration::from_secs(1);
+
 /// Calls that a client may reset at once, and so many a second from then on. A kube-apiserver that restarts its watches resets
 /// thousands, once.
 const RESETS: u32 = 20_000;
@@ -77,6 +80,8 @@ struct Shared {
     stalled: Cell<usize>,
     /// Sends that wait for the client to read.
     waiting: Cell<usize>,
+    /// Whether it is being looked at for leaving too much unread.
+    judged: Cell<bool>,
     under_way: Arc<Semaphore>,
     answers: Arc<Semaphore>,
     events: Arc<Semaphore>,
@@ -120,6 +125,7 @@ impl Budget {
             requests: Cell::new(0),
             stalled: Cell::new(0),
             waiting: Cell::new(0),
+            judged: Cell::new(false),
             under_way: Arc::new(Semaphore::new(UNDER_WAY)),
             answers: permits(ANSWERS),
             events: permits(EVENTS),
@@ -192,8 +198,8 @@ impl Budget {
             shared.ledger.stalls(&shared.account);
         }
         let share = shared.share(Kind::Stalled, bytes, None);
-        if shared.stalled.get() > STALLED.of(shared.ledger.limit()) {
-            shared.account.let_go(LetGo::Unread);
+        if shared.is_unread() && !shared.judged.replace(true) {
+            tokio::task::spawn_local(judge(Rc::clone(shared)));
         }
         Waiting(Rc::clone(shared), share)
     }
@@ -218,6 +224,18 @@ impl Budget {
     }
 }
 
+/// Lets the client go once it leaves too much unread and reads nothing of it. One that reads on, however much there is, stays.
+async fn judge(shared: Rc<Shared>) {
+    while shared.is_unread() {
+        if shared.ledger.has_stalled(&shared.account, READS_NOTHING) {
+            shared.account.let_go(LetGo::Unread);
+            break;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    shared.judged.set(false);
+}
+
 impl Waiting {
     /// The client has read some.
     pub(super) fn moves(&self) {
@@ -236,6 +254,11 @@ impl Drop for Waiting {
 }
 
 impl Shared {
+    /// Whether too many streams are left unread.
+    fn is_unread(&self) -> bool {
+        self.stalled.get() > STALLED.of(self.ledger.limit())
+    }
+
     fn share(self: &Rc<Self>, kind: Kind, bytes: usize, permit: Option<OwnedSemaphorePermit>) -> Share {
         let add = |count: &Cell<usize>| count.set(count.get().saturating_add(bytes));
         match kind {
@@ -405,18 +428,25 @@ mod tests {
         assert!(ledger.has_room(70 * MIB), "all is given back");
     }
 
-    #[test]
-    fn a_client_that_leaves_too_many_streams_unread_is_let_go() {
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn a_client_that_leaves_too_many_streams_unread_is_let_go_unless_it_reads_on() {
         let ledger = Arc::new(Ledger::new(7 * MIB));
         let budget = budget(&ledger);
+        let second = || tokio::time::sleep(READS_NOTHING + LOOK_AGAIN);
         let unread: Vec<_> = (0..16).map(|_| budget.waits(MIB / 8)).collect();
-        assert!(poll(budget.is_let_go()).is_none());
+        second().await;
+        assert!(poll(budget.is_let_go()).is_none(), "not too many");
+        let one_more = budget.waits(1);
+        for _ in 0..100 {
+            one_more.moves();
+            tokio::time::sleep(READS_NOTHING / 2).await;
+        }
+        assert!(poll(budget.is_let_go()).is_none(), "it reads");
         drop(unread);
-        let unread: Vec<_> = (0..16).map(|_| budget.waits(MIB / 8)).collect();
-        assert!(poll(budget.is_let_go()).is_none());
-        let _one_more = budget.waits(1);
+        second().await;
+        let _unread: Vec<_> = (0..16).map(|_| budget.waits(MIB / 8)).collect();
+        second().await;
         assert_eq!(poll(budget.is_let_go()), Some(LetGo::Unread));
-        drop(unread);
     }
 
     #[test]

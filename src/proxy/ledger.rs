@@ -4,9 +4,10 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::families::CLIENT_MEMORY;
 
@@ -149,10 +150,9 @@ impl Ledger {
             Err(since) => since,
         };
         let is_overdue = has_passed(full_since, now, OVERDUE);
-        let in_the_way = staying.into_iter().filter(|account| {
-            let stalled_since = account.stalled_since.load(Ordering::Relaxed);
-            is_overdue || stalled_since != 0 && has_passed(stalled_since, now, STALLED)
-        });
+        let in_the_way = staying
+            .into_iter()
+            .filter(|account| is_overdue || self.has_stalled(account, STALLED));
         if let Some(most) = in_the_way.max_by_key(|account| account.drawn()) {
             most.let_go(LetGo::Memory);
             self.full_since.store(0, Ordering::Relaxed);
@@ -162,6 +162,12 @@ impl Ledger {
     /// Milliseconds since it was begun, and 1.
     fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).map_or(u64::MAX, |milliseconds| milliseconds.saturating_add(1))
+    }
+
+    /// Whether the client of `account` has read nothing of what waits for it for so long.
+    pub(super) fn has_stalled(&self, account: &Account, time: Duration) -> bool {
+        let since = account.stalled_since.load(Ordering::Relaxed);
+        since != 0 && has_passed(since, self.now(), time)
     }
 
     /// The client of `account` reads nothing of what waits for it, from now on.

@@ -28,7 +28,7 @@ pub(super) const CALL_WINDOW: u32 = 256 * 1024;
 
 /// Flow-control window of a call that is read as fast as its client reads, bytes. A client may leave a thousand watches
 /// unread, and this is what each then holds here; etcd itself keeps what is beyond it.
-pub(super) const STREAM_WINDOW: u32 = 128 * 1024;
+pub(super) const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// Longest message taken from etcd, bytes: what Go's gRPC client takes.
 pub(super) const MAX_RESPONSE: usize = i32::MAX as usize;
