@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -35,6 +35,11 @@ const BETWEEN_LINES: Duration = Duration::from_secs(1);
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
+/// While no pool of the process has a connection, one of them waits no longer than this, and the others follow it: what is away
+/// may be the only member that clients can reach by way of this process, and they notice each second that it is found late. One
+/// for all, because a process has two pools for each core.
+const SCOUT_WAIT: Duration = Duration::from_millis(250);
+
 /// Between two questions to a member whether it has a leader, where there is another member to go to.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
@@ -57,13 +62,24 @@ pub struct Reachability {
     changed: watch::Sender<()>,
     /// Whether nobody is to wait for a member.
     given_up: watch::Sender<bool>,
+    /// Whether a pool waits for less than the others do.
+    has_scout: AtomicBool,
+}
+
+/// The right to wait for no longer than [`SCOUT_WAIT`], which one pool has at a time.
+struct Scout<'a>(&'a AtomicBool);
+
+impl Drop for Scout<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Reachability {
     /// Waits until a pool has a connection, or none has.
     pub async fn is(&self, reachable: bool) {
         let mut changed = self.changed.subscribe();
-        while (self.connected.load(Ordering::Relaxed) > 0) != reachable {
+        while self.is_reachable() != reachable {
             // The sender is this one's own.
             let _ = changed.changed().await;
         }
@@ -72,6 +88,27 @@ impl Reachability {
     /// Has everybody who waits for a member told that there is none, or wait again from now on.
     pub fn give_up(&self, given_up: bool) {
         self.given_up.send_replace(given_up);
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.connected.load(Ordering::Relaxed) > 0
+    }
+
+    fn scout(&self) -> Option<Scout<'_>> {
+        (!self.has_scout.swap(true, Ordering::Relaxed)).then(|| Scout(&self.has_scout))
+    }
+
+    /// Waits before a pool dials again: `wait` or, while no pool has a connection, until one has, and less for a scout.
+    async fn pause(&self, wait: Duration) {
+        if self.is_reachable() {
+            return tokio::time::sleep(jittered(wait)).await;
+        }
+        let scout = self.scout();
+        let wait = if scout.is_some() { wait.min(SCOUT_WAIT) } else { wait };
+        tokio::select! {
+            () = tokio::time::sleep(jittered(wait)) => {}
+            () = self.is(true) => {}
+        }
     }
 
     fn count(&self, one_more: bool) {
@@ -209,8 +246,9 @@ impl Pool {
             .iter()
             .map(|dialer| MemberMeter::new(dialer.endpoint()))
             .collect();
-        let members = self.config.members.iter().zip(&meters);
-        for (dialer, meter) in members
+        let mut told_of = vec![None::<Instant>; meters.len()];
+        let members = self.config.members.iter().zip(&meters).enumerate();
+        for (index, (dialer, meter)) in members
             .cycle()
             .skip(self.config.first % self.config.members.len().max(1))
         {
@@ -237,11 +275,17 @@ impl Pool {
                 Err(error) => {
                     meter.connect_failures.increment(1);
                     let error = with_causes(&error);
-                    tracing::warn!(endpoint = %dialer.endpoint(), %error, "etcd member not reached");
+                    // Of each member, as often as it is dialed by those that are no scout.
+                    if let Some(told) = told_of.get_mut(index)
+                        && told.is_none_or(|told| told.elapsed() >= LONGEST_WAIT)
+                    {
+                        tracing::warn!(endpoint = %dialer.endpoint(), %error, "etcd member not reached");
+                        *told = Some(Instant::now());
+                    }
                     self.last_failure.replace(error);
                 }
             }
-            tokio::time::sleep(jittered(backoff.step())).await;
+            self.config.reachability.pause(backoff.step()).await;
         }
     }
 
@@ -286,5 +330,42 @@ impl Pool {
                 return why;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn pause(reachability: &Reachability) -> Duration {
+        let begun = tokio::time::Instant::now();
+        reachability.pause(LONGEST_WAIT).await;
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_no_member_is_reached_one_pool_looks_often_and_the_others_follow_it() {
+        let reachability = Reachability::default();
+        let scout = async {
+            let waited = pause(&reachability).await;
+            reachability.count(true);
+            waited
+        };
+        let (scout, second, third) = tokio::join!(scout, pause(&reachability), pause(&reachability));
+        // Timers have a resolution of a millisecond.
+        assert!(scout <= SCOUT_WAIT + Duration::from_millis(1), "{scout:?}");
+        assert_eq!((second, third), (scout, scout));
+        // A member is there: one that is away is not dialed more often on its account.
+        assert!(pause(&reachability).await >= LONGEST_WAIT / 2);
+        reachability.count(false);
+        assert!(pause(&reachability).await <= SCOUT_WAIT + Duration::from_millis(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pool_that_ends_leaves_the_scouting_to_others() {
+        let reachability = Reachability::default();
+        let ended = tokio::time::timeout(Duration::from_millis(1), reachability.pause(LONGEST_WAIT));
+        assert!(ended.await.is_err());
+        assert!(pause(&reachability).await <= SCOUT_WAIT + Duration::from_millis(1));
     }
 }
