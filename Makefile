@@ -52,6 +52,16 @@ attack: tools ## Clients that make the proxy hold or do too much, each in full (
 	ATTACK_SCALE='$(ATTACK_SCALE)' ATTACK_H2SPEC='$(CURDIR)/target/h2spec' cargo test --locked --profile '$(ATTACK_PROFILE)' \
 		--test it -- attack:: --include-ignored --nocapture --test-threads=1
 
+# Longest run of `make clients` once all is compiled, seconds.
+CLIENTS_SECONDS ?= 240
+
+.PHONY: clients
+clients: tools ## Clients that are not ours: etcd's library for Go while members die, Python, Node, etcdctl, curl, h2load; CLIENTS_SECONDS (240) at most
+	tests/gocli/build.sh target/gocli
+	cargo test --locked --test clients --no-run
+	CLIENTS_GOCLI='$(CURDIR)/target/gocli' timeout --kill-after=10 '$(CLIENTS_SECONDS)' \
+		cargo test --locked --test clients -- --include-ignored --nocapture --test-threads=1
+
 .PHONY: lint
 lint: tools ## Formatting, clippy, dependencies and documentation, warnings denied
 	cargo fmt --check

@@ -14,11 +14,12 @@ pub struct Cluster {
 impl Cluster {
     /// Starts three members and waits until each is healthy.
     pub async fn start(version: Version) -> Self {
-        let setup = || {
-            Setup::new(version)
-                .flag("--heartbeat-interval=50")
-                .flag("--election-timeout=500")
-        };
+        Self::with(version, &["--heartbeat-interval=50", "--election-timeout=500"]).await
+    }
+
+    /// The same with these flags of etcd's.
+    pub async fn with(version: Version, flags: &[&str]) -> Self {
+        let setup = || flags.iter().fold(Setup::new(version), |setup, flag| setup.flag(*flag));
         let mut members: Vec<_> = (0..3).map(|_| Etcd::prepare(setup())).collect();
         let all: Vec<_> = members
             .iter()

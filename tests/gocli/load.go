@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"flag"
 	"fmt"
@@ -61,12 +62,13 @@ func (t *tally) finish() loadReport {
 	return t.report
 }
 
-// load begins a put and a get every so often, whether or not earlier ones have ended, until its input ends; then it waits for them.
+// load waits for a line, and then begins a put and a get every so often, whether or not earlier ones have ended, until its input
+// ends; then it waits for them.
 func load(flags *flag.FlagSet, endpoints *string) error {
 	below := flags.String("below", "/registry/secrets/default/", "what keys begin with")
 	every := flags.Duration("every", 20*time.Millisecond, "from one put and get to the next")
 	deadline := flags.Duration("deadline", 30*time.Second, "of each call")
-	keys := flags.Int("keys", 50, "how many keys are used in turn")
+	keys := flags.Int("keys", 10, "how many keys are used in turn")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		return err
 	}
@@ -76,7 +78,7 @@ func load(flags *flag.FlagSet, endpoints *string) error {
 	}
 	defer client.Close()
 
-	// Every key is there first, and every endpoint is connected to, so that a get that finds nothing is wrong.
+	// Every key is there first, so that a get that finds nothing is wrong.
 	key := func(turn int) string { return fmt.Sprintf("%s%d", *below, turn%*keys) }
 	first, cancel := context.WithTimeout(context.Background(), *deadline)
 	defer cancel()
@@ -86,10 +88,14 @@ func load(flags *flag.FlagSet, endpoints *string) error {
 		}
 	}
 	fmt.Println("ready")
+	input := bufio.NewReader(os.Stdin)
+	if _, err := input.ReadString('\n'); err != nil {
+		return fmt.Errorf("no line to begin at: %w", err)
+	}
 
 	ended := make(chan struct{})
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
+		_, _ = io.Copy(io.Discard, input)
 		close(ended)
 	}()
 	tally := tally{report: loadReport{Texts: map[string]int{}}}

@@ -1,10 +1,10 @@
 // Command gocli is a client of etcd as kube-apiserver is one: etcd's own library for Go, with kube-apiserver's timeouts and pings.
-// It says `ready` when it is at work, works until its input ends, and then prints what it saw as one line of JSON.
+// It says `ready` when it is connected, works until its input ends, and then prints what it saw as one line of JSON.
 //
 //	gocli load -endpoints URL,… -below /registry/secrets/default/a- [-every 20ms] [-deadline 30s]
 //	gocli watch -endpoints URL,… -key KEY [-watches N] [-clients N] [-own-streams]
 //
-// `watch` takes lines meanwhile: `cancel N` cancels so many watches at once, and `look` prints what it has seen so far.
+// `load` begins with the first line that it is given. `watch` takes lines meanwhile: `cancel N` cancels so many watches at once, and `look` prints what it has seen so far.
 //
 // It never prints a value.
 package main
