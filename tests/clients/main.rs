@@ -19,3 +19,4 @@ mod common;
 mod faults;
 mod gocli;
 mod scene;
+mod upgrade;
