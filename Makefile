@@ -57,6 +57,7 @@ CLIENTS_SECONDS ?= 240
 
 .PHONY: clients
 clients: tools ## Clients that are not ours: etcd's library for Go while members die, Python, Node, etcdctl, curl, h2load; CLIENTS_SECONDS (240) at most
+	tests/clients/install.sh
 	tests/gocli/build.sh target/gocli
 	cargo test --locked --test clients --no-run
 	CLIENTS_GOCLI='$(CURDIR)/target/gocli' timeout --kill-after=10 '$(CLIENTS_SECONDS)' \

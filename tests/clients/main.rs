@@ -17,6 +17,8 @@
 mod common;
 
 mod faults;
+mod foreign;
 mod gocli;
 mod scene;
+mod tools;
 mod upgrade;
