@@ -22,3 +22,4 @@ mod gocli;
 mod scene;
 mod tools;
 mod upgrade;
+mod watches;
