@@ -386,17 +386,23 @@ async fn killed_anywhere_it_goes_on() {
     let writer = Writer::start(&all).await;
     let words = ["rotate-keys", "--compact", "--rate=3000"];
     let (mut kills, mut stages) = (0, std::collections::BTreeSet::new());
-    // In the first steps, while it waits for writes under way, and while it sweeps.
-    let short = (0..20).map(|attempt| 20 + 15 * attempt);
-    for milliseconds in short.chain([10_300, 10_700, 11_300]) {
+    // In the first steps and while it sweeps: each has a little longer than the one before, until one comes to its end. On a busy
+    // machine that takes more of them.
+    let mut lives = Duration::from_millis(20);
+    loop {
         let mut process = shared.start(&words);
-        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        tokio::time::sleep(lives).await;
         if !process.is_running() {
             break;
         }
         process.kill();
         kills += 1;
         stages.insert(shared.stage().await);
+        lives += if kills < 20 {
+            Duration::from_millis(15)
+        } else {
+            lives / 4
+        };
     }
     if shared.stage().await != "reencrypt_finished" || !shared.status().await["underway"].is_null() {
         shared.succeed(&words, "keys rotated, reencryption finished").await;
