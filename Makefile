@@ -52,16 +52,19 @@ attack: tools ## Clients that make the proxy hold or do too much, each in full (
 	ATTACK_SCALE='$(ATTACK_SCALE)' ATTACK_H2SPEC='$(CURDIR)/target/h2spec' cargo test --locked --profile '$(ATTACK_PROFILE)' \
 		--test it -- attack:: --include-ignored --nocapture --test-threads=1
 
-# Longest run of `make clients` once all is compiled, seconds.
+# The faults' and upgrades' longest run once all is compiled, seconds; the other clients have half of it.
 CLIENTS_SECONDS ?= 240
 
 .PHONY: clients
-clients: tools ## Clients that are not ours: etcd's library for Go while members die, Python, Node, etcdctl, curl, h2load; CLIENTS_SECONDS (240) at most
+clients: tools ## Clients that are not ours: etcd's library for Go while members die, Python, Node, etcdctl, curl, h2load
 	tests/clients/install.sh
 	tests/gocli/build.sh target/gocli
 	cargo test --locked --test clients --no-run
-	CLIENTS_GOCLI='$(CURDIR)/target/gocli' timeout --kill-after=10 '$(CLIENTS_SECONDS)' \
-		cargo test --locked --test clients -- --include-ignored --nocapture --test-threads=1
+	export CLIENTS_GOCLI='$(CURDIR)/target/gocli'; \
+	timeout --kill-after=10 "$$(($(CLIENTS_SECONDS) / 2))" \
+		cargo test --locked --test clients -- --include-ignored --nocapture --test-threads=2 foreign:: tools:: watches::; \
+	timeout --kill-after=10 '$(CLIENTS_SECONDS)' \
+		cargo test --locked --test clients -- --include-ignored --nocapture --test-threads=1 faults:: upgrade::
 
 .PHONY: lint
 lint: tools ## Formatting, clippy, dependencies and documentation, warnings denied
