@@ -50,6 +50,9 @@ pub struct Config {
     pub write_grace: Duration,
     /// From one throw-away call of a v2 plugin's Encrypt to the next, made only to see its annotations.
     pub annotation_poll: Duration,
+    /// How long it holds that a v2 plugin has unwrapped the seed that writes. A plugin whose Status is good may have lost the
+    /// right to decrypt, and what is written would then be readable for nobody who starts later.
+    pub decrypt_poll: Duration,
     /// Calls of one plugin that are under way at once for requests, at least one: so many to open and, with v1, as many to
     /// seal.
     pub concurrency: usize,
@@ -66,6 +69,8 @@ impl Default for Config {
             fresh_bad: Duration::from_secs(3),
             write_grace: Duration::from_secs(3 * 60),
             annotation_poll: Duration::from_secs(60 * 60),
+            // Less than from one look to the next, so that each of those asks anew.
+            decrypt_poll: Duration::from_secs(30),
             concurrency: 64,
             cached_deks: 16 * 1024,
         }

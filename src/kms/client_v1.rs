@@ -54,10 +54,10 @@ impl ClientV1 {
             if answer.version == VERSION {
                 return Ok(());
             }
-            Err(CallError::Unusable(format!(
-                "KMS provider api version {} is not supported, only {VERSION} is supported now",
-                text::shown(&answer.version, None)
-            )))
+            Err(CallError::Version {
+                found: text::shown(&answer.version, None),
+                wanted: VERSION,
+            })
         });
         // Whoever waits for another's question waits no longer than for its own.
         match timeout_at(deadline, ask).await {

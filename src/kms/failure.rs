@@ -31,28 +31,43 @@ pub(super) enum CallError {
         /// Its words.
         text: String,
     },
+    /// It speaks another version of the protocol. That says nothing of what it was to do.
+    #[error("KMS provider api version {found} is not supported, only {wanted} is supported now")]
+    Version {
+        /// What it named.
+        found: String,
+        /// What is spoken here.
+        wanted: &'static str,
+    },
     /// The answer is well formed and of no use.
     #[error("{0}")]
     Unusable(String),
 }
 
 impl CallError {
-    /// Whether the plugin could not be asked, or could not ask its KMS.
+    /// Whether it says nothing of what the plugin was given: the same may work once the plugin, its credentials or its KMS are
+    /// well.
+    ///
+    /// Only two codes speak of the value itself: INVALID_ARGUMENT and DATA_LOSS. All others are of the way there (credentials that
+    /// have expired, a key that is disabled or not found, a quota, a plugin of another version), and whoever took one for
+    /// corruption would report every stored value as lost.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::NotReachable { .. } | Self::Deadline(_) => true,
+            Self::NotReachable { .. } | Self::Deadline(_) | Self::Version { .. } => true,
             Self::Unusable(_) => false,
-            Self::Status { code, .. } => matches!(
-                code,
-                Code::Unavailable
-                    | Code::DeadlineExceeded
-                    | Code::ResourceExhausted
-                    | Code::Aborted
-                    | Code::Cancelled
-                    | Code::Internal
-                    | Code::Unknown
-            ),
+            Self::Status { code, .. } => !matches!(code, Code::InvalidArgument | Code::DataLoss),
         }
+    }
+
+    /// Whether the plugin, or its KMS, was asked too often.
+    pub(super) fn is_throttled(&self) -> bool {
+        matches!(
+            self,
+            Self::Status {
+                code: Code::ResourceExhausted,
+                ..
+            }
+        )
     }
 
     /// Whether nothing was heard of the plugin at all.
@@ -65,7 +80,7 @@ impl CallError {
         match self {
             Self::NotReachable { .. } => Code::Unavailable,
             Self::Deadline(_) => Code::DeadlineExceeded,
-            Self::Unusable(_) => Code::Unknown,
+            Self::Unusable(_) | Self::Version { .. } => Code::Unknown,
             Self::Status { code, .. } => *code,
         }
     }
@@ -114,5 +129,28 @@ pub(super) fn code_name(code: Code) -> &'static str {
         Code::Unavailable => "Unavailable",
         Code::DataLoss => "DataLoss",
         Code::Unauthenticated => "Unauthenticated",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_codes_speak_of_the_value_and_all_others_of_the_way_there() {
+        for number in 1..=16 {
+            let code = Code::from_i32(number);
+            let error = CallError::Status {
+                code,
+                text: String::new(),
+            };
+            let is_of_the_value = [Code::InvalidArgument, Code::DataLoss].contains(&code);
+            assert_eq!(error.is_transient(), !is_of_the_value, "{code:?}");
+        }
+        let version = CallError::Version {
+            found: "v1".into(),
+            wanted: "v1beta1",
+        };
+        assert!(version.is_transient());
     }
 }

@@ -25,7 +25,7 @@ use super::gate::Gate;
 use super::key_ids::{KeyIds, Use, hash_of};
 use super::pulse::Pulse;
 use super::{Config, metrics};
-use crate::types::KeyName;
+use crate::types::{KeyName, SecretBytes};
 use crate::value::{DekV2, Fetch, KmsFailure, KmsV2Keys, SeedWriter, WrappedDek};
 
 /// Seeds of this process's own that are never forgotten. One comes with each change of key, so that only a plugin that
@@ -67,12 +67,16 @@ struct Checked {
     named: HashSet<String>,
     /// When the annotations of a fresh Encrypt were last looked at.
     annotations: Option<Instant>,
+    /// When the plugin last unwrapped the seed in use.
+    unwrapped: Option<Instant>,
 }
 
 /// A seed that writes.
 struct Current {
     writer: Arc<SeedWriter>,
     dek: Arc<DekV2>,
+    /// What the plugin has to give back whenever it is asked to unwrap it.
+    seed: SecretBytes,
     /// Milliseconds from the beginning; pushed ahead by each good Status.
     expiry: AtomicU64,
 }

@@ -9,8 +9,9 @@
 mod meters;
 mod status;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::pin;
 use tokio::sync::watch;
@@ -18,15 +19,15 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::checkpoint::{self, Checkpoint, Stage, peek};
 use super::report::finding;
-use super::tally::State;
-use super::{Error, Finding, Limits, Options, Scope, sweep};
+use super::tally::{Row, State};
+use super::{Error, Finding, Limits, Options, Scope, Tally, sweep};
 use crate::config::KmsApiVersion;
 use crate::election::Owner;
 use crate::etcd::Store;
 use crate::keyring::{Keyring, KeyringHandle, Permit, Writing};
 use crate::kms::Plugin;
 use crate::members::{Loaded, MemberId, Roster};
-use crate::types::{Backoff, Epoch, Fingerprint, StatePrefix, with_causes};
+use crate::types::{Backoff, Epoch, Fingerprint, KeyName, StatePrefix, with_causes};
 
 pub use meters::FAMILIES;
 pub use status::{Activity, WorkerStatus};
@@ -122,6 +123,10 @@ struct Memory {
     repeat: Option<Repeat>,
     /// Since which keyring, and how many values under retired keys clients had read when a sweep was last begun for that.
     late: Option<(Fingerprint, u64)>,
+    /// Since when which plugins are well.
+    well: BTreeMap<KeyName, SystemTime>,
+    /// The proof that is made anew because a plugin has come back, by the revision of its record.
+    recount: Option<i64>,
 }
 
 impl Memory {
@@ -130,6 +135,45 @@ impl Memory {
     fn has_met_late(&self, keyring: &Keyring) -> bool {
         let now = (keyring.fingerprint(), keyring.retired_reads());
         now.1 > 0 && self.late != Some(now)
+    }
+}
+
+impl Memory {
+    /// Whether a plugin is well again that was not when this was last asked.
+    fn has_recovered(&mut self, plugins: &[Plugin]) -> bool {
+        let mut has_recovered = false;
+        for report in plugins
+            .iter()
+            .map(Plugin::report)
+            .filter(|report| report.ailment.is_none())
+        {
+            let before = self.well.insert(report.provider, report.since);
+            has_recovered |= before.is_some_and(|since| since != report.since);
+        }
+        has_recovered
+    }
+
+    /// When the proof of `revision` is made anew: it has found values that no plugin of `plugins` unwraps, which may have been
+    /// the plugin's fault and not theirs. At once where one has come back since, else now and then. `None`: there are no such.
+    fn recount(&mut self, plugins: &[Plugin], proof: &Tally, revision: i64) -> Option<Instant> {
+        let has_recovered = self.has_recovered(plugins);
+        let is_of = |row: &Row, plugin: &Plugin| {
+            row.under.provider.starts_with("kms") && row.under.key == plugin.name().as_str()
+        };
+        let is_theirs =
+            |row: &Row| row.state == State::Undecryptable && plugins.iter().any(|plugin| is_of(row, plugin));
+        if !proof.rows().any(|(row, _)| is_theirs(row)) {
+            return None;
+        }
+        if has_recovered {
+            self.recount = Some(revision);
+        }
+        let due = due(&mut self.repeat, revision);
+        Some(if self.recount == Some(revision) {
+            Instant::now()
+        } else {
+            due
+        })
     }
 }
 
@@ -263,13 +307,21 @@ impl<K: InUse> Worker<K> {
             }
             self.status.proven(revision, &found.after);
             let finding = finding(&found.after);
-            if finding != Finding::Stale {
-                memory.repeat = None;
-                self.status.set(Activity::Done(finding));
-                return Ok(Way::Not(Turn::Settled));
-            }
-            let due = due(&mut memory.repeat, revision);
+            let recount = memory.recount(scope.keyring.plugins(), &found.after, revision);
+            let due = match (finding, recount) {
+                (Finding::Stale, _) => due(&mut memory.repeat, revision),
+                (_, Some(due)) => due,
+                (_, None) => {
+                    memory.repeat = None;
+                    self.status.set(Activity::Done(finding));
+                    return Ok(Way::Not(Turn::Settled));
+                }
+            };
             if Instant::now() < due {
+                if finding != Finding::Stale {
+                    self.status.set(Activity::Done(finding));
+                    return Ok(Way::Not(Turn::Repeat(due)));
+                }
                 let left = found.after.objects(State::Stale) + found.after.objects(State::Plaintext);
                 self.status.set(Activity::Left(left));
                 return Ok(Way::Not(Turn::Repeat(due)));

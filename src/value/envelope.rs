@@ -21,8 +21,8 @@ pub struct KmsFailure {
     pub provider: KeyName,
     /// What happened.
     pub text: Arc<str>,
-    /// Whether the plugin could not be asked, or could not ask its KMS, so that the same may work later. Otherwise it has
-    /// said that it will not.
+    /// Whether nothing was said of what the plugin was given, so that the same may work later. Otherwise it has refused just
+    /// this.
     pub is_transient: bool,
     /// The name of the gRPC status that the plugin's answer had, as Go writes it (`Unavailable`); `None` where the failure
     /// is not one of a call. For metrics.

@@ -57,6 +57,10 @@ pub struct Behaviour {
     pub annotations: Vec<(String, Vec<u8>)>,
     /// Every call fails so, and quotes what it was given.
     pub error: Option<Code>,
+    /// Decrypt alone fails so.
+    pub decrypt_error: Option<Code>,
+    /// Decrypt refuses what was wrapped by versions of its key below this one, and says that they are not found.
+    pub oldest: u8,
     /// Every call takes so long.
     pub delay: Duration,
     /// What Decrypt answers instead of the key.

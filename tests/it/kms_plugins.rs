@@ -355,12 +355,14 @@ async fn a_wrong_key_opens_nothing_and_is_not_taken_for_an_outage() {
             (Code::Internal, true),
             (Code::Unknown, true),
             (Code::InvalidArgument, false),
-            (Code::NotFound, false),
-            (Code::FailedPrecondition, false),
-            (Code::PermissionDenied, false),
-            (Code::Unauthenticated, false),
+            (Code::NotFound, true),
+            (Code::FailedPrecondition, true),
+            (Code::PermissionDenied, true),
+            (Code::Unauthenticated, true),
             (Code::DataLoss, false),
-            (Code::Unimplemented, false),
+            (Code::Unimplemented, true),
+            (Code::OutOfRange, true),
+            (Code::AlreadyExists, true),
         ] {
             let other = world.another();
             other.sealed().await;

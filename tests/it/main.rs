@@ -30,6 +30,7 @@ mod harmful;
 mod hostile;
 mod keys;
 mod kms;
+mod kms_codes;
 mod kms_outage;
 mod kms_plugins;
 mod kv;

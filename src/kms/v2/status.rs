@@ -115,6 +115,7 @@ impl<A: ApiV2> V2<A> {
         if let Some(current) = &current
             && current.key_id() == key_id
         {
+            self.unwrap_current(current).await?;
             current.expiry.store(expiry, Ordering::Relaxed);
             self.compare_annotations(key_id).await;
             return Ok(());
@@ -128,7 +129,27 @@ impl<A: ApiV2> V2<A> {
             )
         })?;
         self.adopt(current.as_deref(), next);
+        self.checked().unwrapped = Some(Instant::now());
         Ok(())
+    }
+
+    /// Has the plugin unwrap the seed in use now and then: its Status may be good while it has lost the right to decrypt, and who
+    /// asked for nothing else would learn of that only when a process starts that has none of the keys.
+    async fn unwrap_current(&self, current: &Current) -> Result<(), String> {
+        let holds = |at: Instant| at.elapsed() < self.config.decrypt_poll;
+        if self.checked().unwrapped.is_some_and(holds) {
+            return Ok(());
+        }
+        match self.api.decrypt(current.writer.wrapped()).await {
+            Ok(secret) if secret == current.seed => {
+                self.checked().unwrapped = Some(Instant::now());
+                Ok(())
+            }
+            Ok(_) => Err("Status is ok, but Decrypt of the seed in use gives something else".to_owned()),
+            // It is busy, with this process's own questions for instance, which is no reason to stop writing.
+            Err(error) if error.is_throttled() => Ok(()),
+            Err(error) => Err(format!("Status is ok, but Decrypt of the seed in use failed: {error}")),
+        }
     }
 
     /// A new seed that the plugin has wrapped with the key `key_id`.
@@ -156,6 +177,7 @@ impl<A: ApiV2> V2<A> {
         Ok(Current {
             writer: Arc::new(writer),
             dek: Arc::new(dek),
+            seed,
             expiry: AtomicU64::new(expiry),
         })
     }

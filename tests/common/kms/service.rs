@@ -84,6 +84,12 @@ impl Behaviour {
     }
 
     fn unwrapped(&self, wrapped: &[u8]) -> Result<Vec<u8>, Status> {
+        if let Some(code) = self.decrypt_error {
+            return Err(Status::new(code, "the key is not to be had"));
+        }
+        if wrapped.first().is_some_and(|version| *version < self.oldest) {
+            return Err(Status::not_found("that version of the key is gone"));
+        }
         self.plaintext.clone().map_or_else(|| unwrap(wrapped), Ok)
     }
 
