@@ -14,6 +14,7 @@ mod failure;
 mod flights;
 mod gate;
 mod key_ids;
+mod load;
 mod metrics;
 mod plugin;
 mod plugins;
@@ -54,7 +55,7 @@ pub struct Config {
     /// right to decrypt, and what is written would then be readable for nobody who starts later.
     pub decrypt_poll: Duration,
     /// Calls of one plugin that are under way at once for requests, at least one: so many to open and, with v1, as many to
-    /// seal.
+    /// seal. Fewer to begin with, and where the plugin shows that it does not bear so many.
     pub concurrency: usize,
     /// Seeds and DEKs of one v2 plugin that are kept, beside those that this process has made.
     pub cached_deks: usize,

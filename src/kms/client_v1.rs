@@ -1,5 +1,7 @@
 //! Calls of a KMS v1 plugin. Keeps nothing but that its version was asked for.
 
+use std::time::Duration;
+
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 use tonic::transport::Channel;
@@ -16,6 +18,16 @@ const VERSION: &str = "v1beta1";
 
 /// What a v1 plugin does.
 pub(super) trait ApiV1: Send + Sync + 'static {
+    /// Longest wait for one answer.
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(3)
+    }
+
+    /// Whether somebody listens at its socket. Asks nothing of it.
+    fn is_there(&self) -> impl Future<Output = bool> + Send {
+        async { true }
+    }
+
     /// Wraps `key`.
     fn encrypt(&self, key: &SecretBytes) -> impl Future<Output = Result<Vec<u8>, CallError>> + Send;
 
@@ -68,6 +80,14 @@ impl ClientV1 {
 }
 
 impl ApiV1 for ClientV1 {
+    fn timeout(&self) -> Duration {
+        self.connection.timeout()
+    }
+
+    async fn is_there(&self) -> bool {
+        self.connection.is_there().await
+    }
+
     async fn encrypt(&self, key: &SecretBytes) -> Result<Vec<u8>, CallError> {
         let deadline = self.connection.deadline();
         self.check_version(deadline).await?;

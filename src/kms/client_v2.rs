@@ -1,5 +1,7 @@
 //! Calls of a KMS v2 plugin. Keeps nothing.
 
+use std::time::Duration;
+
 use rand::RngExt as _;
 use tonic::transport::Channel;
 
@@ -12,6 +14,16 @@ use crate::value::WrappedDek;
 
 /// What a v2 plugin does.
 pub(super) trait ApiV2: Send + Sync + 'static {
+    /// Longest wait for one answer.
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(3)
+    }
+
+    /// Whether somebody listens at its socket. Asks nothing of it.
+    fn is_there(&self) -> impl Future<Output = bool> + Send {
+        async { true }
+    }
+
     /// Says how it is, and which key it wraps with.
     fn status(&self) -> impl Future<Output = Result<StatusResponse, CallError>> + Send;
 
@@ -32,6 +44,14 @@ impl ClientV2 {
 }
 
 impl ApiV2 for ClientV2 {
+    fn timeout(&self) -> Duration {
+        self.0.timeout()
+    }
+
+    async fn is_there(&self) -> bool {
+        self.0.is_there().await
+    }
+
     async fn status(&self) -> Result<StatusResponse, CallError> {
         let method = "/v2.KeyManagementService/Status";
         let send = |channel| async move { client(channel).status(StatusRequest {}).await };

@@ -58,6 +58,11 @@ impl Connection {
         self.timeout
     }
 
+    /// Whether somebody takes connections there. Nothing is sent.
+    pub(super) async fn is_there(&self) -> bool {
+        UnixStream::connect(self.address.path()).await.is_ok()
+    }
+
     /// When a call that begins now must have ended.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.timeout

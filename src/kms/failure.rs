@@ -70,6 +70,17 @@ impl CallError {
         )
     }
 
+    /// Whether the plugin has no time, or its KMS has not: the same is to be asked again, less often.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(
+            self,
+            Self::Status {
+                code: Code::ResourceExhausted | Code::Unavailable,
+                ..
+            }
+        )
+    }
+
     /// Whether nothing was heard of the plugin at all.
     pub(super) fn is_silence(&self) -> bool {
         matches!(self, Self::NotReachable { .. } | Self::Deadline(_))

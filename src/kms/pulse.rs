@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Config, metrics};
 use crate::types::KeyName;
@@ -28,6 +28,9 @@ pub(super) trait Patient: Send + Sync + 'static {
 
     /// Checks, whatever was found before. Only [`probe`] calls this, and never twice at once.
     fn check(&self) -> impl Future<Output = Result<(), Ailment>> + Send;
+
+    /// Whether somebody listens where it should be. Asks nothing of it.
+    fn is_there(&self) -> impl Future<Output = bool> + Send;
 }
 
 /// The findings about one plugin.
@@ -135,11 +138,21 @@ fn in_use() -> std::sync::MutexGuard<'static, HashMap<KeyName, usize>> {
     IN_USE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Between two looks for a socket that is not there: what is made ready within a second must be used within it.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// Checks `patient`, unless that was done so short a time ago that its outcome still holds.
 pub(super) async fn probe<P: Patient>(patient: &P) -> Result<(), Ailment> {
+    probe_since(patient, None).await
+}
+
+/// The same, where an outcome of a check that ended before `since` does not hold.
+async fn probe_since<P: Patient>(patient: &P, since: Option<Instant>) -> Result<(), Ailment> {
     let pulse = patient.pulse();
     let mut last = pulse.last.lock().await;
-    if let Some((at, outcome)) = &*last {
+    if let Some((at, outcome)) = &*last
+        && since.is_none_or(|since| *at >= since)
+    {
         let fresh = match outcome {
             Ok(()) => pulse.config.fresh_good,
             Err(_) => pulse.config.fresh_bad,
@@ -161,16 +174,44 @@ pub(super) fn watch<P: Patient>(runtime: &Handle, patient: &Arc<P>) -> AbortHand
 }
 
 async fn rounds<P: Patient>(weak: Weak<P>) {
+    // Since when it is known to have come, where it was away.
+    let mut came = None;
     loop {
-        let pause = {
+        let (pause, is_well) = {
             let Some(patient) = weak.upgrade() else { return };
             let config = &patient.pulse().config;
-            match probe(&*patient).await {
-                Ok(()) => config.poll,
-                Err(_) => config.retry,
+            match probe_since(&*patient, came.take()).await {
+                Ok(()) => (config.poll, true),
+                Err(_) => (config.retry, false),
             }
         };
-        sleep(pause).await;
+        if is_well {
+            sleep(pause).await;
+        } else {
+            came = comes(&weak, pause).await;
+        }
+    }
+}
+
+/// Waits for `pause`, but no longer than for somebody to listen at a socket where nobody does now: when that was.
+async fn comes<P: Patient>(weak: &Weak<P>, pause: Duration) -> Option<Instant> {
+    let end = Instant::now() + pause;
+    let mut was_away = false;
+    loop {
+        let is_there = weak.upgrade()?.is_there().await;
+        if is_there && was_away {
+            return Some(Instant::now());
+        }
+        if is_there {
+            // Whatever ails it, it is not that.
+            sleep_until(end).await;
+            return None;
+        }
+        was_away = true;
+        if Instant::now() >= end {
+            return None;
+        }
+        sleep_until(end.min(Instant::now() + LOOK)).await;
     }
 }
 

@@ -26,6 +26,9 @@ const DEK: usize = 32;
 /// What a health check has encrypted and decrypted, as kube-apiserver's does.
 const PING: &[u8] = b"ping";
 
+/// Keys that are asked for within this belong together.
+const MET_WITHIN: Duration = Duration::from_secs(10 * 60);
+
 /// Places that are made for a cache at once, however large it may become.
 const EXPECTED: usize = 1024;
 
@@ -50,6 +53,10 @@ pub(super) struct V1<A> {
 struct Arrivals {
     sealing: Option<Instant>,
     opening: Option<Instant>,
+    /// Since when keys that had to be asked for are counted, and how many there were.
+    met: Option<(Instant, u64)>,
+    /// That they are more than the cache holds was said.
+    is_told: bool,
 }
 
 impl<A: ApiV1> V1<A> {
@@ -96,17 +103,49 @@ impl<A: ApiV1> V1<A> {
         }
         metrics::missed();
         self.arrival("from_storage", |arrivals| &mut arrivals.opening);
+        self.note_met();
         let dek = self.fetch_anew(wrapped).await?;
         self.keep(wrapped, &dek);
         Ok(dek)
     }
 
+    /// Says once that what clients read needs more keys than are kept: then each list asks the plugin for all that were forgotten.
+    fn note_met(&self) {
+        let Some(places) = self.cache.as_ref().map(Cache::capacity) else {
+            return;
+        };
+        let now = Instant::now();
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, count) = arrivals.met.unwrap_or((now, 0));
+        let (since, count) = if now - since < MET_WITHIN {
+            (since, count + 1)
+        } else {
+            (now, 1)
+        };
+        arrivals.met = Some((since, count));
+        let is_told = arrivals.is_told;
+        arrivals.is_told |= count > places;
+        drop(arrivals);
+        if count > places && !is_told {
+            tracing::warn!(
+                provider = self.name.as_str(),
+                cachesize = places,
+                "more keys are met than the cache of this KMS v1 provider holds, so the plugin is asked for the same ones again and \
+                 again; raise cachesize above the number of values that it has encrypted, or go over to KMS v2"
+            );
+        }
+    }
+
     async fn fetch_anew(&self, wrapped: &[u8]) -> Result<Arc<DekV1>, KmsFailure> {
-        let unwrap = async {
+        let unwrap = async || {
             let key = self.api.decrypt(wrapped).await?;
             DekV1::new(&key).ok_or_else(|| unusable(&key))
         };
-        let dek = self.opening.pass(unwrap).await.map_err(|error| error.of(&self.name))?;
+        let dek = self
+            .opening
+            .pass(self.api.timeout(), unwrap)
+            .await
+            .map_err(|error| error.of(&self.name))?;
         Ok(Arc::new(dek))
     }
 
@@ -116,13 +155,13 @@ impl<A: ApiV1> V1<A> {
         let mut key = vec![0; DEK];
         rand::rng().fill_bytes(&mut key);
         let key = SecretBytes::new(key);
-        let wrap = async {
+        let wrap = async || {
             let wrapped = self.api.encrypt(&key).await?;
             wrapping::check(&key, [wrapped.as_slice()])?;
             let dek = DekV1::new(&key).ok_or_else(|| unusable(&key))?;
             Ok((dek, wrapped))
         };
-        let made = self.sealing.pass(wrap).await;
+        let made = self.sealing.pass(self.api.timeout(), wrap).await;
         metrics::generated(began.elapsed(), made.is_ok());
         let (dek, wrapped) = made.map_err(|error: CallError| error.of(&self.name))?;
         let dek = Arc::new(dek);
@@ -199,6 +238,10 @@ impl<A: ApiV1> KmsV1Keys for V1<A> {
 impl<A: ApiV1> Patient for V1<A> {
     fn pulse(&self) -> &Pulse {
         &self.pulse
+    }
+
+    async fn is_there(&self) -> bool {
+        self.api.is_there().await
     }
 
     async fn check(&self) -> Result<(), Ailment> {

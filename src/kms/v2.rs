@@ -174,7 +174,7 @@ impl<A: ApiV2> V2<A> {
             return Ok(dek);
         }
         metrics::missed();
-        let unwrap = async {
+        let unwrap = async || {
             let secret = self.api.decrypt(wrapped).await?;
             DekV2::new(wrapped.kind, &secret).ok_or_else(|| {
                 CallError::Unusable(format!(
@@ -183,7 +183,12 @@ impl<A: ApiV2> V2<A> {
                 ))
             })
         };
-        let dek = Arc::new(self.gate.pass(unwrap).await.map_err(|error| error.of(&self.name))?);
+        let dek = Arc::new(
+            self.gate
+                .pass(self.api.timeout(), unwrap)
+                .await
+                .map_err(|error| error.of(&self.name))?,
+        );
         self.cache.insert(digest, Arc::clone(&dek));
         self.count_cached();
         self.annotations.note(wrapped);

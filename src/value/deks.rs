@@ -101,7 +101,7 @@ impl Deks {
     /// Asks the plugins for all that is missing, and forgets what has not been of use since the last time: its values are open
     /// by now. What fails is noted as well: whoever needed it learns why.
     ///
-    /// Returns within the plugins' timeouts, unless others are in line before it.
+    /// Returns within the plugins' timeouts, unless others are in line before it or the plugin bears no more calls at a time.
     pub async fn fetch(&mut self) {
         let doubts = self.doubts;
         let Some(inner) = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner) else {

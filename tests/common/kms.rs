@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -59,6 +59,8 @@ pub struct Behaviour {
     pub error: Option<Code>,
     /// Decrypt alone fails so.
     pub decrypt_error: Option<Code>,
+    /// So many calls of Decrypt in a second are answered, and the others refused as too many.
+    pub decrypts_a_second: Option<u32>,
     /// Decrypt refuses what was wrapped by versions of its key below this one, and says that they are not found.
     pub oldest: u8,
     /// Every call takes so long.
@@ -98,6 +100,8 @@ impl Counts {
 struct Shared {
     behaviour: Mutex<Behaviour>,
     counts: Counts,
+    /// The second that Decrypts were last asked for in, and how many were answered in it.
+    second: Mutex<Option<(Instant, u32)>>,
     /// All that Encrypt was given.
     given: Mutex<Vec<Vec<u8>>>,
 }

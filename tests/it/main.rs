@@ -33,6 +33,7 @@ mod kms;
 mod kms_codes;
 mod kms_outage;
 mod kms_plugins;
+mod kms_throttled;
 mod kv;
 mod long_list;
 mod managed;

@@ -34,6 +34,10 @@ impl<A: ApiV2> Patient for V2<A> {
         &self.pulse
     }
 
+    async fn is_there(&self) -> bool {
+        self.api.is_there().await
+    }
+
     async fn check(&self) -> Result<(), Ailment> {
         // Before the plugin is asked: the grace is what may pass since it was certainly well.
         let asked = Instant::now();

@@ -273,7 +273,8 @@ async fn a_finding_holds_for_20_seconds_if_it_is_good_and_for_3_if_it_is_not() {
 
 /// A plugin whose Status is good and that may not decrypt any more: what is written would be readable for no new process.
 #[tokio::test(start_paused = true)]
-async fn a_plugin_that_refuses_to_unwrap_the_seed_in_use_is_named_with_its_words_and_the_seed_writes_on_for_its_grace_alone() {
+async fn a_plugin_that_refuses_to_unwrap_the_seed_in_use_is_named_with_its_words_and_the_seed_writes_on_for_its_grace_alone()
+ {
     let (plugin, v2) = world();
     let decrypt = |outcome| *plugin.decrypt.lock().unwrap() = outcome;
     v2.check().await.unwrap();
@@ -283,7 +284,13 @@ async fn a_plugin_that_refuses_to_unwrap_the_seed_in_use_is_named_with_its_words
     }
     assert_eq!(plugin.decrypts.load(Ordering::Relaxed), 1, "it was asked just now");
     for (code, text) in [(Code::PermissionDenied, "expired"), (Code::NotFound, "no such key")] {
-        let (error, text) = (Err(CallError::Status { code, text: text.into() }), text);
+        let (error, text) = (
+            Err(CallError::Status {
+                code,
+                text: text.into(),
+            }),
+            text,
+        );
         decrypt(Some(error));
         advance(MINUTE).await;
         let ailment = v2.check().await.unwrap_err();
@@ -297,7 +304,10 @@ async fn a_plugin_that_refuses_to_unwrap_the_seed_in_use_is_named_with_its_words
     assert!(ailment.contains("gives something else"), "{ailment}");
     assert_eq!(key_id(&v2), Ok("a".into()));
     advance(MINUTE + Duration::from_secs(1)).await;
-    assert!(key_id(&v2).is_err(), "nothing is written that may be readable for nobody");
+    assert!(
+        key_id(&v2).is_err(),
+        "nothing is written that may be readable for nobody"
+    );
     decrypt(None);
     v2.check().await.unwrap();
     assert_eq!(key_id(&v2), Ok("a".into()));

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -75,6 +76,24 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Refuses a Decrypt that is one too many in this second.
+    fn throttle(&self, behaviour: &Behaviour) -> Result<(), Status> {
+        let Some(most) = behaviour.decrypts_a_second else {
+            return Ok(());
+        };
+        let mut second = self.second.lock().expect("a lock");
+        let (since, count) = second
+            .filter(|(since, _)| since.elapsed().as_secs() == 0)
+            .unwrap_or((Instant::now(), 0));
+        if count >= most {
+            return Err(Status::resource_exhausted("too many calls in this second"));
+        }
+        *second = Some((since, count + 1));
+        Ok(())
+    }
+}
+
 impl Behaviour {
     fn wrapped(&self, plaintext: &[u8]) -> Vec<u8> {
         if self.in_clear {
@@ -131,6 +150,7 @@ impl v1beta1::key_management_service_server::KeyManagementService for V1 {
     ) -> Result<Response<v1beta1::DecryptResponse>, Status> {
         let cipher = &request.get_ref().cipher;
         let (behaviour, _call) = self.0.begin(&self.0.counts.decrypt, cipher).await?;
+        self.0.throttle(&behaviour)?;
         Ok(Response::new(v1beta1::DecryptResponse {
             plain: behaviour.unwrapped(cipher)?,
         }))
@@ -164,6 +184,7 @@ impl v2::key_management_service_server::KeyManagementService for V2 {
         let request = request.get_ref();
         assert!(!request.uid.is_empty() && !request.key_id.is_empty());
         let (behaviour, _call) = self.0.begin(&self.0.counts.decrypt, &request.ciphertext).await?;
+        self.0.throttle(&behaviour)?;
         Ok(Response::new(v2::DecryptResponse {
             plaintext: behaviour.unwrapped(&request.ciphertext)?,
         }))
