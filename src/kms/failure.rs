@@ -48,7 +48,7 @@ impl CallError {
     /// Whether it says nothing of what the plugin was given: the same may work once the plugin, its credentials or its KMS are
     /// well.
     ///
-    /// Only two codes speak of the value itself: INVALID_ARGUMENT and DATA_LOSS. All others are of the way there (credentials that
+    /// Only two codes speak of the value itself: `INVALID_ARGUMENT` and `DATA_LOSS`. All others are of the way there (credentials that
     /// have expired, a key that is disabled or not found, a quota, a plugin of another version), and whoever took one for
     /// corruption would report every stored value as lost.
     pub(super) fn is_transient(&self) -> bool {

@@ -10,6 +10,8 @@
     clippy::print_stderr,
     clippy::missing_panics_doc,
     clippy::too_many_lines,
+    clippy::similar_names,
+    clippy::struct_field_names,
     unreachable_pub
 )]
 
