@@ -13,6 +13,7 @@ mod patience;
 mod pool;
 mod probe;
 mod relayed;
+pub mod renewal;
 mod store;
 
 /// How long etcd itself holds on to a request, at most: its `ReqTimeout`, five seconds and twice the election timeout, which is

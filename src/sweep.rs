@@ -47,7 +47,7 @@ pub use latest::{Latest, Work, proved_from};
 pub use pace::Limits;
 pub use quota::quota_warning;
 pub use report::{Defragmented, Finding, Report, Seeds};
-pub use run::{Observer, Options, Progress, Stage, sweep, written_until};
+pub use run::{Observer, Options, Progress, Stage, begin_everything, sweep, written_until};
 pub use scope::{OWNER, Scope};
 pub use tally::{Row, State, Tally};
 pub use uncovered::{Uncovered, Wanted, uncovered};

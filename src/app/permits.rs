@@ -9,13 +9,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use thiserror::Error;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::follower::Follower;
 use super::writes::{Told, Writes};
-use crate::etcd::{self, CallError, Client, Store, epoch};
+use crate::etcd::{self, CallError, Client, Store, epoch, renewal};
 use crate::files::Nudge;
 use crate::keyring::{Keyring, KeyringHandle, Permit};
 use crate::members::Rivals;
@@ -28,6 +29,9 @@ const LONGEST_RETRY: Duration = Duration::from_secs(1);
 
 /// Between two questions whether what was refused may be now.
 const REFUSED: Duration = Duration::from_secs(5);
+
+/// How long plugins may take to wrap fresh seeds before the others' values are written on.
+const RENEWAL: Duration = Duration::from_secs(5);
 
 /// How the configuration is looked at anew.
 #[derive(Clone)]
@@ -176,6 +180,7 @@ impl Permits {
             Err(trouble) => return Err(trouble),
         };
         let keyring = self.keyring.snapshot();
+        self.renew_seeds(client, &keyring).await?;
         let barred = self.notes.barred(client, &self.state, &keyring).await?;
         if let Some(rivals) = &self.rivals {
             self.renewal.rival(rivals, client, &self.state, &keyring).await?;
@@ -199,6 +204,18 @@ impl Permits {
         };
         self.keyring.permit(&keyring, permit.clone());
         Ok(permit)
+    }
+
+    /// Follows an order to write under fresh seeds. Who gives it replaces the epoch afterwards, and this is read behind the epoch: so
+    /// what is written in that one or a later one is under a seed that was wrapped after the order.
+    async fn renew_seeds(&self, client: &Client, keyring: &Keyring) -> Result<(), CallError> {
+        if keyring.plugins().is_empty() {
+            return Ok(());
+        }
+        if let Some(order) = renewal::ordered(client, &self.state).await? {
+            join_all(keyring.plugins().iter().map(|plugin| plugin.renew(&order, RENEWAL))).await;
+        }
+        Ok(())
     }
 
     async fn takes_fence(&self, client: &Client, epoch: &Epoch) -> Result<bool, CallError> {

@@ -21,7 +21,7 @@ use crate::keyring::Keyring;
 use crate::keyspace::KeySpace;
 use crate::kms::Plugins;
 use crate::managed::{self, Time};
-use crate::members::StoreId;
+use crate::members::{Roster, StoreId};
 use crate::rotation::{
     self, Ask, Audience, Command, ConfigFile, Driver, KeyringView, ManagedConfig, Outcome, Pace, Site, Source,
     Standing, Status, barred, going, outline,
@@ -399,7 +399,11 @@ impl Etcd {
         examine(scope.keyring.plugins()).await;
         if !options.dry_run {
             if self.rewrites_all {
-                let ask = || sweep::written_until(&self.client, &scope);
+                let has_plugins = !scope.keyring.plugins().is_empty();
+                if has_plugins && let Some(text) = Roster::read(&self.client, &self.state).await?.renews_not() {
+                    self.observer.notice(&text);
+                }
+                let ask = || sweep::begin_everything(&self.client, &self.state, has_plugins);
                 scope.written_until = Some(*self.written_until.get_or_try_init(ask).await?);
             }
             scope.epoch = admitted(&self.client, &self.state, &scope.keyring).await?;

@@ -100,6 +100,17 @@ pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<R
         // Before the configuration is read, and that before it is asked whether a key of it was dropped: who drops one notes that
         // first and replaces the epoch then, so that one of the two is seen.
         let is_dry_run = settings.options.dry_run;
+        let written_until = if settings.rewrite_all && !is_dry_run {
+            let roster = Roster::read(client, state).await.map_err(sweep::Error::Call)?;
+            if let Some(text) = roster.renews_not() {
+                told.notice(&text);
+            }
+            // Before the epoch is read, which it replaces.
+            let begin = patience.call(async || sweep::begin_everything(client, state, true).await);
+            Some(begin.await.map_err(called)?)
+        } else {
+            None
+        };
         let epoch = if is_dry_run {
             Epoch::FIRST
         } else {
@@ -120,6 +131,7 @@ pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<R
             settings,
             keyring,
             epoch,
+            written_until,
             observer: told,
         };
         job.sweep(hands).await
@@ -130,6 +142,8 @@ struct Job {
     settings: SweepSettings,
     keyring: Arc<Keyring>,
     epoch: Epoch,
+    /// Up to which revision everything is written again, where that is asked for.
+    written_until: Option<i64>,
     observer: Arc<dyn Observer>,
 }
 
@@ -143,9 +157,9 @@ impl Job {
             resources: self.settings.resources.clone(),
             prefixes: self.settings.key_prefixes.clone(),
             lays_bare: true,
-            written_until: None,
+            written_until: self.written_until,
         };
-        if self.settings.rewrite_all {
+        if self.settings.rewrite_all && self.settings.options.dry_run {
             let until = sweep::written_until(&client, &scope).await;
             scope.written_until = Some(until.map_err(sweep::Error::Call)?);
         }

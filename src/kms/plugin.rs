@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::address::Address;
 use super::client_v1::ClientV1;
@@ -130,6 +130,22 @@ impl Plugin {
             Kind::V1(v1) => on(v1.runtime(), Arc::clone(v1)).await,
             Kind::V2(v2) => on(v2.runtime(), Arc::clone(v2)).await,
         }
+    }
+
+    /// Has a v2 plugin wrap a fresh seed, unless that was done for this `order` before, and waits for it, at most for `bound`. When
+    /// this returns nothing is sealed under an earlier seed any more: where the plugin could not be asked, writes under it are
+    /// refused until it can. What is sealed meanwhile must not be relied on. With v1 every write has a fresh key anyway.
+    pub async fn renew(&self, order: &[u8], bound: Duration) {
+        let Kind::V2(v2) = &self.0 else { return };
+        if v2.order(order) {
+            let (patient, since) = (Arc::clone(v2), Instant::now());
+            let check = v2
+                .runtime()
+                .spawn(async move { pulse::probe_since(&*patient, Some(since)).await });
+            // How it went is told where its health is.
+            let _ = timeout(bound, check).await;
+        }
+        v2.insist();
     }
 
     /// Waits for the outcome of the first check, at most for `bound`.

@@ -37,12 +37,19 @@ pub(super) trait Patient: Send + Sync + 'static {
 pub(super) struct Pulse {
     provider: KeyName,
     config: Config,
-    last: Mutex<Option<(Instant, Result<(), Ailment>)>>,
+    last: Mutex<Option<Last>>,
     state: ArcSwap<State>,
     examined: watch::Sender<bool>,
     /// Whether a configuration in use has it. Until then metrics say nothing of it: nobody's values depend on it, and it may
     /// have the name of one on which they do.
     is_in_use: AtomicBool,
+}
+
+/// One check.
+struct Last {
+    began: Instant,
+    ended: Instant,
+    outcome: Result<(), Ailment>,
 }
 
 /// The last finding, and since when it is so.
@@ -146,24 +153,29 @@ pub(super) async fn probe<P: Patient>(patient: &P) -> Result<(), Ailment> {
     probe_since(patient, None).await
 }
 
-/// The same, where an outcome of a check that ended before `since` does not hold.
-async fn probe_since<P: Patient>(patient: &P, since: Option<Instant>) -> Result<(), Ailment> {
+/// The same, where an outcome of a check that began before `since` does not hold.
+pub(super) async fn probe_since<P: Patient>(patient: &P, since: Option<Instant>) -> Result<(), Ailment> {
     let pulse = patient.pulse();
     let mut last = pulse.last.lock().await;
-    if let Some((at, outcome)) = &*last
-        && since.is_none_or(|since| *at >= since)
+    if let Some(last) = &*last
+        && since.is_none_or(|since| last.began >= since)
     {
-        let fresh = match outcome {
+        let fresh = match last.outcome {
             Ok(()) => pulse.config.fresh_good,
             Err(_) => pulse.config.fresh_bad,
         };
-        if at.elapsed() < fresh {
-            return outcome.clone();
+        if last.ended.elapsed() < fresh {
+            return last.outcome.clone();
         }
     }
+    let began = Instant::now();
     let outcome = patient.check().await;
     pulse.conclude(&outcome);
-    *last = Some((Instant::now(), outcome.clone()));
+    *last = Some(Last {
+        began,
+        ended: Instant::now(),
+        outcome: outcome.clone(),
+    });
     outcome
 }
 

@@ -8,7 +8,7 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -51,6 +51,11 @@ pub(super) struct V2<A> {
     annotations: Annotations,
     /// What only the check touches.
     checked: Mutex<Checked>,
+    /// The last order to write under a fresh seed, and how many there were: a seed of an earlier one does not write.
+    order: Mutex<Vec<u8>>,
+    orders: AtomicU64,
+    /// How many of them are insisted on.
+    insisted: AtomicU64,
     /// What expiries are counted from.
     began: Instant,
     pub(super) watcher: OnceLock<AbortHandle>,
@@ -77,6 +82,8 @@ struct Current {
     dek: Arc<DekV2>,
     /// What the plugin has to give back whenever it is asked to unwrap it.
     seed: SecretBytes,
+    /// How many orders for a fresh seed there had been before it was made.
+    orders: u64,
     /// Milliseconds from the beginning; pushed ahead by each good Status.
     expiry: AtomicU64,
 }
@@ -101,6 +108,9 @@ impl<A: ApiV2> V2<A> {
             key_ids: KeyIds::new(name.clone()),
             annotations: Annotations::new(name.clone()),
             checked: Mutex::default(),
+            order: Mutex::default(),
+            orders: AtomicU64::new(0),
+            insisted: AtomicU64::new(0),
             began: Instant::now(),
             watcher: OnceLock::new(),
             config,
@@ -124,6 +134,34 @@ impl<A: ApiV2> V2<A> {
         Some((hash_of(current.key_id()), wall_clock(self.expiry(current))))
     }
 
+    /// Takes an order to write under a fresh seed, which the next check has wrapped. Whether it is a new one, so that the plugin has to
+    /// be asked.
+    pub(super) fn order(&self, order: &[u8]) -> bool {
+        let mut known = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *known != order;
+        if is_new {
+            *known = order.to_vec();
+            self.orders.fetch_add(1, Ordering::SeqCst);
+        }
+        is_new
+    }
+
+    /// From now on nothing is sealed with a seed that was made before the last order.
+    pub(super) fn insist(&self) {
+        self.insisted
+            .store(self.orders.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// Whether `current` was made after all orders that are insisted on.
+    fn may_write(&self, current: &Current) -> bool {
+        current.orders >= self.insisted.load(Ordering::SeqCst)
+    }
+
+    /// Whether no order for a fresh seed came after `current` was made.
+    fn is_as_ordered(&self, current: &Current) -> bool {
+        current.orders == self.orders.load(Ordering::SeqCst)
+    }
+
     fn expiry(&self, current: &Current) -> Instant {
         self.began + Duration::from_millis(current.expiry.load(Ordering::Relaxed))
     }
@@ -131,6 +169,9 @@ impl<A: ApiV2> V2<A> {
     /// Why nothing may be written, as kube-apiserver says it, with what ails the plugin behind.
     fn cannot_write(&self, current: Option<&Current>) -> KmsFailure {
         let why = match current {
+            Some(current) if !self.may_write(current) => {
+                "everything is being written again, and the plugin has not wrapped a fresh seed for that yet".to_owned()
+            }
             Some(current) => {
                 let time = |at| humantime::format_rfc3339_seconds(at);
                 format!(
@@ -204,7 +245,7 @@ impl<A: ApiV2> KmsV2Keys for V2<A> {
     fn writer(&self) -> Result<Arc<SeedWriter>, KmsFailure> {
         let current = self.current.load();
         match &*current {
-            Some(seed) if Instant::now() <= self.expiry(seed) => Ok(Arc::clone(&seed.writer)),
+            Some(seed) if self.may_write(seed) && Instant::now() <= self.expiry(seed) => Ok(Arc::clone(&seed.writer)),
             _ => Err(self.cannot_write(current.as_deref())),
         }
     }

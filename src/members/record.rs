@@ -41,6 +41,9 @@ pub struct Member {
     /// Whether etcd refuses whatever it has sealed in an earlier epoch. A version that does not say so has no fence.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub fenced: bool,
+    /// Whether it writes under fresh seeds of its KMS plugins when that is ordered. Earlier versions do not say so, and do not.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub renews_seeds: bool,
     /// Which store that is, and whether others that use the configuration's file can see so.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub serves: Option<Serves>,
@@ -148,6 +151,7 @@ impl Member {
             rules: keyring.rules().iter().map(|rule| RuleKeys::of(keyring, rule)).collect(),
             roots: Vec::new(),
             fenced: false,
+            renews_seeds: true,
             serves: None,
             refused: refused.map(|text| text.chars().take(MAX_REASON).collect()),
             yields: false,
@@ -306,6 +310,7 @@ pub(super) mod tests {
             rules: Vec::new(),
             roots: Vec::new(),
             fenced: false,
+            renews_seeds: true,
             serves: None,
             refused: None,
             yields: false,

@@ -164,6 +164,20 @@ impl Roster {
         entries.all(|(_, member)| member.as_ref().is_ok_and(|member| member.fenced))
     }
 
+    /// Who does not say that it writes under fresh seeds of KMS v2 plugins when that is ordered, as a warning; `None` if everybody
+    /// does. Without a fence nobody has to have seen the order.
+    pub fn renews_not(&self) -> Option<String> {
+        let lacking = self.members().filter(|member| !member.renews_seeds || !member.fenced);
+        let names: Vec<_> = lacking.map(|member| shown(&member.name)).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "warning: {} may write on under the seed of a KMS v2 plugin that it has, being of an earlier version or without a \
+                 fence: restart it and give this command once more",
+                names.join(", ")
+            )
+        })
+    }
+
     /// The revision at which one of the records was last written: since then everybody who is here has been as they say.
     /// 0 where nobody is.
     pub fn changed(&self) -> i64 {

@@ -126,10 +126,11 @@ impl Unary {
         let (sealed, permit) = match seal(worker, self.rpc, &self.frame, respond).await? {
             Sealed::Plain(sealed) => (sealed, None),
             Sealed::Under(sealed, permit) => (sealed, Some(permit)),
-            // What is found out holds for what this keyring has sealed, whenever that was.
+            // What is found out holds for what this keyring has sealed, whenever that was; but not for what a KMS plugin's seed has
+            // sealed, since a fresh one may have been ordered before the permit was given.
             Sealed::Unknown(sealed, keyring) => match Box::pin(permitted(worker, &keyring, respond)).await? {
-                None => return Ok(Attempt::Again),
-                permit => (*sealed, permit),
+                permit @ Some(_) if keyring.plugins().is_empty() => (*sealed, permit),
+                _ => return Ok(Attempt::Again),
             },
         };
         match self.outgoing(worker, sealed, permit)? {

@@ -13,10 +13,10 @@ use super::pace::{Limits, Pace};
 use super::pass::Pass;
 use super::report::Report;
 use super::scan::Scan;
-use super::scope::Scope;
+use super::scope::{self, Scope};
 use crate::election::{Owner, Term};
-use crate::etcd::{CallError, Patience, Store, epoch};
-use crate::types::Epoch;
+use crate::etcd::{CallError, Patience, Store, epoch, renewal};
+use crate::types::{Epoch, StatePrefix};
 
 /// What the operator asked for.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +110,26 @@ pub async fn written_until<S: Store>(store: &S, scope: &Scope) -> Result<i64, Ca
     // One that cannot be read is told of when the sweep takes it up.
     let found = found.and_then(|kv| checkpoint::parse(&kv.value).ok());
     Ok(found.and_then(|found| found.unfinished_until()).unwrap_or(revision))
+}
+
+/// The same, for a sweep that is about to begin and writes. Where `has_plugins`, every process is to write under data keys that its
+/// KMS plugins wrap from now on: that is ordered first, and the epoch is replaced then, so that whatever is written behind it was
+/// sealed by who had seen the order. What was written before that is what is written again.
+///
+/// # Errors
+/// etcd gave no usable answer.
+pub async fn begin_everything<S: Store>(store: &S, state: &StatePrefix, has_plugins: bool) -> Result<i64, CallError> {
+    let (revision, found) = store.get(&scope::checkpoint_key(state)).await?;
+    let found = found.and_then(|kv| checkpoint::parse(&kv.value).ok());
+    if let Some(until) = found.and_then(|found| found.unfinished_until()) {
+        return Ok(until);
+    }
+    if !has_plugins {
+        return Ok(revision);
+    }
+    renewal::order(store, state).await?;
+    let epoch = epoch::replace(store, state, &[]).await?;
+    Ok(epoch.map_or(revision, |epoch| epoch.revision()))
 }
 
 struct Job<'a, S> {

@@ -40,7 +40,7 @@ impl Scope {
 
     /// The key of how far it has come.
     pub(super) fn checkpoint_key(&self) -> Vec<u8> {
-        [self.state.as_bytes(), b"sweep/checkpoint"].concat()
+        checkpoint_key(&self.state)
     }
 
     /// What covers the value under `key`, or `None` where it is not the sweep's to touch.
@@ -140,4 +140,8 @@ fn reach(selector: &ResourceSelector) -> Reach<'_> {
         ResourceSelector::Group(group) => Reach::Group(group),
         ResourceSelector::All => Reach::Everything,
     }
+}
+/// Where the record of how far a sweep has come lies.
+pub(super) fn checkpoint_key(state: &StatePrefix) -> Vec<u8> {
+    [state.as_bytes(), b"sweep/checkpoint"].concat()
 }

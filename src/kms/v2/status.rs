@@ -118,6 +118,7 @@ impl<A: ApiV2> V2<A> {
         let current = self.current.load_full();
         if let Some(current) = &current
             && current.key_id() == key_id
+            && self.is_as_ordered(current)
         {
             self.unwrap_current(current).await?;
             current.expiry.store(expiry, Ordering::Relaxed);
@@ -159,6 +160,7 @@ impl<A: ApiV2> V2<A> {
     /// A new seed that the plugin has wrapped with the key `key_id`.
     async fn new_seed(&self, key_id: &str, expiry: u64) -> Result<Current, String> {
         let began = Instant::now();
+        let orders = self.orders.load(Ordering::SeqCst);
         let seed = random_seed();
         let wrapped = self.api.encrypt(&seed).await.map(wrapped);
         metrics::generated(began.elapsed(), wrapped.is_ok());
@@ -182,6 +184,7 @@ impl<A: ApiV2> V2<A> {
             writer: Arc::new(writer),
             dek: Arc::new(dek),
             seed,
+            orders,
             expiry: AtomicU64::new(expiry),
         })
     }
@@ -216,6 +219,13 @@ impl<A: ApiV2> V2<A> {
         self.current.store(Some(Arc::new(next)));
         let provider = self.name.as_str();
         match before.map(|before| hash_of(before.key_id())) {
+            Some(before) if before == key_id_hash => {
+                tracing::info!(
+                    provider,
+                    key_id_hash,
+                    "the KMS plugin has wrapped a fresh seed, as was ordered"
+                );
+            }
             None => tracing::info!(provider, key_id_hash, "the KMS plugin's key writes"),
             Some(before) => {
                 metrics::key_id_changed(&self.name);

@@ -63,6 +63,7 @@ fn member(name: &str, fingerprint: &str, writes: &str) -> Member {
         }],
         roots: Vec::new(),
         fenced: true,
+        renews_seeds: true,
         serves: None,
         refused: None,
         yields: false,

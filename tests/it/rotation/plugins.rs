@@ -176,3 +176,49 @@ async fn rewritten_since(direct: &Client, revision: i64) -> usize {
     let secrets = all.iter().filter(|kv| kv.key.starts_with(b"/registry/secrets/"));
     secrets.filter(|kv| kv.mod_revision > revision).count()
 }
+
+/// The KMS turns its key over beneath a key ID that stays, and forgets the old version: what was written before is written again, and
+/// what the proxies write meanwhile and afterwards is under the new version, though none of them is started again.
+#[tokio::test]
+async fn a_key_that_rotates_under_one_key_id_is_followed_without_a_restart() {
+    const VALUES: usize = 30;
+    for version in ["v1", "v2"] {
+        let etcd = Etcd::start(Version::V3_5).await;
+        let plugin = Plugin::start();
+        let one = || Some("projects/p/keys/k".to_owned());
+        {
+            let mut behaviour = plugin.behaviour();
+            (behaviour.status_key_id, behaviour.encrypt_key_id) = (one(), one());
+        }
+        let kms = format!(
+            "{{kms: {{apiVersion: {version}, name: plugin, endpoint: '{}', timeout: 1s}}}}",
+            plugin.endpoint()
+        );
+        let shared = Shared::new(&etcd, &document(&[&kms]));
+        let proxies = ["a", "b"].map(|name| shared.setup(name).flag("--sweep=off").start());
+        let [first, second] = [proxies[0].client().await, proxies[1].client().await];
+        for index in 0..VALUES {
+            first.put(key(index), plaintext(index, SIZE)).await;
+            second.put(key(VALUES + index), plaintext(VALUES + index, SIZE)).await;
+        }
+        plugin.behaviour().key = 1;
+        let done = shared.succeed(&["reencrypt", "--all"], "reencryption started").await;
+        assert!(done.stdout.contains("60 rewritten by this command"), "{done:#?}");
+        // Written behind it, by processes that had a seed under the old version.
+        for index in 0..10 {
+            first.put(key(index), plaintext(index, SIZE)).await;
+            second.put(key(VALUES + index), plaintext(VALUES + index, SIZE)).await;
+        }
+        plugin.behaviour().oldest = 1;
+        let cold = shared.setup("c").flag("--sweep=off").start();
+        for client in [cold.client().await, first, second] {
+            for index in 0..2 * VALUES {
+                assert_eq!(
+                    client.value(&key(index)).await,
+                    plaintext(index, SIZE),
+                    "{version} {index}"
+                );
+            }
+        }
+    }
+}
