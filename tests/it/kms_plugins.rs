@@ -489,37 +489,3 @@ async fn a_plugin_whose_description_stays_keeps_its_keys_through_a_reload_while_
     assert!(other.report().ailment.is_some());
     assert_eq!(world.open(&stored).await, Ok(false));
 }
-
-/// With what a proxy has for its configuration, so that the next look without a reason is ten seconds away.
-#[tokio::test]
-async fn a_plugin_that_comes_late_is_used_when_its_socket_appears() {
-    for version in BOTH {
-        let mut plugin = Plugin::down();
-        let plugins = Plugins::new(Handle::current(), Config::default());
-        let live = plugins
-            .plugin(&Kms {
-                api_version: version,
-                name: KeyName::new("plugin"),
-                cache_size: None,
-                endpoint: plugin.endpoint(),
-                // Enough for a first answer on a busy machine.
-                timeout: Duration::from_secs(2),
-            })
-            .unwrap();
-        bounded(live.examined(PATIENCE)).await;
-        assert!(live.report().ailment.is_some());
-        // The socket has been looked for in vain at least once.
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        plugin.serve(Socket::Grpc);
-        let came = std::time::Instant::now();
-        while live.report().ailment.is_some() {
-            // A fifth of a second is what it takes on a machine that has nothing else to do.
-            assert!(
-                came.elapsed() < Duration::from_secs(5),
-                "{version:?}: {}",
-                live.report()
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}

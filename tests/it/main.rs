@@ -31,6 +31,7 @@ mod hostile;
 mod keys;
 mod kms;
 mod kms_codes;
+mod kms_late;
 mod kms_outage;
 mod kms_plugins;
 mod kms_throttled;
