@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -247,9 +249,18 @@ impl Proxy {
         &mut self.process
     }
 
-    /// What it printed so far.
+    /// What it said so far. Its lines are queued: waits until no more come, or for a second.
     pub fn output(&self) -> String {
-        self.process.output()
+        let mut before = self.process.output();
+        for _ in 0..20 {
+            thread::sleep(Duration::from_millis(50));
+            let now = self.process.output();
+            if now == before {
+                break;
+            }
+            before = now;
+        }
+        before
     }
 
     /// Its resident memory in bytes.
