@@ -9,7 +9,6 @@ use thiserror::Error;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
-use super::socket::BY_MEMBERS;
 use super::{Endpoint, Socket, Stream, Target, race};
 use crate::tls::ClientSessions;
 
@@ -109,12 +108,12 @@ impl Dialer {
         Ok(Stream::client(session))
     }
 
-    pub(super) async fn open_socket(&self) -> io::Result<Socket> {
+    async fn open_socket(&self) -> io::Result<Socket> {
         match self.endpoint.target() {
-            Target::Ip(ip, port) => Socket::tcp(TcpStream::connect((*ip, *port)).await?, BY_MEMBERS),
+            Target::Ip(ip, port) => Socket::tcp(TcpStream::connect((*ip, *port)).await?),
             Target::Dns(name, port) => {
                 let addresses = lookup_host((name.as_ref(), *port)).await?.collect();
-                Socket::tcp(race::connect(addresses, DIAL_TIMEOUT).await?, BY_MEMBERS)
+                Socket::tcp(race::connect(addresses, DIAL_TIMEOUT).await?)
             }
             Target::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
         }

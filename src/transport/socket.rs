@@ -13,13 +13,9 @@ use tokio::net::{TcpStream, UnixStream};
 /// kube-apiserver's sockets, use similar ones.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// How long bytes sent to a client may stay unacknowledged before the connection counts as dead: a peer that vanished without a
+/// How long sent bytes may stay unacknowledged before the connection counts as dead: a peer that vanished without a
 /// word would otherwise hold its streams until the kernel's default of about fifteen minutes.
-pub(super) const BY_CLIENTS: Duration = Duration::from_secs(30);
-
-/// The same of a member: what gRPC's Go library makes of kube-apiserver's keepalive timeout on a socket to etcd. A member whose host
-/// is gone would otherwise hold calls for longer than it holds those of kube-apiserver itself.
-pub(super) const BY_MEMBERS: Duration = Duration::from_secs(10);
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// A connected stream socket.
 #[derive(Debug)]
@@ -31,12 +27,12 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Takes over a TCP stream and sets its options. The connection is dead once bytes have been unacknowledged for so long.
-    pub fn tcp(stream: TcpStream, unacknowledged: Duration) -> io::Result<Self> {
+    /// Takes over a TCP stream and sets its options.
+    pub fn tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
-        socket.set_tcp_user_timeout(Some(unacknowledged))?;
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
         Ok(Self::Tcp(stream))
     }
 
@@ -105,30 +101,5 @@ impl AsyncWrite for Socket {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::transport::Dialer;
-
-    fn unacknowledged(socket: &Socket) -> Option<Duration> {
-        match socket {
-            Socket::Tcp(stream) => SockRef::from(stream).tcp_user_timeout().expect("an option"),
-            Socket::Unix(_) => None,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_member_that_says_nothing_is_given_up_when_go_s_clients_give_it_up() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("its address"));
-        let dialer = Dialer::new(url.parse().expect("an endpoint"), None).expect("a dialer");
-        let socket = dialer.open_socket().await.expect("a connection");
-        assert_eq!(unacknowledged(&socket), Some(Duration::from_secs(10)));
-        let (accepted, _) = listener.accept().await.expect("a connection");
-        let accepted = Socket::tcp(accepted, BY_CLIENTS).expect("a socket");
-        assert_eq!(unacknowledged(&accepted), Some(BY_CLIENTS));
     }
 }

@@ -13,8 +13,8 @@ use std::process::{self, Command};
 const MOST: u32 = 250;
 
 /// The shortest wait before TCP sends again, as over a network with a round trip of some milliseconds. The waits double: bytes are
-/// sent again 4.5 s and 9.3 s after they were lost, the latter right before a proxy gives the connection up.
-const RTO_MIN: &str = "300ms";
+/// sent again 14 s and 28 s after they were lost, the latter right before a proxy gives the connection up.
+const RTO_MIN: &str = "224ms";
 
 /// The namespace and its router. Both go when it is dropped.
 #[derive(Debug)]

@@ -131,7 +131,7 @@ impl Way {
         }
     }
 
-    /// Waits until it is time for the burst. Bytes that TCP loses are sent again 9.3 s later for the last time, and the rotation
+    /// Waits until it is time for the burst. Bytes that TCP loses are sent again 28 s later for the last time, and the rotation
     /// waits for the record of a proxy that is cut off to end: so they are sent shortly before that.
     pub(super) async fn ripens(&self, direct: &Client) {
         if !matches!(self, Self::Dropped { .. }) {
