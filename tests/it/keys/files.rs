@@ -170,8 +170,9 @@ async fn json_stays_json_and_of_what_is_kept_only_files_with_keys_of_their_own_s
         let names = keys_of(&shared.text());
         assert_eq!(names.len(), 1, "{names:?}");
         assert_eq!(client.value("/registry/secrets/default/a").await, b"value");
-        // One for each key that is gone, and no more: three changes each would be nine by now.
-        assert_eq!(kept().len(), rotation, "{:?}", kept());
+        // One for each key that is gone, and no more: three changes each would be nine by now. Fewer where several were made within
+        // one second, and one of them has the keys of two.
+        assert!((1..=rotation).contains(&kept().len()), "{:?}", kept());
         let text = |name: &String| fs::read_to_string(folder.join(name)).expect("a file");
         for gone in &removed {
             assert!(
@@ -185,13 +186,19 @@ async fn json_stays_json_and_of_what_is_kept_only_files_with_keys_of_their_own_s
         }
         removed.extend(names);
     }
-    // What is taken back leaves nothing behind that is not somewhere else.
+    // What is taken back leaves nothing behind that is not somewhere else; the key that never wrote is kept until somebody looks.
     shared.succeed(&["prepare"], "prepare completed successfully").await;
+    let prepared = keys_of(&shared.text());
     shared.succeed(&["abort", "--compact"], "rotation aborted").await;
-    assert_eq!(
-        kept().len(),
-        4,
-        "the key that never wrote is kept until somebody looks: {:?}",
+    let left = keys_of(&shared.text());
+    let is_kept = |key: &String| {
         kept()
+            .iter()
+            .any(|name| keys_of(&fs::read_to_string(folder.join(name)).expect("a file")).contains(key))
+    };
+    assert!(
+        prepared.iter().all(|key| left.contains(key) || is_kept(key)),
+        "{prepared:?}"
     );
+    assert!((1..=4).contains(&kept().len()), "{:?}", kept());
 }
