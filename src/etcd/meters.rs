@@ -49,16 +49,26 @@ pub(super) enum Left {
     Failed(String),
     /// A call on it was told something that speaks against the connection or the member.
     CallFailed(String),
+    /// A call on it was told that the member cannot serve it: it has lost its leader, say, or is stopping.
+    CannotServe(String),
     /// The member has no leader, or does not answer a status request.
     NoLeader(String),
 }
 
 impl Left {
+    /// Whether the connection was lost, rather than left because of what its member is.
+    pub(super) fn is_loss(&self) -> bool {
+        match self {
+            Self::Closed | Self::Failed(_) | Self::CallFailed(_) => true,
+            Self::CannotServe(_) | Self::NoLeader(_) => false,
+        }
+    }
+
     fn kind(&self) -> &'static str {
         match self {
             Self::Closed => "closed",
             Self::Failed(_) => "failed",
-            Self::CallFailed(_) => "call_failed",
+            Self::CallFailed(_) | Self::CannotServe(_) => "call_failed",
             Self::NoLeader(_) => "no_leader",
         }
     }
@@ -68,7 +78,9 @@ impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("the member closed the connection"),
-            Self::Failed(why) | Self::CallFailed(why) | Self::NoLeader(why) => f.write_str(why),
+            Self::Failed(why) | Self::CallFailed(why) | Self::CannotServe(why) | Self::NoLeader(why) => {
+                f.write_str(why)
+            }
         }
     }
 }

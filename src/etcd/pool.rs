@@ -211,19 +211,19 @@ impl Pool {
     /// Takes `connection` out of use where `error`, met by a call on it, is the connection's and not the call's own.
     pub fn discard_after(&self, connection: &Connection, error: &h2::Error) {
         if !error.is_reset() {
-            self.discard(connection, &error.to_string());
+            self.discard(connection, Left::CallFailed(error.to_string()));
         }
     }
 
     /// Takes `connection` out of use: it failed, or its member said that it is going away. Calls under way on it go on.
-    fn discard(&self, connection: &Connection, why: &str) {
+    fn discard(&self, connection: &Connection, why: Left) {
         let is_current = self
             .current
             .borrow()
             .as_ref()
             .is_some_and(|current| current.id() == connection.id());
         if is_current {
-            *self.discarded.borrow_mut() = Some((connection.id(), Left::CallFailed(why.to_owned())));
+            *self.discarded.borrow_mut() = Some((connection.id(), why));
             self.current.replace(None);
             self.discard.notify_one();
         }
@@ -232,7 +232,7 @@ impl Pool {
     /// Goes to the next member because this one can't serve, having lost its leader, say. Stays where there is no other.
     pub fn move_on(&self, connection: &Connection, why: &str) {
         if self.config.members.len() > 1 {
-            self.discard(connection, why);
+            self.discard(connection, Left::CannotServe(why.to_owned()));
         }
     }
 
@@ -266,11 +266,17 @@ impl Pool {
                         told = Some(Instant::now());
                     }
                     self.last_failure.replace(format!("{}: {why}", dialer.endpoint()));
-                    backoff.reset();
-                    if since.elapsed() < PROVEN_AFTER {
-                        tokio::time::sleep(jittered(AFTER_LOSS)).await;
+                    if since.elapsed() >= PROVEN_AFTER {
+                        backoff.reset();
+                        continue;
                     }
-                    continue;
+                    // A cluster without a leader has members that are reached and serve nothing: each is gone back to less and less
+                    // often, as one that is not reached.
+                    if why.is_loss() {
+                        backoff.reset();
+                        tokio::time::sleep(jittered(AFTER_LOSS)).await;
+                        continue;
+                    }
                 }
                 Err(error) => {
                     meter.connect_failures.increment(1);
