@@ -11,6 +11,7 @@ use h2::client::{self, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, SendStream};
 use thiserror::Error;
 
+use super::meters::Left;
 use crate::transport::{ByteMeter, Coalesced, DialError, Dialer, Flusher, Stream};
 
 /// Flow-control window of the whole connection, bytes: the most HTTP/2 allows, so that streams whose readers are slow
@@ -205,8 +206,8 @@ impl Connection {
 }
 
 impl Driver {
-    /// Runs until the connection ends, and says why: `None` for a clean close.
-    pub(super) async fn run(self) -> Option<String> {
+    /// Runs until the connection ends, and says why.
+    pub(super) async fn run(self) -> Left {
         let Self {
             connection,
             pings,
@@ -214,8 +215,8 @@ impl Driver {
         } = self;
         let alive = keep_alive(pings, open);
         tokio::select! {
-            ended = connection => ended.err().map(|error| error.to_string()),
-            () = alive => Some(format!("no answer to an HTTP/2 ping within {} s", PING_TIMEOUT.as_secs())),
+            ended = connection => ended.map_or_else(|error| Left::failed(&error), |()| Left::Closed),
+            () = alive => Left::Silent(format!("no answer to an HTTP/2 ping within {} s", PING_TIMEOUT.as_secs())),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Handles of the metrics of one member, and why a connection to it was left. Found once, when a pool is made.
 
-use std::fmt;
+use std::{fmt, io};
 
 use metrics::{Counter, Gauge};
 
@@ -47,6 +47,10 @@ pub(super) enum Left {
     Closed,
     /// It failed.
     Failed(String),
+    /// What was sent on it was never acknowledged, or not answered: the member's host may have vanished.
+    Silent(String),
+    /// The member does not answer on it either, after another connection to it was lost like that.
+    SilentAsElsewhere(String),
     /// A call on it was told something that speaks against the connection or the member.
     CallFailed(String),
     /// A call on it was told that the member cannot serve it: it has lost its leader, say, or is stopping.
@@ -56,10 +60,30 @@ pub(super) enum Left {
 }
 
 impl Left {
+    /// The connection failed with `error`.
+    pub(super) fn failed(error: &h2::Error) -> Self {
+        let why = error.to_string();
+        if is_silence(error) {
+            Self::Silent(why)
+        } else {
+            Self::Failed(why)
+        }
+    }
+
+    /// A call on the connection met `error`, which is the connection's and not its own.
+    pub(super) fn call_failed(error: &h2::Error) -> Self {
+        let why = error.to_string();
+        if is_silence(error) {
+            Self::Silent(why)
+        } else {
+            Self::CallFailed(why)
+        }
+    }
+
     /// Whether the connection was lost, rather than left because of what its member is.
     pub(super) fn is_loss(&self) -> bool {
         match self {
-            Self::Closed | Self::Failed(_) | Self::CallFailed(_) => true,
+            Self::Closed | Self::Failed(_) | Self::Silent(_) | Self::SilentAsElsewhere(_) | Self::CallFailed(_) => true,
             Self::CannotServe(_) | Self::NoLeader(_) => false,
         }
     }
@@ -68,6 +92,7 @@ impl Left {
         match self {
             Self::Closed => "closed",
             Self::Failed(_) => "failed",
+            Self::Silent(_) | Self::SilentAsElsewhere(_) => "silent",
             Self::CallFailed(_) | Self::CannotServe(_) => "call_failed",
             Self::NoLeader(_) => "no_leader",
         }
@@ -78,9 +103,21 @@ impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("the member closed the connection"),
-            Self::Failed(why) | Self::CallFailed(why) | Self::CannotServe(why) | Self::NoLeader(why) => {
-                f.write_str(why)
-            }
+            Self::Failed(why)
+            | Self::Silent(why)
+            | Self::SilentAsElsewhere(why)
+            | Self::CallFailed(why)
+            | Self::CannotServe(why)
+            | Self::NoLeader(why) => f.write_str(why),
         }
     }
+}
+
+/// Whether the kernel gave up on a peer of which it has heard nothing; the latter two where a router said so meanwhile.
+fn is_silence(error: &h2::Error) -> bool {
+    let kind = error.get_io().map(io::Error::kind);
+    matches!(
+        kind,
+        Some(io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable)
+    )
 }

@@ -40,6 +40,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3);
 /// for all, because a process has two pools for each core.
 const SCOUT_WAIT: Duration = Duration::from_millis(250);
 
+/// How soon a member has to answer of which another connection of the process has heard nothing any more. Short, for calls wait;
+/// of one that is only slow another connection is opened, and the calls on this one go on.
+const ANSWER_OF_A_SUSPECT: Duration = Duration::from_millis(100);
+
 /// Between two questions to a member whether it has a leader, where there is another member to go to.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
@@ -64,6 +68,8 @@ pub struct Reachability {
     given_up: watch::Sender<bool>,
     /// Whether a pool waits for less than the others do.
     has_scout: AtomicBool,
+    /// How often each member has been found to be silent.
+    silent: watch::Sender<Vec<u64>>,
 }
 
 /// The right to wait for no longer than [`SCOUT_WAIT`], which one pool has at a time.
@@ -96,6 +102,25 @@ impl Reachability {
 
     fn scout(&self) -> Option<Scout<'_>> {
         (!self.has_scout.swap(true, Ordering::Relaxed)).then(|| Scout(&self.has_scout))
+    }
+
+    /// A connection to the member of this index was lost because nothing was heard of it.
+    fn tell_of_silence(&self, member: usize) {
+        self.silent.send_modify(|times| {
+            times.resize(times.len().max(member + 1), 0);
+            if let Some(times) = times.get_mut(member) {
+                *times += 1;
+            }
+        });
+    }
+
+    /// Waits until that is told of this member.
+    async fn is_silent(&self, member: usize) {
+        let times = |times: &Vec<u64>| times.get(member).copied().unwrap_or(0);
+        let mut silent = self.silent.subscribe();
+        let before = times(&silent.borrow());
+        // The sender is this one's own.
+        let _ = silent.wait_for(|now| times(now) != before).await;
     }
 
     /// Waits before a pool dials again: `wait` or, while no pool has a connection, until one has, and less for a scout.
@@ -211,7 +236,7 @@ impl Pool {
     /// Takes `connection` out of use where `error`, met by a call on it, is the connection's and not the call's own.
     pub fn discard_after(&self, connection: &Connection, error: &h2::Error) {
         if !error.is_reset() {
-            self.discard(connection, Left::CallFailed(error.to_string()));
+            self.discard(connection, Left::call_failed(error));
         }
     }
 
@@ -258,9 +283,12 @@ impl Pool {
                     let since = Instant::now();
                     meter.connects.increment(1);
                     meter.connections.increment(1);
-                    let why = self.serve_until_lost(connection, driver).await;
+                    let why = self.serve_until_lost(index, connection, driver).await;
                     meter.connections.decrement(1);
                     meter.left(&why);
+                    if matches!(why, Left::Silent(_)) {
+                        self.config.reachability.tell_of_silence(index);
+                    }
                     if told.is_none_or(|told| told.elapsed() >= BETWEEN_LINES) {
                         tracing::warn!(endpoint = %dialer.endpoint(), reason = %why, "left an etcd member");
                         told = Some(Instant::now());
@@ -295,8 +323,8 @@ impl Pool {
         }
     }
 
-    /// Offers `connection` to callers until it ends or is discarded; says why.
-    async fn serve_until_lost(&self, connection: Connection, driver: Driver) -> Left {
+    /// Offers `connection` to callers until it ends or is discarded; says why. `member` is the index of its member.
+    async fn serve_until_lost(&self, member: usize, connection: Connection, driver: Driver) -> Left {
         let (ended_tx, ended) = tokio::sync::oneshot::channel();
         // The driver outlives the connection's time as the current one: calls under way finish on it.
         tokio::task::spawn_local(async move {
@@ -307,13 +335,25 @@ impl Pool {
         self.config.reachability.count(true);
         self.changed.notify_waiters();
         let why = tokio::select! {
-            ended = ended => ended.ok().flatten().map_or(Left::Closed, Left::Failed),
+            ended = ended => ended.unwrap_or(Left::Closed),
             why = self.discarded(id) => why,
+            why = self.silent_as_elsewhere(member, &connection) => why,
             why = self.without_leader(&connection) => Left::NoLeader(why),
         };
         self.current.replace(None);
         self.config.reachability.count(false);
         why
+    }
+
+    /// Returns once another connection to the member was lost for its silence and it is silent here, too: what is asked on this
+    /// connection from then on would wait as long as the other has waited.
+    async fn silent_as_elsewhere(&self, member: usize, connection: &Connection) -> Left {
+        loop {
+            self.config.reachability.is_silent(member).await;
+            if let Err(why) = probe::answers(connection, ANSWER_OF_A_SUSPECT).await {
+                return Left::SilentAsElsewhere(why);
+            }
+        }
     }
 
     async fn discarded(&self, id: u64) -> Left {

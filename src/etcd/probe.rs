@@ -1,4 +1,4 @@
-//! Asks a member whether it has a leader. Used only where another member could serve instead.
+//! Asks a member whether it is there, and whether it has a leader. The latter only where another member could serve instead.
 
 use std::time::Duration;
 
@@ -27,6 +27,15 @@ pub(super) async fn has_leader(connection: &Connection) -> Result<(), String> {
         )),
         Ok(Err(error)) => Err(error.to_string()),
         Ok(Ok(Some(message))) if leader(&message) == 0 => Err("the member has no leader".to_owned()),
+        Ok(Ok(_)) => Ok(()),
+    }
+}
+
+/// `Ok` if the member behind `connection` says anything within `time`.
+pub(super) async fn answers(connection: &Connection, time: Duration) -> Result<(), String> {
+    match tokio::time::timeout(time, status(connection)).await {
+        Err(_) => Err(format!("no answer to a status request within {} ms", time.as_millis())),
+        Ok(Err(error)) => Err(error.to_string()),
         Ok(Ok(_)) => Ok(()),
     }
 }

@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
+use super::socket::UNACKNOWLEDGED_BY_MEMBER;
 use super::{Endpoint, Socket, Stream, Target, race};
 use crate::tls::ClientSessions;
 
@@ -110,10 +111,10 @@ impl Dialer {
 
     async fn open_socket(&self) -> io::Result<Socket> {
         match self.endpoint.target() {
-            Target::Ip(ip, port) => Socket::tcp(TcpStream::connect((*ip, *port)).await?),
+            Target::Ip(ip, port) => Socket::tcp(TcpStream::connect((*ip, *port)).await?, UNACKNOWLEDGED_BY_MEMBER),
             Target::Dns(name, port) => {
                 let addresses = lookup_host((name.as_ref(), *port)).await?.collect();
-                Socket::tcp(race::connect(addresses, DIAL_TIMEOUT).await?)
+                Socket::tcp(race::connect(addresses, DIAL_TIMEOUT).await?, UNACKNOWLEDGED_BY_MEMBER)
             }
             Target::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
         }

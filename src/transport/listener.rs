@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use super::socket::UNACKNOWLEDGED_BY_CLIENT;
 use super::{ListenAddress, ListenUrl, Socket};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
@@ -146,7 +147,7 @@ impl Accepted {
     /// Registers the connection with the current runtime.
     pub fn into_socket(self) -> io::Result<Socket> {
         match self {
-            Self::Tcp(stream) => Socket::tcp(TcpStream::from_std(stream)?),
+            Self::Tcp(stream) => Socket::tcp(TcpStream::from_std(stream)?, UNACKNOWLEDGED_BY_CLIENT),
             Self::Unix(stream) => Ok(Socket::Unix(UnixStream::from_std(stream)?)),
         }
     }

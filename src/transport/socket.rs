@@ -13,9 +13,13 @@ use tokio::net::{TcpStream, UnixStream};
 /// kube-apiserver's sockets, use similar ones.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// How long sent bytes may stay unacknowledged before the connection counts as dead: a peer that vanished without a
-/// word would otherwise hold its streams until the kernel's default of about fifteen minutes.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+/// How long bytes sent to a client may stay unacknowledged before the connection counts as dead: a peer that vanished
+/// without a word would otherwise hold its streams until the kernel's default of about fifteen minutes.
+pub(super) const UNACKNOWLEDGED_BY_CLIENT: Duration = Duration::from_secs(30);
+
+/// The same for bytes sent to a member. kube-apiserver's client of etcd has ten seconds (grpc-go sets `TCP_USER_TIMEOUT` to
+/// its keepalive timeout): calls through the proxy do not hang longer than calls to the member.
+pub(super) const UNACKNOWLEDGED_BY_MEMBER: Duration = Duration::from_secs(10);
 
 /// A connected stream socket.
 #[derive(Debug)]
@@ -27,12 +31,12 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Takes over a TCP stream and sets its options.
-    pub fn tcp(stream: TcpStream) -> io::Result<Self> {
+    /// Takes over a TCP stream and sets its options. It is given up once bytes stay unacknowledged for that long.
+    pub(super) fn tcp(stream: TcpStream, unacknowledged: Duration) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
-        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+        socket.set_tcp_user_timeout(Some(unacknowledged))?;
         Ok(Self::Tcp(stream))
     }
 

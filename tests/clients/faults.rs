@@ -1,4 +1,4 @@
-//! A member that is killed, frozen, restarted or cut off: no more calls fail through proxies than at the members themselves, and
+//! A member that is killed, frozen, restarted, cut off, or whose host vanishes without a word: no more calls fail through proxies than at the members themselves, and
 //! none waits longer.
 //!
 //! The table is printed for each scene. What a busy machine does to one client alone is told from what the proxy does by playing a
@@ -12,10 +12,13 @@ use tokio::time::sleep;
 use crate::common::rotation::Home;
 use crate::common::tools::Version;
 use crate::gocli::EVERY;
-use crate::scene::{ONE, Pair, Scene};
+use crate::scene::{Between, Network, ONE, Pair, Scene};
 
 /// How long a member is away.
 const AWAY: Duration = Duration::from_secs(6);
+
+/// The same for one that says nothing: its clients wait ten seconds before they believe it.
+const SILENT: Duration = Duration::from_secs(14);
 
 /// What a way through a proxy may take longer than one to the member, milliseconds.
 const MORE: f64 = 500.0;
@@ -37,6 +40,7 @@ enum Fault {
     Frozen,
     Restarted,
     CutOff,
+    Vanished,
 }
 
 impl Fault {
@@ -44,7 +48,15 @@ impl Fault {
     fn version(self) -> Version {
         match self {
             Self::Killed => Version::V3_4,
-            Self::Frozen | Self::Restarted | Self::CutOff => Version::V3_5,
+            Self::Frozen | Self::Restarted | Self::CutOff | Self::Vanished => Version::V3_5,
+        }
+    }
+
+    fn network(self) -> Between {
+        match self {
+            Self::Killed | Self::Frozen | Self::Restarted => Between::Nothing,
+            Self::CutOff => Between::Links,
+            Self::Vanished => Between::Namespace,
         }
     }
 
@@ -66,12 +78,19 @@ impl Fault {
                 scene.member().spawn();
                 scene.member().ready().await;
             }
-            Self::CutOff => {
-                let link = &scene.links[scene.victim];
-                link.cut();
-                sleep(AWAY).await;
-                link.mend();
-            }
+            Self::CutOff | Self::Vanished => match &scene.network {
+                Network::Links(links) => {
+                    links[scene.victim].cut();
+                    sleep(AWAY).await;
+                    links[scene.victim].mend();
+                }
+                Network::Namespace(namespace) => {
+                    namespace.silence(true);
+                    sleep(SILENT).await;
+                    namespace.silence(false);
+                }
+                Network::Loopback => panic!("no network that could be cut"),
+            },
         }
     }
 }
@@ -151,8 +170,7 @@ fn print(title: &str, pairs: &[Pair]) {
 async fn hold(home: Home, fault: Fault) {
     let mut complaints: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for play in 1..=PLAYS {
-        let has_links = matches!(fault, Fault::CutOff);
-        let mut scene = Scene::start(fault.version(), home, has_links).await;
+        let mut scene = Scene::start(fault.version(), home, fault.network()).await;
         let pairs = scene.play(async |scene| fault.happen(scene).await).await;
         print(&format!("{fault:?}, {home:?} (members | proxies)"), &pairs);
         for pair in &pairs {
@@ -226,4 +244,16 @@ async fn a_member_is_cut_off() {
 #[ignore = "needs gocli: make clients"]
 async fn a_member_is_cut_off_in_managed_mode() {
     hold(Home::Etcd, Fault::CutOff).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs gocli and root: make clients"]
+async fn a_member_s_host_vanishes() {
+    hold(Home::File, Fault::Vanished).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs gocli and root: make clients"]
+async fn a_member_s_host_vanishes_in_managed_mode() {
+    hold(Home::Etcd, Fault::Vanished).await;
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -71,10 +72,11 @@ pub struct Gocli {
 }
 
 impl Gocli {
-    /// A put and a get [`EVERY`] so often of keys that begin with `below`, by way of `endpoints`, from [`Gocli::begin`] on.
-    pub async fn load(endpoints: &[&str], below: &str) -> Self {
+    /// A put and a get [`EVERY`] so often of keys that begin with `below`, by way of `endpoints`, from [`Gocli::begin`] on. It is
+    /// started by the words `under`.
+    pub async fn load(under: &[&str], endpoints: &[&str], below: &str) -> Self {
         let (below, every) = (format!("-below={below}"), format!("-every={}ms", EVERY.as_millis()));
-        Self::start(&["load", &endpoints_flag(endpoints), &below, &every]).await
+        Self::start(under, &["load", &endpoints_flag(endpoints), &below, &every]).await
     }
 
     /// Has a load begin.
@@ -86,11 +88,14 @@ impl Gocli {
     pub async fn watch(endpoints: &[&str], flags: &[&str]) -> Self {
         let endpoints = endpoints_flag(endpoints);
         let words: Vec<_> = ["watch", &endpoints].into_iter().chain(flags.iter().copied()).collect();
-        Self::start(&words).await
+        Self::start(&[], &words).await
     }
 
-    async fn start(words: &[&str]) -> Self {
-        let mut child = Command::new(program())
+    async fn start(under: &[&str], words: &[&str]) -> Self {
+        let program = program();
+        let mut line = under.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let mut child = Command::new(line.next().expect("gocli at least"))
+            .args(line)
             .args(words)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

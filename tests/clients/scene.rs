@@ -6,6 +6,7 @@ use crate::common::cluster::Cluster;
 use crate::common::config;
 use crate::common::etcd::Etcd;
 use crate::common::link::Link;
+use crate::common::netns::Namespace;
 use crate::common::proxy::Proxy;
 use crate::common::rotation::{Home, Shared};
 use crate::common::tools::Version;
@@ -27,8 +28,8 @@ pub struct Pair {
 #[derive(Debug)]
 pub struct Scene {
     pub cluster: Cluster,
-    /// To each member, where connections are to be cut.
-    pub links: Vec<Link>,
+    /// Where its clients are.
+    pub network: Network,
     /// Which member the fault is of. It does not lead.
     pub victim: usize,
     /// A proxy beside each member that knows it alone.
@@ -39,22 +40,24 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Clients and proxies reach the members by way of links where `has_links`.
-    pub async fn start(version: Version, home: Home, has_links: bool) -> Self {
+    /// Clients and proxies reach the members over `network`.
+    pub async fn start(version: Version, home: Home, network: Between) -> Self {
         // What operators have: a busy machine makes shorter ones elect for no reason.
         let flags = ["--heartbeat-interval=100", "--election-timeout=1000"];
-        let cluster = Cluster::with(version, &flags).await;
-        let mut links = Vec::new();
-        if has_links {
-            for member in &cluster.members {
-                links.push(Link::start(&member.endpoint()).await);
-            }
-        }
+        let namespace = matches!(network, Between::Namespace).then(Namespace::create);
+        let addresses = namespace
+            .iter()
+            .flat_map(|namespace| [namespace.host(), namespace.lone()]);
+        let cluster = Cluster::listening_on(version, &flags, &addresses.collect::<Vec<_>>()).await;
+        let network = Network::start(network, &cluster, namespace).await;
         let victim = (cluster.leader().await + 1) % cluster.members.len();
-        let ways = ways(&cluster, &links);
+        let ways = network.ways(&cluster, victim);
         let shared = Shared::at(home, &cluster.endpoints(), &config::secrets());
         let start = |name: String, ways: &[String]| {
-            let mut proxy = shared.setup_by_way_of(&ways.join(","), &name).start();
+            let mut proxy = shared
+                .setup_by_way_of(&ways.join(","), &name)
+                .under(&network.enter())
+                .start();
             proxy.process().wait_for("it knows the cluster", |output| {
                 (ways.len() > 1 || output.contains("members=3")).then_some(())
             });
@@ -66,10 +69,10 @@ impl Scene {
         let all = start("all".to_owned(), &ways);
         Self {
             cluster,
-            links,
             victim,
             own,
             all,
+            network,
             _shared: shared,
         }
     }
@@ -82,12 +85,13 @@ impl Scene {
     /// Each kind of client at work while `fault` is done and undone.
     pub async fn play(&mut self, fault: impl AsyncFnOnce(&mut Self)) -> Vec<Pair> {
         let (victim, other) = (self.victim, (self.victim + 1) % 3);
-        let ways = ways(&self.cluster, &self.links);
+        let ways = self.network.ways(&self.cluster, victim);
+        let under = self.network.enter();
         let members: Vec<&str> = ways.iter().map(String::as_str).collect();
         let proxies: Vec<&str> = self.own.iter().map(Proxy::url).collect();
         let (two, two_proxies) = ([members[victim], members[other]], [proxies[victim], proxies[other]]);
         let at = async |name: &str, endpoints: &[&str]| {
-            Gocli::load(endpoints, &format!("/registry/secrets/default/{name}-")).await
+            Gocli::load(&under, endpoints, &format!("/registry/secrets/default/{name}-")).await
         };
         let mut direct = (
             at("d1", &members[victim..=victim]).await,
@@ -135,9 +139,57 @@ impl Scene {
 /// The pair whose client has no other way.
 pub const ONE: &str = "one proxy";
 
-fn ways(cluster: &Cluster, links: &[Link]) -> Vec<String> {
-    if links.is_empty() {
-        return cluster.members.iter().map(Etcd::endpoint).collect();
+/// What is to lie between the members and their clients.
+#[derive(Clone, Copy, Debug)]
+pub enum Between {
+    Nothing,
+    Links,
+    Namespace,
+}
+
+/// What lies there.
+#[derive(Debug)]
+pub enum Network {
+    /// The loopback interface.
+    Loopback,
+    /// A relay before each member whose connections can be cut.
+    Links(Vec<Link>),
+    /// A router, beyond which clients and proxies are, that can drop the packets from and to the victim.
+    Namespace(Namespace),
+}
+
+impl Network {
+    async fn start(between: Between, cluster: &Cluster, namespace: Option<Namespace>) -> Self {
+        if let Some(namespace) = namespace {
+            return Self::Namespace(namespace);
+        }
+        if matches!(between, Between::Nothing) {
+            return Self::Loopback;
+        }
+        let mut links = Vec::new();
+        for member in &cluster.members {
+            links.push(Link::start(&member.endpoint()).await);
+        }
+        Self::Links(links)
     }
-    links.iter().map(|link| link.url().to_owned()).collect()
+
+    /// Each member's URL.
+    fn ways(&self, cluster: &Cluster, victim: usize) -> Vec<String> {
+        let members = cluster.members.iter().enumerate();
+        let way = |(index, member): (usize, &Etcd)| match self {
+            Self::Loopback => member.endpoint(),
+            Self::Links(links) => links[index].url().to_owned(),
+            Self::Namespace(namespace) if index == victim => member.endpoint_at(namespace.lone()),
+            Self::Namespace(namespace) => member.endpoint_at(namespace.host()),
+        };
+        members.map(way).collect()
+    }
+
+    /// The words that start a program where clients are.
+    fn enter(&self) -> Vec<&str> {
+        match self {
+            Self::Namespace(namespace) => namespace.enter().to_vec(),
+            Self::Loopback | Self::Links(_) => Vec::new(),
+        }
+    }
 }

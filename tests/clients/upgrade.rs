@@ -39,7 +39,7 @@ async fn upgrade(home: Home) {
     let members = cluster.members.iter().enumerate();
     let mut proxies: Vec<Proxy> = members.map(|(index, member)| start(index, member)).collect();
     let endpoints = [&*urls[0], &*urls[1], &*urls[2]];
-    let mut load = Gocli::load(&endpoints, "/registry/secrets/default/").await;
+    let mut load = Gocli::load(&[], &endpoints, "/registry/secrets/default/").await;
     load.begin().await;
     for (index, member) in cluster.members.iter().enumerate() {
         for proxy in &proxies {

@@ -1,5 +1,7 @@
 //! A cluster of three etcd members, any of which can be stopped.
 
+use std::net::Ipv4Addr;
+
 use super::etcd::{Etcd, Setup};
 use super::pb::etcdserverpb::StatusRequest;
 use super::tools::Version;
@@ -19,6 +21,11 @@ impl Cluster {
 
     /// The same with these flags of etcd's.
     pub async fn with(version: Version, flags: &[&str]) -> Self {
+        Self::listening_on(version, flags, &[]).await
+    }
+
+    /// The same, each member at these addresses as well, on the port of its endpoint.
+    pub async fn listening_on(version: Version, flags: &[&str], addresses: &[Ipv4Addr]) -> Self {
         let setup = || flags.iter().fold(Setup::new(version), |setup, flag| setup.flag(*flag));
         let mut members: Vec<_> = (0..3).map(|_| Etcd::prepare(setup())).collect();
         let all: Vec<_> = members
@@ -27,6 +34,9 @@ impl Cluster {
             .collect();
         for member in &mut members {
             member.add_flag(format!("--initial-cluster={}", all.join(",")));
+            let urls: Vec<_> = addresses.iter().map(|address| member.endpoint_at(*address)).collect();
+            let urls = [vec![member.endpoint()], urls].concat();
+            member.add_flag(format!("--listen-client-urls={}", urls.join(",")));
             member.spawn();
         }
         for member in &mut members {

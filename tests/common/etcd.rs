@@ -1,6 +1,6 @@
 //! One real etcd member on ports of its own, with its data in a folder that goes away with it.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -106,6 +106,11 @@ impl Etcd {
     pub fn endpoint(&self) -> String {
         let scheme = if self.pki.is_some() { "https" } else { "http" };
         format!("{scheme}://127.0.0.1:{}", self.client_port)
+    }
+
+    /// The URL for clients that reach it at another address, where it was told to listen there.
+    pub fn endpoint_at(&self, address: Ipv4Addr) -> String {
+        self.endpoint().replace("127.0.0.1", &address.to_string())
     }
 
     /// The process's number, for looking at it under `/proc`. It must run.

@@ -1,5 +1,5 @@
-//! A network namespace with a router before it that can drop every packet: neither end sees more than silence, and TCP sends
-//! again what was lost, as it does over a real network.
+//! A network namespace with a router before it that can drop every packet, or those from and to one address of the machine: neither
+//! end sees more than silence, and TCP sends again what was lost, as it does over a real network.
 //!
 //! Needs root and iproute2 (`ip netns`). Clients of a program inside reach it over a unix socket, which is not part of any
 //! network namespace.
@@ -12,9 +12,9 @@ use std::process::{self, Command};
 /// How many there can be at once on a machine.
 const MOST: u32 = 250;
 
-/// The shortest wait before TCP sends again, as over a network with a round trip of some milliseconds. The waits double: bytes are
-/// sent again 14 s and 28 s after they were lost, the latter right before a proxy gives the connection up.
-const RTO_MIN: &str = "224ms";
+/// The shortest wait before TCP sends again, as over a network with a long round trip. The waits double: bytes are sent again 4.7 s
+/// and 9.6 s after they were lost, the latter right before a proxy gives the connection up.
+const RTO_MIN: &str = "310ms";
 
 /// The namespace and its router. Both go when it is dropped.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct Namespace {
     inner: String,
     router: String,
     host: Ipv4Addr,
+    lone: Ipv4Addr,
 }
 
 impl Namespace {
@@ -47,6 +48,7 @@ impl Namespace {
                 inner: name("in"),
                 router: name("ro"),
                 host: Ipv4Addr::new(10, 213, octet, 1),
+                lone: Ipv4Addr::new(10, 215, octet, 1),
             };
             let veth = format!("eep{number}");
             // The veth's name is what tells whether a number is taken: the kernel gives it to one alone.
@@ -81,12 +83,14 @@ impl Namespace {
             format!("link add {veth} type veth peer name outside netns {router}"),
             format!("-n {router} link add name inside type veth peer name eth0 netns {inner}"),
             format!("addr add {}/30 dev {veth}", outside(1)),
+            format!("addr add {}/32 dev {veth}", self.lone),
             format!("link set {veth} up"),
             format!("-n {router} addr add {}/30 dev outside", outside(2)),
             format!("-n {router} addr add {}/30 dev inside", inside(1)),
             format!("-n {inner} addr add {}/30 dev eth0", inside(2)),
             format!("-n {router} link set outside up"),
             format!("-n {router} link set inside up"),
+            format!("-n {router} route add {}/32 via {}", self.lone, outside(1)),
             format!("-n {inner} link set eth0 up"),
             format!("-n {inner} link set lo up"),
             format!("-n {inner} route add default via {} rto_min {RTO_MIN}", inside(1)),
@@ -100,6 +104,20 @@ impl Namespace {
     /// The machine's own address on the way in: who is to be reached from inside listens there.
     pub fn host(&self) -> Ipv4Addr {
         self.host
+    }
+
+    /// Another one, which can fall silent by itself.
+    pub fn lone(&self) -> Ipv4Addr {
+        self.lone
+    }
+
+    /// Drops every packet from and to [`Namespace::lone`], until it is told to let them pass.
+    pub fn silence(&self, silent: bool) {
+        let change = if silent { "add" } else { "del" };
+        for end in ["from", "to"] {
+            let words = format!("-n {} rule {change} {end} {} blackhole", self.router, self.lone);
+            ip(&words.split(' ').collect::<Vec<_>>()).expect("the router's rule");
+        }
     }
 
     /// The words that start a program inside.

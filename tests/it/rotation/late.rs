@@ -85,7 +85,7 @@ async fn late(way: Way, home: Home) {
         by_far.put(replaced(number), padded("before", number)).await;
     }
 
-    way.hold();
+    way.hold(&direct).await;
     let begun = Instant::now();
     way.ripens(&direct).await;
     let burst = Burst::begin(&by_far);

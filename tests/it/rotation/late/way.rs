@@ -14,8 +14,10 @@ use crate::common::proxy::Proxy;
 use crate::common::rotation::Shared;
 use crate::common::tools::Version;
 
-/// Seconds that are left of a proxy's record.
-const ALMOST_OVER: i64 = 6;
+/// Seconds that are left of a proxy's record shortly before it is kept alive again.
+const LEAST: i64 = 11;
+/// The same when it is about to end.
+const ALMOST_OVER: i64 = 2;
 
 /// One such place, and the etcd behind it.
 pub(super) enum Way {
@@ -123,7 +125,10 @@ impl Way {
     }
 
     /// From now on bytes wait.
-    pub(super) fn hold(&self) {
+    pub(super) async fn hold(&self, direct: &Client) {
+        if matches!(self, Self::Dropped { .. }) {
+            lasts(direct, LEAST).await;
+        }
         match self {
             Self::Frozen { cluster, follower, .. } => cluster.members[*follower].freeze(true),
             Self::Dropped { namespace, .. } => namespace.drop_packets(true),
@@ -131,25 +136,14 @@ impl Way {
         }
     }
 
-    /// Waits until it is time for the burst. Bytes that TCP loses are sent again 28 s later for the last time, and the rotation
-    /// waits for the record of a proxy that is cut off to end: so they are sent shortly before that.
+    /// Waits until it is time for the burst. Bytes that TCP loses are sent again 9.6 s later for the last time, and the rotation
+    /// waits for the record of a proxy that is cut off to end: so they are sent right before that. A proxy that has heard nothing
+    /// of its member for ten seconds sends none any more: so its record must not have been kept alive right before that time.
     pub(super) async fn ripens(&self, direct: &Client) {
         if !matches!(self, Self::Dropped { .. }) {
             return;
         }
-        let records = direct.everything().await.into_iter();
-        let mut records = records.filter(|kv| kv.key.starts_with(b"/etcd-encryption-proxy/members/"));
-        let record = records.find(|kv| kv.value.windows(5).any(|window| window == b"\"far\""));
-        let id = record.expect("the record of the one that is cut off").lease;
-        until("the end of a record", async || {
-            let request = LeaseTimeToLiveRequest {
-                id,
-                ..LeaseTimeToLiveRequest::default()
-            };
-            let left = direct.lease().lease_time_to_live(request).await;
-            left.expect("the lease").into_inner().ttl <= ALMOST_OVER
-        })
-        .await;
+        lasts(direct, ALMOST_OVER).await;
     }
 
     /// How many bytes wait.
@@ -190,6 +184,23 @@ impl Way {
             .await;
         }
     }
+}
+
+/// Waits until the record of the proxy whose writes will be late has no more than so many seconds left.
+async fn lasts(direct: &Client, most: i64) {
+    let records = direct.everything().await.into_iter();
+    let mut records = records.filter(|kv| kv.key.starts_with(b"/etcd-encryption-proxy/members/"));
+    let record = records.find(|kv| kv.value.windows(5).any(|window| window == b"\"far\""));
+    let id = record.expect("its record").lease;
+    until("the end of a record", async || {
+        let request = LeaseTimeToLiveRequest {
+            id,
+            ..LeaseTimeToLiveRequest::default()
+        };
+        let left = direct.lease().lease_time_to_live(request).await;
+        left.expect("the lease").into_inner().ttl <= most
+    })
+    .await;
 }
 
 async fn revision(member: &Etcd) -> i64 {
