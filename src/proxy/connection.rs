@@ -1,5 +1,6 @@
 //! One client connection: TLS, which protocol it speaks, and its calls as they come in.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -171,7 +172,7 @@ async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher, peer: Rc<st
             Stage::Withdrawn | Stage::Draining => connection.graceful_shutdown(),
             Stage::Stopped => {
                 connection.abrupt_shutdown(Reason::NO_ERROR);
-                return said(&mut connection).await;
+                return said(&mut connection, &turns).await;
             }
         }
         let mut changed = std::pin::pin!(stage.changed());
@@ -182,9 +183,9 @@ async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher, peer: Rc<st
             why = &mut let_go => {
                 worker.meters.let_go(why, &peer);
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                return said(&mut connection).await;
+                return said(&mut connection, &turns).await;
             }
-            accepted = connection.accept() => Some(accepted),
+            accepted = accept(&mut connection, &turns) => Some(accepted),
         } {
             let Some(accepted) = accepted else { return Ok(()) };
             let (request, respond) = accepted?;
@@ -200,9 +201,29 @@ async fn http2(worker: Rc<Worker>, stream: Stream, flusher: Flusher, peer: Rc<st
     }
 }
 
+type Connection = server::Connection<Coalesced<Stream>, Bytes>;
+
+/// The next stream. The client's turn is over once there is none.
+async fn accept(
+    connection: &mut Connection,
+    turns: &Turns,
+) -> Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>> {
+    poll_fn(|cx| {
+        let accepted = connection.poll_accept(cx);
+        if accepted.is_pending() {
+            turns.next();
+        }
+        accepted
+    })
+    .await
+}
+
 /// Gives a goodbye as long as one takes, and no longer: the process is ending, or the client does not listen.
-async fn said(connection: &mut server::Connection<Coalesced<Stream>, Bytes>) -> Result<(), ConnectionError> {
-    let closed = std::future::poll_fn(|cx| connection.poll_closed(cx));
+async fn said(connection: &mut Connection, turns: &Turns) -> Result<(), ConnectionError> {
+    let closed = poll_fn(|cx| {
+        turns.next();
+        connection.poll_closed(cx)
+    });
     let _ = tokio::time::timeout(GOODBYE, closed).await;
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! How much of a client's bytes is read before others get their turn.
 //!
 //! The HTTP/2 library reads for as long as there is something to read, and thousands of streams fit into what lies in a socket.
-//! Here the read side says now and then that there is nothing, and wakes its task: it is queued behind all that are ready.
-//! Never across threads.
+//! Here the read side says after some bytes that there is nothing, and wakes its task, which is queued behind all that are ready.
+//! The next turn begins when the task has worked through the streams of this one, and not before. Never across threads.
 
 use std::cell::Cell;
 use std::io;
@@ -13,20 +13,23 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// Bytes of a turn: some messages, or a piece of a large one.
-const TURN: usize = 16 * 1024;
+const LONGEST: usize = 16 * 1024;
 
-/// Bytes of a turn of a client whose last one began very many streams. A call of no bytes takes as long as one of some hundred.
-const SHORT_TURN: usize = 2 * 1024;
+/// Bytes of the first turn, and of one of a client whose streams take next to nothing each: a call without bytes is as much work
+/// as one of some hundred.
+const FIRST: usize = 2 * 1024;
+const SHORTEST: usize = 256;
 
-/// Streams that are very many for one turn.
-const MANY: usize = 100;
+/// Streams that may begin in one turn, about.
+const STREAMS: usize = 16;
 
 /// One connection's turns. Clones share them.
 #[derive(Clone)]
 pub struct Turns(Rc<Shared>);
 
 struct Shared {
-    /// What may still be read in this turn, bytes.
+    /// Bytes of this turn, and what of them may still be read.
+    length: Cell<usize>,
     left: Cell<usize>,
     /// Streams that have begun in it.
     begun: Cell<usize>,
@@ -35,7 +38,8 @@ struct Shared {
 impl Default for Turns {
     fn default() -> Self {
         Self(Rc::new(Shared {
-            left: Cell::new(TURN),
+            length: Cell::new(FIRST),
+            left: Cell::new(FIRST),
             begun: Cell::new(0),
         }))
     }
@@ -47,6 +51,20 @@ impl Turns {
         self.0.begun.set(self.0.begun.get().saturating_add(1));
     }
 
+    /// The task has done what it was woken for: what is read from now on is another turn, as long as so many streams take as are
+    /// not too many, and twice as long as this one at most.
+    pub fn next(&self) {
+        let Shared { length, left, begun } = &*self.0;
+        let read = length.get().saturating_sub(left.get());
+        let begun = begun.replace(0);
+        if read > 0 {
+            let fair = read.saturating_mul(STREAMS).checked_div(begun).unwrap_or(LONGEST);
+            let most = length.get().saturating_mul(2).min(LONGEST);
+            length.set(fair.clamp(SHORTEST, most.max(SHORTEST)));
+        }
+        left.set(length.get());
+    }
+
     /// Reads from `stream` within the turn.
     pub(super) fn poll_read(
         &self,
@@ -56,7 +74,6 @@ impl Turns {
     ) -> Poll<io::Result<()>> {
         let left = self.0.left.get();
         if left == 0 {
-            self.next();
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -70,19 +87,10 @@ impl Turns {
             buf.advance(bytes);
             read
         };
-        if read.is_pending() {
-            // Nothing there: whatever comes next is another turn.
-            self.next();
-        }
         ready!(read)?;
         let bytes = buf.filled().len().saturating_sub(before);
         self.0.left.set(left.saturating_sub(bytes));
         Poll::Ready(Ok(()))
-    }
-
-    fn next(&self) {
-        let begun = self.0.begun.replace(0);
-        self.0.left.set(if begun > MANY { SHORT_TURN } else { TURN });
     }
 }
 
@@ -108,17 +116,48 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_shorter_after_one_in_which_very_many_streams_began() {
-        let (turns, bytes) = (Turns::default(), vec![0; 100 * TURN]);
+    fn a_turn_is_as_long_as_a_few_streams_take() {
+        let (turns, bytes) = (Turns::default(), vec![0; 100 * LONGEST]);
         let mut stream = &bytes[..];
         let mut turn = |streams| {
+            let bytes = turn(&turns, &mut stream);
             (0..streams).for_each(|_| turns.begun());
-            turn(&turns, &mut stream)
+            turns.next();
+            bytes
         };
-        assert_eq!(turn(MANY), TURN);
-        assert_eq!(turn(MANY + 1), TURN);
-        assert_eq!(turn(MANY + 1), SHORT_TURN);
-        assert_eq!(turn(0), SHORT_TURN);
-        assert_eq!(turn(0), TURN);
+        assert_eq!(turn(0), FIRST);
+        assert_eq!(turn(0), 2 * FIRST);
+        assert_eq!(turn(1), 4 * FIRST);
+        assert_eq!(turn(10 * STREAMS), LONGEST);
+        assert_eq!(turn(STREAMS), LONGEST / 10);
+        assert_eq!(turn(1000 * STREAMS), LONGEST / 10);
+        assert_eq!(turn(0), SHORTEST);
+        assert_eq!(turn(0), 2 * SHORTEST);
+    }
+
+    #[test]
+    fn nothing_more_is_read_before_the_next_turn() {
+        let (turns, bytes) = (Turns::default(), vec![0; 100 * LONGEST]);
+        let mut stream = &bytes[..];
+        assert_eq!(turn(&turns, &mut stream), FIRST);
+        turns.begun();
+        assert_eq!(turn(&turns, &mut stream), 0);
+        turns.next();
+        assert_eq!(turn(&turns, &mut stream), 2 * FIRST);
+        // A client that is idle keeps its turn.
+        let mut nothing = &b""[..];
+        turns.next();
+        turns.next();
+        assert!(
+            turns
+                .poll_read(
+                    Pin::new(&mut nothing),
+                    &mut Context::from_waker(Waker::noop()),
+                    &mut ReadBuf::new(&mut [0; 10])
+                )
+                .is_ready()
+        );
+        turns.next();
+        assert_eq!(turn(&turns, &mut stream), 4 * FIRST);
     }
 }

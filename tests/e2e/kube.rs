@@ -51,6 +51,11 @@ pub struct ApiServer {
 impl ApiServer {
     /// Starts one on `etcd`, with an EncryptionConfiguration or without, and waits until it is ready.
     pub fn start(etcd: &str, encryption: Option<&str>) -> Self {
+        Self::start_with(etcd, encryption, &[])
+    }
+
+    /// The same with more flags.
+    pub fn start_with(etcd: &str, encryption: Option<&str>, flags: &[&str]) -> Self {
         let folder = TempDir::with_prefix("kube-apiserver-").expect("a temporary folder");
         let path = |name: &str| folder.path().join(name).display().to_string();
         let key = KeyPair::generate().expect("a key pair");
@@ -74,7 +79,8 @@ impl ApiServer {
             .arg("--service-cluster-ip-range=10.0.0.0/24")
             // Nobody runs the controllers that would make what these wait for.
             .arg("--disable-admission-plugins=ServiceAccount")
-            .arg("--endpoint-reconciler-type=none");
+            .arg("--endpoint-reconciler-type=none")
+            .args(flags);
         if let Some(document) = encryption {
             fs::write(path("encryption.yaml"), document).expect("a file");
             command.arg(format!("--encryption-provider-config={}", path("encryption.yaml")));

@@ -22,6 +22,7 @@ mod kube;
 mod rest;
 mod rotation;
 mod sweep;
+mod watches;
 
 use common::config;
 use common::etcd::{Etcd, free_ports};
