@@ -149,7 +149,7 @@ async fn a_log_that_nobody_reads_holds_up_no_request() {
     while refused < 20_000 {
         let calls = (0..100).map(|_| client.call("/etcdserverpb.KV/Nothing", frame(b"")));
         for ended in futures_util::future::join_all(calls).await {
-            assert_eq!(ended.code(), Some(12));
+            assert_eq!(ended.code(), Some(12), "{ended:?}");
             refused += 1;
         }
     }

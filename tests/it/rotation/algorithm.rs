@@ -30,7 +30,7 @@ async fn the_algorithm_changes_while_clients_write() {
         )
         .await;
     let count = writer.end().await;
-    assert!(count > 50, "{count} writes");
+    assert!(count > 10, "{count} writes");
     let keys = shared.keys();
     assert!(
         keys.len() == 2 && keys[0].starts_with("secretboxkey-2") && keys[1] == "s1",
