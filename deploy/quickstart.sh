@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-tests/install-tools.sh
+tests/install-tools.sh quickstart
 cargo build --locked
 binary=${CARGO_TARGET_DIR:-target}/debug/etcd-encryption-proxy
 etcd_bin=${XDG_CACHE_HOME:-$HOME/.cache}/etcd-encryption-proxy/etcd-3.5

