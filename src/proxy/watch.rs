@@ -106,15 +106,15 @@ async fn forward(
     up: &mut SendStream<Bytes>,
 ) -> Result<(), Fault> {
     while let Some(frame) = requests.next().await.map_err(|error| Fault::request(&error))? {
-        // Only checked: it goes on as it came.
-        session
+        // Checked; it goes on as it came, but for a watch without a key.
+        let sent = session
             .borrow_mut()
             .request(
                 frame.message(),
                 &worker.context(&worker.keyring.load(), &Deks::default()),
             )
             .map_err(|refusal| Fault::refused(&refusal))?;
-        if responder::send(up, frame.into_bytes()).await.is_err() {
+        if responder::send(up, frame.with(sent).into_bytes()).await.is_err() {
             // etcd wants no more of it; its answer says why.
             return Ok(());
         }

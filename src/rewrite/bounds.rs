@@ -29,27 +29,31 @@ impl<'a> Bounds<'a> {
         Ok(true)
     }
 
-    /// The first key; empty where it is absent, which etcd refuses.
+    /// The first key; empty where it is absent.
     pub(super) fn key(&self) -> &'a [u8] {
         self.key.unwrap_or_default()
     }
 
     /// The keys that the request names.
-    pub(super) fn range(&self) -> Result<KeyRange<'a>, WireError> {
+    pub(super) fn range(&self) -> Result<KeyRange<'a>, Refusal> {
         range(self.key(), self.range_end)
     }
 
-    /// The keys that a `WatchCreateRequest` names. Here etcd itself takes an empty `range_end` for an absent one.
-    pub(super) fn watched(&self) -> KeyRange<'a> {
-        KeyRange::new(self.key(), self.range_end.unwrap_or_default())
+    /// `key` and `range_end` of a `WatchCreateRequest`. Here etcd itself takes an empty `range_end` for an absent one, and no key for
+    /// the first that there can be.
+    pub(super) fn watched(&self) -> (&'a [u8], &'a [u8]) {
+        let key = if self.key().is_empty() { &[0][..] } else { self.key() };
+        (key, self.range_end.unwrap_or_default())
     }
 }
 
 /// The keys that `key` and `range_end` name. An empty `range_end` must be absent: gogo's decoder makes a non-nil slice of
-/// an empty one, and etcd up to 3.6 then reads every key from `key` on, the proxy's own among them.
-pub(super) fn range<'a>(key: &'a [u8], range_end: Option<&'a [u8]>) -> Result<KeyRange<'a>, WireError> {
+/// an empty one, and etcd up to 3.6 then reads every key from `key` on, the proxy's own among them. An empty `key` is refused here,
+/// as etcd would: not every store does, and one that does not takes it for all keys.
+pub(super) fn range<'a>(key: &'a [u8], range_end: Option<&'a [u8]>) -> Result<KeyRange<'a>, Refusal> {
     match range_end {
-        Some([]) => Err(WireError::EmptyRangeEnd),
+        _ if key.is_empty() => Err(Refusal::EmptyKey),
+        Some([]) => Err(WireError::EmptyRangeEnd.into()),
         range_end => Ok(KeyRange::new(key, range_end.unwrap_or_default())),
     }
 }

@@ -69,6 +69,9 @@ pub enum OpenFailure {
     /// etcd's answer does not have one response, of the right kind, for each operation of the transaction.
     #[error("etcd's answer does not match the transaction")]
     Mismatch,
+    /// etcd's answer has a key of the proxy's own records. None was asked for: the store reads a range otherwise than etcd.
+    #[error("etcd's answer has keys that were not asked for")]
+    Stray,
     /// A value did not open.
     #[error("the value of {key} cannot be decrypted")]
     Value {

@@ -15,6 +15,8 @@ use crate::wire::{
 pub(super) enum Items {
     /// Its fields of this number are `KeyValue`s.
     KeyValues(u32),
+    /// The same, without values.
+    Keys(u32),
     /// It is a `WatchResponse`.
     Events,
 }
@@ -28,6 +30,15 @@ pub(super) struct Found {
     pub(super) value: Range<usize>,
     /// The whole value field; where there is none, the empty stretch at the end.
     pub(super) field: (usize, usize),
+    /// It is of a DELETE: a key and a revision, and its absent value no empty one.
+    pub(super) is_deleted: bool,
+}
+
+impl Found {
+    /// Whether it has a value, if an empty one.
+    pub(super) fn may_have_value(&self) -> bool {
+        !self.is_deleted
+    }
 }
 
 /// The values of one field of what has `items`: one, or an event's two.
@@ -36,9 +47,9 @@ pub(super) fn values(items: Items, field: &Field<'_>) -> Result<[Option<Found>; 
         Items::KeyValues(number) if field.number == number => Ok([Some(find(field.body()?)?), None]),
         Items::Events if field.number == watch_response::EVENTS => {
             let (kv, prev_kv) = find_in_event(field.body()?)?;
-            Ok([kv, prev_kv])
+            Ok([kv.filter(Found::may_have_value), prev_kv])
         }
-        Items::KeyValues(_) | Items::Events => Ok([None, None]),
+        Items::KeyValues(_) | Items::Keys(_) | Items::Events => Ok([None, None]),
     }
 }
 
@@ -62,11 +73,11 @@ pub(super) fn find(kv: Body<'_>) -> Result<Found, OpenFailure> {
         key: key.map_or(end..end, |key| key.start..key.end),
         value: value.map_or(end..end, |(content, _)| content.start..content.end),
         field: value.map_or((end, end), |(_, field)| field),
+        is_deleted: false,
     })
 }
 
-/// The `kv` and `prev_kv` of an event, so far as they have values: the `kv` of a DELETE is but a key and a revision, and
-/// its absent value no empty one.
+/// The `kv` and `prev_kv` of an event.
 pub(super) fn find_in_event(event: Body<'_>) -> Result<(Option<Found>, Option<Found>), OpenFailure> {
     let (mut kind, mut kv, mut prev_kv) = (None, None, None);
     for field in event.fields() {
@@ -78,6 +89,7 @@ pub(super) fn find_in_event(event: Body<'_>) -> Result<(Option<Found>, Option<Fo
             _ => {}
         }
     }
-    let kv = kv.filter(|_| kind != Some(event::TYPE_DELETE));
-    Ok((kv.map(find).transpose()?, prev_kv.map(find).transpose()?))
+    let is_deleted = kind == Some(event::TYPE_DELETE);
+    let kv = kv.map(find).transpose()?.map(|kv| Found { is_deleted, ..kv });
+    Ok((kv, prev_kv.map(find).transpose()?))
 }

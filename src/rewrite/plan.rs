@@ -124,12 +124,7 @@ impl ResponsePlan {
                     Some(merge) => merge::range_response(&message, merge)?,
                     None => message,
                 };
-                let items = Items::KeyValues(range_response::KVS);
-                Ok(if values {
-                    OpenJob::of(message, items, true)
-                } else {
-                    OpenJob::nothing(message)
-                })
+                Ok(OpenJob::of(message, items(values), true))
             }
             Plan::Put(_) => {
                 let items = Items::KeyValues(put_response::PREV_KV);
@@ -158,6 +153,15 @@ impl ResponsePlan {
     }
 }
 
+/// What of a `RangeResponse` is looked at.
+pub(super) fn items(values: bool) -> Items {
+    if values {
+        Items::KeyValues(range_response::KVS)
+    } else {
+        Items::Keys(range_response::KVS)
+    }
+}
+
 /// The parts of a `TxnResponse` that hold `KeyValue`s.
 ///
 /// Once the transaction has written anything, no value in its answer may fail the call: the client would take the
@@ -170,17 +174,17 @@ fn leaves(message: &[u8], txns: &Txns, script: &mut Script) -> Result<Vec<Leaf>,
             return Ok(());
         };
         let items = match op {
-            OpPlan::Range(RangePlan { values: true, .. }) => range_response::KVS,
-            OpPlan::Put(_) => put_response::PREV_KV,
-            OpPlan::DeleteRange { .. } => delete_range_response::PREV_KVS,
-            OpPlan::Range(_) | OpPlan::Empty | OpPlan::Txn(_) => return Ok(()),
+            OpPlan::Range(RangePlan { values, .. }) => items(*values),
+            OpPlan::Put(_) => Items::KeyValues(put_response::PREV_KV),
+            OpPlan::DeleteRange { .. } => Items::KeyValues(delete_range_response::PREV_KVS),
+            OpPlan::Empty | OpPlan::Txn(_) => return Ok(()),
         };
         writes |= !matches!(op, OpPlan::Range(_));
         leaves.push(Leaf {
             frame: script.enter(frame, body.extent),
             at: body.extent.start,
             end: body.extent.end,
-            items: Items::KeyValues(items),
+            items,
             may_fail: true,
         });
         Ok(())

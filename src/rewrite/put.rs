@@ -39,7 +39,7 @@ pub(super) fn seal(put: Body<'_>, frame: Frame, script: &mut Script, ctx: &Conte
             _ => {}
         }
     }
-    let key = key.unwrap_or_default();
+    let key = key.filter(|key| !key.is_empty()).ok_or(Refusal::EmptyKey)?;
     if ctx.state.contains(key) {
         return Err(Refusal::StatePrefix);
     }

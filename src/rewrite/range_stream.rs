@@ -2,13 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{Context, OpenFailure, OpenJob, Refusal, found::Items, open::Leaf, range::RangeRequest};
+use super::{Context, OpenFailure, OpenJob, Refusal, open::Leaf, plan, range::RangeRequest};
 use crate::{
     types::Reach,
-    wire::{
-        Fields, Frame, Script, Spliced,
-        etcd::{range_response, range_stream_response},
-    },
+    wire::{Fields, Frame, Script, Spliced, etcd::range_stream_response},
 };
 
 /// A RangeStream's request as it goes on to etcd.
@@ -51,9 +48,7 @@ impl RangeStreamResponses {
     /// # Errors
     /// [`OpenFailure::Malformed`].
     pub fn open(&self, message: Bytes) -> Result<OpenJob, OpenFailure> {
-        if !self.values {
-            return Ok(OpenJob::nothing(message));
-        }
+        let items = plan::items(self.values);
         let mut script = Script::new();
         let mut leaves = Vec::new();
         for field in Fields::new(&message) {
@@ -64,7 +59,7 @@ impl RangeStreamResponses {
                     frame: script.enter(Frame::TOP, extent),
                     at: extent.start,
                     end: extent.end,
-                    items: Items::KeyValues(range_response::KVS),
+                    items,
                     may_fail: true,
                 });
             }

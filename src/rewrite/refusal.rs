@@ -12,6 +12,9 @@ pub enum Refusal {
     /// Transactions nest deeper, or have more operations in all, than any etcd would carry out. The text is etcd's own.
     #[error("etcdserver: too many operations in txn request")]
     TooManyOps,
+    /// No key, where one has to be. etcd refuses that with this text; kine takes it for every key, the proxy's own records among them.
+    #[error("etcdserver: key is not provided")]
+    EmptyKey,
     /// A transaction's operation or a watch request of a kind that did not exist when this was written: it may carry
     /// values.
     #[error("a request of an unknown kind cannot pass an encrypting proxy")]
@@ -102,6 +105,7 @@ impl Refusal {
         match self {
             Self::Malformed(_) => "malformed",
             Self::TooManyOps => "too_many_ops",
+            Self::EmptyKey => "empty_key",
             Self::UnknownKind => "unknown_kind",
             Self::ValueCompare { .. } => "value_compare",
             Self::ValueSort { .. } => "value_sort",
@@ -118,6 +122,7 @@ impl Refusal {
         match self {
             Self::Malformed(_)
             | Self::TooManyOps
+            | Self::EmptyKey
             | Self::ValueCompare { .. }
             | Self::ValueSort { .. }
             | Self::SortOption

@@ -5,14 +5,14 @@ use bytes::Bytes;
 
 use super::{Context, OpenFailure, OpenJob, Refusal, bounds, bounds::whole, found::Items, oneof};
 use crate::{
-    types::{Reach, StatePrefix},
+    types::{KeyRange, Reach, StatePrefix},
     wire::{
         Body, Fields, Frame, Script, Spliced, WireError,
         etcd::{
             event, key_value, watch_request,
             watch_response::{CANCELED, COMPACT_REVISION, CREATED, EVENTS, FRAGMENT, WATCH_ID},
         },
-        once,
+        once, put_bytes,
     },
 };
 
@@ -47,7 +47,8 @@ impl WatchSession {
         Self::default()
     }
 
-    /// Checks a `WatchRequest`; what goes on to etcd is the message as it is.
+    /// Checks a `WatchRequest`; what goes on to etcd is the message as it is, but for a watch without a key: it gets the one that
+    /// etcd takes it for.
     ///
     /// # Errors
     /// [`Refusal::StatePrefix`] for a watch of nothing but the proxy's own records; [`Refusal::Malformed`];
@@ -56,11 +57,19 @@ impl WatchSession {
         if let Some(asked) = oneof::asked(whole(&message), watch_request::PROGRESS)?
             && asked.field.number == watch_request::CREATE
         {
-            let range = bounds::parse(asked.body.fields())?.watched();
-            match ctx.state.reach(range) {
+            let bounds = bounds::parse(asked.body.fields())?;
+            let (key, end) = bounds.watched();
+            match ctx.state.reach(KeyRange::new(key, end)) {
                 Reach::Clear => {}
                 Reach::Inside => return Err(Refusal::StatePrefix),
                 Reach::Around { .. } => self.spans_state = true,
+            }
+            if bounds.key().is_empty() {
+                let mut create = Vec::new();
+                bounds::put_with_bounds(&mut create, asked.body, (key, end), &[])?;
+                let mut request = Vec::new();
+                put_bytes(&mut request, watch_request::CREATE, &create);
+                return Ok(Spliced::untouched(request.into()));
             }
         }
         Ok(Spliced::untouched(message))

@@ -13,7 +13,7 @@ use super::{
     world::{POD, SECRET, World},
 };
 use crate::{
-    rewrite::{Refusal, RefusalKind, UnaryRequest, UnaryRpc, WatchSession, unary_request},
+    rewrite::{Refusal, RefusalKind, UnaryRequest, UnaryRpc, WatchSession, range_stream_request, unary_request},
     wire::{WireError, put_bytes, put_raw, put_varint},
 };
 
@@ -154,6 +154,31 @@ fn an_empty_range_end_that_is_written_out_is_refused() {
     ] {
         assert_eq!(refused(rpc, &message), WireError::EmptyRangeEnd.into());
     }
+}
+
+#[test]
+fn what_has_no_key_is_refused_wherever_it_stands() {
+    // etcd refuses all of these; kine takes the ranges for every key that it has.
+    let end = bytes(2, b"!");
+    for (rpc, message) in [
+        (UnaryRpc::Range, end.clone()),
+        (UnaryRpc::Range, Vec::new()),
+        (UnaryRpc::Range, [bytes(1, b""), end.clone(), varint(8, 1)].concat()),
+        (UnaryRpc::Range, [end.clone(), varint(9, 1)].concat()),
+        (UnaryRpc::Put, bytes(2, b"value")),
+        (UnaryRpc::DeleteRange, end.clone()),
+        (UnaryRpc::Txn, in_txn(1, &end)),
+        (UnaryRpc::Txn, in_txn(2, &[bytes(2, b"value"), varint(3, 7)].concat())),
+        (UnaryRpc::Txn, in_txn(3, &end)),
+        (UnaryRpc::Txn, in_txn(4, &in_txn(1, &end))),
+        (UnaryRpc::Txn, bytes(3, &bytes(1, &end))),
+        (UnaryRpc::Txn, bytes(1, &varint(2, 2))),
+    ] {
+        assert_eq!(refused(rpc, &message), Refusal::EmptyKey, "{rpc:?} {message:?}");
+    }
+    let world = World::new();
+    let streamed = range_stream_request(end.into(), &world.ctx()).map(drop);
+    assert_eq!(streamed, Err(Refusal::EmptyKey));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::{
         DeleteRangeRequest, DeleteRangeResponse, Event, KeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse,
         Request, RequestOp, Response, ResponseOp, TxnRequest, TxnResponse, WatchResponse,
     },
-    world::{CONFIG_MAP, LEASE, POD, SECRET, World},
+    world::{CONFIG_MAP, LEASE, POD, SECRET, World, one_key},
 };
 use crate::{
     rewrite::{OnUndecryptable, OpenFailure, OpenJob, UnaryRpc, WatchSession},
@@ -36,9 +36,7 @@ fn policies() -> [World; 2] {
 
 /// What a Range gives for a stored value: the value, and how many did not open.
 fn read(world: &World, key: &[u8], stored: &[u8]) -> Result<(Vec<u8>, usize), OpenFailure> {
-    let request = world
-        .send(UnaryRpc::Range, &RangeRequest::default())
-        .expect("it is well formed");
+    let request = world.send(UnaryRpc::Range, &one_key()).expect("it is well formed");
     let answer = RangeResponse {
         kvs: vec![kv(key, stored)],
         ..RangeResponse::default()
@@ -137,7 +135,10 @@ fn after_a_write_nothing_fails() {
             let value = |answer: PutResponse| answer.prev_kv.map(|kv| kv.value).unwrap_or_default();
             assert_eq!(run(&world, job, value), Ok((shown.clone(), 1)));
 
-            let delete = DeleteRangeRequest::default();
+            let delete = DeleteRangeRequest {
+                key: SECRET.to_vec(),
+                ..DeleteRangeRequest::default()
+            };
             let request = world.send(UnaryRpc::DeleteRange, &delete).expect("it is well formed");
             let answer = DeleteRangeResponse {
                 prev_kvs: vec![previous.clone()],
@@ -237,8 +238,13 @@ fn an_event_fails_over_its_value_but_not_over_the_previous_one() {
 #[test]
 fn an_answer_that_does_not_match_is_never_guessed_at() {
     let world = World::new();
-    let range = || RequestOp::from(Request::Range(RangeRequest::default()));
-    let put = || RequestOp::from(Request::Put(PutRequest::default()));
+    let range = || RequestOp::from(Request::Range(one_key()));
+    let put = || {
+        RequestOp::from(Request::Put(PutRequest {
+            key: POD.to_vec(),
+            ..PutRequest::default()
+        }))
+    };
     let found = || ResponseOp::from(Response::Range(RangeResponse::default()));
     let written = || ResponseOp::from(Response::Put(PutResponse::default()));
     let open = |success: Vec<RequestOp>, succeeded, responses: Vec<ResponseOp>| {

@@ -9,7 +9,7 @@ use super::{
     generate::Generate,
     normal::{Kind, map_values},
     pb::{KeyValue, PutRequest, RangeRequest, RangeResponse, RangeStreamResponse},
-    world::{POD, SECRET, World, is_sealed},
+    world::{POD, SECRET, World, is_sealed, one_key},
 };
 use crate::{
     rewrite::{OpenJob, Progress, UnaryRpc, WatchSession, range_stream_request, unary_request},
@@ -234,9 +234,7 @@ fn an_emptied_value_leaves_no_field() {
         value,
         ..KeyValue::default()
     };
-    let request = world
-        .send(UnaryRpc::Range, &RangeRequest::default())
-        .expect("it is well formed");
+    let request = world.send(UnaryRpc::Range, &one_key()).expect("it is well formed");
     let answer = RangeResponse {
         kvs: vec![kv(world.sealed(SECRET, b""))],
         ..RangeResponse::default()
@@ -279,9 +277,7 @@ fn a_long_list_is_opened_in_place_or_beside() {
         let stored = Bytes::copy_from_slice(&stored);
         let second = holder.map(|_| stored.clone());
         let before = second.as_ref().map(|second| second.to_vec());
-        let request = world
-            .send(UnaryRpc::Range, &RangeRequest::default())
-            .expect("it is well formed");
+        let request = world.send(UnaryRpc::Range, &one_key()).expect("it is well formed");
         let job = request.response.open(stored).expect("it is well formed");
         let opened = open(job, &world, 10_000);
         assert!(in_chunks(opened, 64 * 1024) == expected);
@@ -304,9 +300,7 @@ fn an_answer_without_a_sealed_value_is_not_copied() {
         ..RangeResponse::default()
     };
     let stored = Bytes::from(answer.encode_to_vec());
-    let request = world
-        .send(UnaryRpc::Range, &RangeRequest::default())
-        .expect("it is well formed");
+    let request = world.send(UnaryRpc::Range, &one_key()).expect("it is well formed");
     let job = request.response.open(stored.clone()).expect("it is well formed");
     let mut opened = job.run(&world.ctx()).expect("it opens").message;
     let chunk = opened.next_chunk(usize::MAX).expect("there is one");

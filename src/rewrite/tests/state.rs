@@ -10,14 +10,14 @@ use super::{
     generate::Generate,
     pb::{
         Compare, DeleteRangeRequest, DeleteRangeResponse, KeyValue, LeaseTimeToLiveResponse, PutRequest, RangeRequest,
-        RangeResponse, Request, TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest,
+        RangeResponse, RangeStreamResponse, Request, TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest,
     },
     world::{POD, SECRET, STATE, World},
 };
 use crate::{
     rewrite::{
-        Refusal, RefusalKind, UnaryRequest, UnaryRpc, WatchSession, lease_revoke_request, lease_time_to_live_response,
-        range_stream_request,
+        OpenFailure, Refusal, RefusalKind, UnaryRequest, UnaryRpc, WatchSession, lease_revoke_request,
+        lease_time_to_live_response, range_stream_request, unary_request,
     },
     types::{StatePrefix, own_lease},
     wire::{put_bytes, put_varint},
@@ -42,6 +42,48 @@ fn stores(generate: &mut Generate, world: &World) -> (Etcd, Etcd) {
         stored.0.insert(kv.key.clone(), kv);
     }
     (stored, visible)
+}
+
+/// A store that reads ranges otherwise, as kine before 0.16.3 does, must not show what it was not asked for.
+#[test]
+fn an_answer_with_a_record_of_the_proxys_own_is_refused() {
+    let world = World::new();
+    let asked = RangeRequest {
+        key: POD.to_vec(),
+        range_end: b"/z".to_vec(),
+        ..RangeRequest::default()
+    };
+    let kv = |key: &[u8]| KeyValue {
+        key: key.to_vec(),
+        value: b"v".to_vec(),
+        ..KeyValue::default()
+    };
+    let answer = |keys: &[&[u8]]| RangeResponse {
+        kvs: keys.iter().map(|key| kv(key)).collect(),
+        ..RangeResponse::default()
+    };
+    let read = |request: &RangeRequest, answer: &RangeResponse| {
+        let sent = unary_request(UnaryRpc::Range, request.encode_to_vec().into(), &world.ctx()).expect("it is allowed");
+        let job = sent.response.open(answer.encode_to_vec().into())?;
+        job.run(&world.ctx()).map(drop)
+    };
+    let keys_only = RangeRequest {
+        keys_only: true,
+        ..asked.clone()
+    };
+    for request in [&asked, &keys_only] {
+        assert_eq!(read(request, &answer(&[POD])), Ok(()));
+        assert_eq!(read(request, &answer(&[POD, STATE])), Err(OpenFailure::Stray));
+        let streamed = range_stream_request(request.encode_to_vec().into(), &world.ctx()).expect("it is allowed");
+        let chunk = RangeStreamResponse {
+            range_response: Some(answer(&[STATE])),
+        };
+        let job = streamed
+            .responses
+            .open(chunk.encode_to_vec().into())
+            .expect("it is well formed");
+        assert_eq!(job.run(&world.ctx()).map(drop), Err(OpenFailure::Stray));
+    }
 }
 
 fn any_key(generate: &mut Generate) -> Vec<u8> {
@@ -274,7 +316,7 @@ fn keys_alone_are_sorted_by_their_values_around_them() {
 fn what_is_only_about_them_is_not_permitted() {
     let world = World::new();
     let refused = |rpc, message: &dyn Fn() -> Vec<u8>| {
-        crate::rewrite::unary_request(rpc, Bytes::from(message()), &world.ctx()).expect_err("it is refused")
+        unary_request(rpc, Bytes::from(message()), &world.ctx()).expect_err("it is refused")
     };
     let (key, end) = (STATE.to_vec(), b"/etcd-encryption-proxy/t".to_vec());
     let put = PutRequest {
@@ -356,8 +398,7 @@ fn a_range_that_is_cut_keeps_its_other_fields() {
     }
     .encode_to_vec();
     put_varint(&mut message, 4000, 1);
-    let request =
-        crate::rewrite::unary_request(UnaryRpc::Range, message.clone().into(), &world.ctx()).expect("it is cut");
+    let request = unary_request(UnaryRpc::Range, message.clone().into(), &world.ctx()).expect("it is cut");
     assert_eq!(request.send_as, UnaryRpc::Txn);
     let half = |key: &[u8], end: &[u8]| {
         let mut half = Vec::new();

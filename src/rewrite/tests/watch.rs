@@ -6,7 +6,7 @@ use super::{
     pb::{Event, KeyValue, ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse},
     world::{POD, SECRET, STATE, World},
 };
-use crate::rewrite::WatchSession;
+use crate::rewrite::{OpenFailure, WatchSession};
 
 fn watch(world: &World, key: &[u8], range_end: &[u8]) -> WatchSession {
     let mut session = WatchSession::new();
@@ -127,6 +127,47 @@ fn one_spanning_watch_is_enough_for_the_stream() {
         .request(more.encode_to_vec().into(), &world.ctx())
         .expect("it is allowed");
     assert_eq!(shown(&mut session, &world, &response(1, false, &[STATE])), None);
+}
+
+#[test]
+fn a_watch_without_a_key_is_sent_with_the_one_that_etcd_takes_it_for() {
+    let world = World::new();
+    let sent = |range_end: &[u8]| {
+        let asked = |key: &[u8]| WatchRequest {
+            create_request: Some(WatchCreateRequest {
+                key: key.to_vec(),
+                range_end: range_end.to_vec(),
+                start_revision: 7,
+                prev_kv: true,
+                ..WatchCreateRequest::default()
+            }),
+            progress_request: None,
+        };
+        let message = asked(b"").encode_to_vec();
+        let sent = WatchSession::new().request(message.into(), &world.ctx());
+        let sent = WatchRequest::decode(sent.expect("it is allowed").into_bytes()).expect("a request");
+        assert_eq!(sent, asked(&[0]));
+    };
+    // One key, every key, and those before some key.
+    sent(b"");
+    sent(b"\0");
+    sent(b"!");
+}
+
+#[test]
+fn an_event_that_was_not_asked_for_shows_nothing() {
+    let world = World::new();
+    for deleted in [0, 1] {
+        let mut session = watch(&world, POD, b"");
+        let mut response = response(1, false, &[POD, STATE]);
+        response.events[1].r#type = deleted;
+        let job = session.response(response.encode_to_vec().into(), &world.ctx());
+        let opened = job
+            .expect("it is well formed")
+            .expect("it has events")
+            .run(&world.ctx());
+        assert_eq!(opened.map(drop), Err(OpenFailure::Stray));
+    }
 }
 
 #[test]

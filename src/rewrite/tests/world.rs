@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 
+use super::pb::RangeRequest;
 use crate::{
     config::{EncryptionConfiguration, Entry, Key, Provider, ResourceSelector},
     keyring::Keyring,
@@ -23,6 +24,14 @@ pub(super) const LEASE: &[u8] = b"/registry/leases/ns/a";
 pub(super) const POD: &[u8] = b"/registry/pods/ns/a";
 /// The proxy's own.
 pub(super) const STATE: &[u8] = b"/etcd-encryption-proxy/sweep";
+
+/// A request whose answer is to be read: of which key does not matter.
+pub(super) fn one_key() -> RangeRequest {
+    RangeRequest {
+        key: SECRET.to_vec(),
+        ..RangeRequest::default()
+    }
+}
 
 pub(super) struct World {
     keyring: Keyring,
