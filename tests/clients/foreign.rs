@@ -41,7 +41,7 @@ async fn succeeds(mut command: Command, what: &str) {
 }
 
 async fn on_each_etcd(command: impl Fn(&Proxy) -> Command, secret: &str) {
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = Etcd::start(version).await;
         let proxy = Proxy::before(&etcd, config::secrets());
         let address = proxy.url().to_owned();

@@ -179,9 +179,10 @@ impl Etcd {
     /// A single member of etcd 3.5.0 to 3.5.4 tells clients of writes before they are in its log, so that a crash loses
     /// acknowledged ones (mended in 3.5.5 and 3.4.21). Those are stopped in good order.
     pub fn kill_or_stop(&mut self) {
-        match self.setup.version {
-            Version::V3_4 => self.kill(),
-            Version::V3_5 => self.stop(),
+        if self.setup.version.survives_a_kill() {
+            self.kill();
+        } else {
+            self.stop();
         }
     }
 

@@ -12,6 +12,7 @@ pub mod etcd;
 pub mod fake_etcd;
 pub mod frames;
 pub mod http;
+pub mod kine;
 pub mod kms;
 pub mod link;
 pub mod managed;

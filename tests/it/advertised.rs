@@ -28,7 +28,7 @@ fn etcdctl(version: Version, endpoint: &str, words: &[&str]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_follows_the_members_stays_with_the_proxies() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = Etcd::start(version).await;
         let [port] = free_ports();
         let own = format!("http://127.0.0.1:{port}");

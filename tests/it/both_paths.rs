@@ -68,7 +68,7 @@ async fn assert_same_answers(direct: &Client, proxied: &Client, what: &str) {
 
 #[tokio::test]
 async fn reads_equal_to_the_byte() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let (etcd, proxy) = filled(version).await;
         assert_same_answers(&etcd.client().await, &proxy.client().await, &format!("{version:?}")).await;
     }
@@ -76,10 +76,16 @@ async fn reads_equal_to_the_byte() {
 
 #[tokio::test]
 async fn snapshot_stream() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let (etcd, proxy) = filled(version).await;
-        let direct = snapshot(&etcd.client().await).await;
-        let proxied = snapshot(&proxy.client().await).await;
+        // Where etcd has written something of its own meanwhile, it is looked at again.
+        let (direct, proxied) = loop {
+            let direct = snapshot(&etcd.client().await).await;
+            let proxied = snapshot(&proxy.client().await).await;
+            if direct == proxied || direct == snapshot(&etcd.client().await).await {
+                break (direct, proxied);
+            }
+        };
         assert!(direct.len() > 1_000_000, "a snapshot of {} bytes", direct.len());
         assert!(
             direct == proxied,
@@ -116,7 +122,7 @@ async fn snapshot(client: &Client) -> Vec<u8> {
 
 #[tokio::test]
 async fn http_endpoints() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let (etcd, proxy) = filled(version).await;
         let paths = [
             "/version",
@@ -127,8 +133,16 @@ async fn http_endpoints() {
             "/readyz?verbose",
         ];
         for path in paths {
-            let direct = http::get(&etcd.endpoint(), path).await.unwrap();
-            let proxied = http::get(proxy.url(), path).await.unwrap();
+            let mut direct = http::get(&etcd.endpoint(), path).await.unwrap();
+            let mut proxied = http::get(proxy.url(), path).await.unwrap();
+            if path.starts_with("/readyz") {
+                // etcd has its checks in any order.
+                for answer in [&mut direct, &mut proxied] {
+                    let mut lines: Vec<_> = answer.body.lines().collect();
+                    lines.sort_unstable();
+                    answer.body = lines.join("\n");
+                }
+            }
             assert_eq!(direct, proxied, "{version:?} {path}");
         }
         let metrics = http::get(proxy.url(), "/metrics").await.unwrap();
@@ -143,7 +157,7 @@ async fn http_endpoints() {
 
 #[tokio::test]
 async fn json_gateway_is_refused() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let (etcd, proxy) = filled(version).await;
         // base64 of /registry/secrets/default/7
         let body = r#"{"key": "L3JlZ2lzdHJ5L3NlY3JldHMvZGVmYXVsdC83"}"#;

@@ -51,7 +51,7 @@ async fn call<M: Message + Default>(client: &RawClient, path: &str, request: imp
 
 #[tokio::test]
 async fn a_compression_that_is_only_named_changes_nothing() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = Etcd::start(version).await;
         let proxy = Proxy::before(&etcd, config::secrets());
         let client = RawClient::connect(proxy.url()).await;

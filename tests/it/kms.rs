@@ -63,7 +63,7 @@ fn is_told_for_good(status: &tonic::Status) {
 #[tokio::test]
 async fn a_proxy_starts_before_its_plugin_refuses_what_needs_it_and_goes_on_when_it_comes() {
     for version in ["v1", "v2"] {
-        let etcd = Etcd::start(Version::V3_5).await;
+        let etcd = Etcd::start(Version::share()).await;
         let mut plugin = Plugin::down();
         let proxy = Proxy::before(&etcd, plugin.document("secrets", version));
         let client = proxy.client().await;
@@ -107,7 +107,7 @@ async fn a_proxy_starts_before_its_plugin_refuses_what_needs_it_and_goes_on_when
 
 #[tokio::test]
 async fn a_plugin_that_answers_nonsense_costs_the_client_an_error_and_nothing_else() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let mut plugin = Plugin::start();
     let proxy = Proxy::before(&etcd, plugin.document("secrets", "v1"));
     let client = proxy.client().await;
@@ -139,7 +139,7 @@ async fn a_plugin_that_answers_nonsense_costs_the_client_an_error_and_nothing_el
 /// A list of values that v1 has sealed, each with its own key, by a proxy that has none of them.
 #[tokio::test]
 async fn a_list_that_needs_every_key_asked_for_comes_whole() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let plugin = Plugin::start();
     let document = plugin.document_with("secrets", "v1", "timeout: 3s, cachesize: 1");
     let client = Proxy::before(&etcd, document.as_str()).client().await;
@@ -168,7 +168,7 @@ async fn a_list_that_needs_every_key_asked_for_comes_whole() {
 /// A client that asks and gives up, again and again, must not have the proxy hold every one of its answers.
 #[tokio::test]
 async fn an_answer_that_waits_for_a_plugin_goes_with_its_client() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let plugin = Plugin::start();
     let document = plugin.document_with("secrets", "v2", "timeout: 600s");
     let [writer, reader] = [(); 2].map(|()| Proxy::before(&etcd, document.as_str()));

@@ -69,7 +69,7 @@ async fn wait(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 }
 
 async fn every_code(version: &str) {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let plugin = Plugin::start();
     // No key stays at hand: v1 keeps none, and v2 has none before Decrypt works.
     let more = if version == "v1" {
@@ -165,7 +165,7 @@ async fn no_outage_of_a_v2_plugin_is_taken_for_corruption() {
 /// Where a plugin has blamed the value for what was its own fault, nobody has to ask for another look.
 #[tokio::test]
 async fn what_was_counted_as_lost_is_counted_anew_when_the_plugin_is_well() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let plugin = Plugin::start();
     let document = plugin.document_with("secrets", "v1", "timeout: 1s, cachesize: -1");
     let writer = Setup::new(etcd.endpoint(), document.as_str()).start();
@@ -207,7 +207,7 @@ async fn what_was_counted_as_lost_is_counted_anew_when_the_plugin_is_well() {
 /// kube-apiserver's check asks for the Status alone.
 #[tokio::test]
 async fn a_v2_plugin_that_refuses_decrypt_alone_is_named_with_its_words() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let plugin = Plugin::start();
     let proxy = Proxy::before(&etcd, plugin.document("secrets", "v2"));
     put_in_the_end(&proxy.client().await).await;

@@ -91,7 +91,7 @@ async fn read(client: &Client, index: usize) -> Result<(), Status> {
 async fn kms_outage() {
     let seconds = env::var("KMS_OUTAGE_SECONDS").map_or(300, |text| text.parse().expect("a number of seconds"));
     let version = env::var("KMS_OUTAGE_VERSION").unwrap_or_else(|_| "v2".to_owned());
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let mut plugin = Plugin::start();
     let proxy = Proxy::before(&etcd, plugin.document("secrets", &version));
     let client = proxy.client().await;

@@ -17,7 +17,7 @@ const PLAIN_TEXT: &[u8] = b"k8s\0not-for-the-disk";
 /// Lists `values` that v1 has sealed, through a plugin that answers `a_second`, and then sweeps them away from it if `sweeps`: how
 /// long the list took.
 async fn through(values: usize, a_second: u32, sweeps: bool) -> Duration {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let plugin = Plugin::start();
     let document = plugin.document_with("secrets", "v1", &format!("timeout: 3s, cachesize: {}", values / 2));
     let writer = Proxy::before(&etcd, document.as_str());

@@ -32,7 +32,7 @@ fn write_root(folder: &Path, text: &str) -> PathBuf {
 
 #[tokio::test]
 async fn members_that_start_at_once_on_an_empty_etcd_agree() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = Etcd::start(version).await;
         let folder = TempDir::new().expect("a folder");
         let root = write_root(folder.path(), ROOT);
@@ -60,7 +60,7 @@ async fn members_that_start_at_once_on_an_empty_etcd_agree() {
 
 #[tokio::test]
 async fn a_keyring_lives_through_replacements_another_root_and_a_restore() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let (etcd, empty) = (Etcd::start(version).await, Etcd::start(version).await);
         let folder = TempDir::new().expect("a folder");
         let root = write_root(
@@ -96,7 +96,7 @@ async fn a_keyring_lives_through_replacements_another_root_and_a_restore() {
 
 #[tokio::test]
 async fn a_kms_wraps_the_root_and_the_way_to_a_file_is_open() {
-    let etcd = Etcd::start(Version::ALL[0]).await;
+    let etcd = Etcd::start(Version::share()).await;
     let plugin = Plugin::start();
     let folder = TempDir::new().expect("a folder");
     let root = write_root(folder.path(), ROOT);
@@ -138,7 +138,7 @@ async fn a_kms_wraps_the_root_and_the_way_to_a_file_is_open() {
 /// Nothing is written that the plugin does not give back.
 #[tokio::test]
 async fn a_plugin_that_is_away_or_lies_leaves_etcd_empty() {
-    let etcd = Etcd::start(Version::ALL[0]).await;
+    let etcd = Etcd::start(Version::share()).await;
     let plugin = Plugin::start();
     plugin.behaviour().plaintext = Some(vec![7; 32]);
     let (endpoint, socket) = (etcd.endpoint(), plugin.endpoint());
@@ -160,7 +160,7 @@ async fn a_plugin_that_is_away_or_lies_leaves_etcd_empty() {
 
 #[tokio::test]
 async fn sealed_values_stand_in_the_way_of_a_new_keyring() {
-    let etcd = Etcd::start(Version::ALL[0]).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     for index in 0..1_200 {
         direct.put(format!("/registry/secrets/a/{index:04}"), "plain").await;

@@ -49,7 +49,7 @@ fn write(key: &str) -> PutRequest {
 #[tokio::test]
 async fn three_that_start_at_once_agree_and_encrypt_what_was_there() {
     const COUNT: usize = 300;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill_in_the_clear(&direct, COUNT).await;
     let shared = Shared::managed(&etcd.endpoint());
@@ -88,7 +88,7 @@ async fn three_that_start_at_once_agree_and_encrypt_what_was_there() {
 /// It has found no keyring, and finds sealed values later: another member has made one meanwhile, and serves.
 #[tokio::test]
 async fn one_that_is_slower_than_another_does_not_take_the_keyring_for_lost() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let shared = Shared::managed(&etcd.endpoint());
     let relay = Relay::start(&etcd.endpoint()).await;
     // It has looked for a keyring when it looks for values.
@@ -104,7 +104,7 @@ async fn one_that_is_slower_than_another_does_not_take_the_keyring_for_lost() {
 
 #[tokio::test]
 async fn sealed_values_without_their_keyring_are_no_place_to_begin() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     direct.put(key(1), "k8s:enc:aescbc:v1:aescbckey:0123456789abcdef").await;
     let (status, output) = Shared::managed(&etcd.endpoint()).setup("a").refused();
@@ -122,7 +122,7 @@ async fn sealed_values_without_their_keyring_are_no_place_to_begin() {
 
 #[tokio::test]
 async fn an_etcd_that_comes_later_is_waited_for() {
-    let mut etcd = Etcd::prepare(Setup::new(Version::V3_5));
+    let mut etcd = Etcd::prepare(Setup::new(Version::share()));
     let shared = Shared::managed(&etcd.endpoint());
     let mut starting = shared.setup("a").spawn();
     starting.process().wait_for("its wait", |output| {
@@ -140,7 +140,7 @@ async fn an_etcd_that_comes_later_is_waited_for() {
 /// What would be written with a keyring that only running members have would be lost with them.
 #[tokio::test]
 async fn after_etcd_went_back_nothing_is_written_with_a_keyring_that_is_not_there() {
-    let mut etcd = Etcd::start(Version::V3_5).await;
+    let mut etcd = Etcd::start(Version::share()).await;
     let shared = Shared::managed(&etcd.endpoint());
     let proxies = [shared.member("a"), shared.member("b")];
     let clients = [proxies[0].client().await, proxies[1].client().await];

@@ -53,7 +53,7 @@ impl Outcome {
 impl Cluster {
     async fn start() -> Self {
         Self {
-            etcd: Etcd::start(Version::V3_5).await,
+            etcd: Etcd::start(Version::share()).await,
             folder: TempDir::with_prefix("verbs-").expect("a folder"),
         }
     }
@@ -290,7 +290,7 @@ async fn a_snapshot_is_opened_by_the_archive_until_that_is_purged() {
     let member = cluster.member("a", &root);
     fill(&member.client().await).await;
     save(
-        Version::V3_5,
+        Version::share(),
         &cluster.etcd.endpoint(),
         cluster.folder.path(),
         "before.db",

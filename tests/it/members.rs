@@ -67,7 +67,7 @@ async fn stored_under(direct: &Client, prefix: &str) -> usize {
 #[tokio::test]
 async fn a_key_that_all_have_loaded_is_swept_by_one_of_them() {
     const COUNT: usize = 2_000;
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = Etcd::start(version).await;
         let direct = etcd.client().await;
         fill(&direct, COUNT, SIZE).await;
@@ -122,7 +122,7 @@ async fn a_key_that_all_have_loaded_is_swept_by_one_of_them() {
 #[tokio::test]
 async fn who_is_killed_while_sweeping_is_succeeded() {
     const COUNT: usize = 3_000;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, COUNT, SIZE).await;
     let slowly = |name: &str| member(&etcd, name, &[K2, K1]).flag("--sweep-rate=1000").start();
@@ -165,7 +165,7 @@ async fn a_member_that_never_sweeps_is_waited_for_all_the_same() {
 
 #[tokio::test]
 async fn a_store_in_the_clear_is_encrypted_and_never_laid_bare() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     for index in 0..200 {
         direct.put(key(index), plaintext(index, SIZE)).await;
@@ -180,7 +180,7 @@ async fn a_store_in_the_clear_is_encrypted_and_never_laid_bare() {
 
 #[tokio::test]
 async fn a_new_key_id_of_a_kms_makes_what_is_stored_stale() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     let plugin = Plugin::start();
     let proxy = Setup::new(etcd.endpoint(), plugin.document("secrets", "v2"))
@@ -234,7 +234,7 @@ fn a_sweep_needs_the_records() {
 
 #[tokio::test]
 async fn the_verb_writes_nothing_that_a_proxy_could_not_read() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, 10, SIZE).await;
     let proxy = member(&etcd, "node-1", &[K1]).flag("--sweep=off").start();

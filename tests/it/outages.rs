@@ -189,7 +189,7 @@ impl Tolerance {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn etcd_stops_and_starts_under_load() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let mut etcd = Etcd::start(version).await;
         let proxy = Proxy::before(&etcd, config::secrets());
         let load = Load::start(proxy.url(), Tolerance::Unavailable);
@@ -205,7 +205,7 @@ async fn etcd_stops_and_starts_under_load() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_loses_its_leader_under_load() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let mut cluster = Cluster::start(version).await;
         let proxy = Setup::new(cluster.endpoints(), config::secrets()).start();
         let load = Load::start(proxy.url(), Tolerance::Unavailable);
@@ -224,7 +224,7 @@ async fn a_cluster_loses_its_leader_under_load() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_proxy_stops_and_starts_under_load() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let [port] = free_ports();
     let url = format!("http://127.0.0.1:{port}");
     let start = || Setup::new(etcd.endpoint(), config::secrets()).listen(&[&url]).start();
@@ -243,7 +243,7 @@ async fn the_proxy_stops_and_starts_under_load() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_member_will_do() {
-    let mut cluster = Cluster::start(Version::V3_5).await;
+    let mut cluster = Cluster::start(Version::share()).await;
     let proxy = Setup::new(cluster.endpoints(), config::secrets()).start();
     let client = proxy.client().await;
     client.put(LAST, "1").await;
@@ -267,7 +267,7 @@ async fn any_member_will_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_proxy_starts_before_its_etcd() {
-    let mut etcd = Etcd::prepare(crate::common::etcd::Setup::new(Version::V3_5));
+    let mut etcd = Etcd::prepare(crate::common::etcd::Setup::new(Version::share()));
     let proxy = Setup::new(etcd.endpoint(), config::secrets()).start();
     let client = proxy.client().await;
     let early = tokio::spawn(async move {

@@ -53,7 +53,7 @@ async fn shows(proxy: &Proxy, line: &str) {
 
 #[tokio::test]
 async fn a_new_first_key_writes_and_the_old_one_still_reads() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     let mut proxy = Proxy::before(&etcd, with(&[&old_key()]));
     let client = proxy.client().await;
@@ -93,7 +93,7 @@ async fn a_new_first_key_writes_and_the_old_one_still_reads() {
 
 #[tokio::test]
 async fn a_broken_configuration_is_refused_by_line_and_the_old_one_serves_on() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let mut proxy = Proxy::before(&etcd, with(&[&old_key()]));
     let client = proxy.client().await;
     let broken = with(&["{aescbc: {keys: [{name: k1, secret: c2hvcnQ=}]}}"]);
@@ -118,7 +118,7 @@ async fn a_broken_configuration_is_refused_by_line_and_the_old_one_serves_on() {
 
 #[tokio::test]
 async fn kubernetes_swaps_the_folder_beneath() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let mut proxy = Proxy::before(&etcd, with(&[&old_key()]));
     let client = proxy.client().await;
     let folder = proxy.folder().to_owned();
@@ -150,7 +150,7 @@ async fn kubernetes_swaps_the_folder_beneath() {
 
 #[tokio::test]
 async fn the_configuration_stays_where_reloading_is_off() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let folder = TempDir::new().unwrap();
     let pki = Pki::generate(folder.path(), &["127.0.0.1", "localhost"]);
     let mut proxy = Setup::new(etcd.endpoint(), with(&[&old_key()]))
@@ -172,7 +172,7 @@ async fn the_configuration_stays_where_reloading_is_off() {
 
 #[tokio::test]
 async fn files_that_others_can_read_are_told_of_or_refused() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let folder = TempDir::new().unwrap();
     let pki = Pki::generate(folder.path(), &["127.0.0.1", "localhost"]);
     fs::set_permissions(&pki.server_key, fs::Permissions::from_mode(0o644)).unwrap();
@@ -215,7 +215,7 @@ fn put_pair(pair: &Pair, cert: &Path, key: &Path) {
 
 #[tokio::test]
 async fn a_new_server_certificate_greets_new_connections_and_old_ones_go_on() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let [ours, theirs] = [(); 2].map(|()| TempDir::new().unwrap());
     let pki = Pki::generate(ours.path(), &["127.0.0.1", "localhost"]);
     let next = Pki::generate(theirs.path(), &["127.0.0.1", "localhost"]);
@@ -258,7 +258,7 @@ async fn a_new_server_certificate_greets_new_connections_and_old_ones_go_on() {
 
 #[tokio::test]
 async fn an_etcd_that_changed_its_authority_is_reached_with_new_files() {
-    let mut etcd = EtcdSetup::new(Version::V3_5).with_tls().start().await;
+    let mut etcd = EtcdSetup::new(Version::share()).with_tls().start().await;
     let [ours, theirs] = [(); 2].map(|()| TempDir::new().unwrap());
     let files = Pki::generate(ours.path(), &["127.0.0.1"]);
     let pki = etcd.pki();
@@ -308,7 +308,7 @@ fn pki_path(etcd: &Etcd, name: &str) -> std::path::PathBuf {
 
 #[tokio::test]
 async fn a_file_is_not_rotated_by_those_who_serve_it() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let setup = Setup::new(etcd.endpoint(), with(&[&old_key()])).member("a");
     let (status, said) = setup.flag("--rotate-every=2160h").refused();
     assert!(!status.success() && said.contains("--keyring-root-file"), "{said}");

@@ -113,7 +113,7 @@ fn active(status: &Value) -> String {
 #[tokio::test]
 async fn the_classic_runbook_on_three_servers() {
     const KEYS: usize = 600;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, KEYS, SIZE).await;
     let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));
@@ -184,7 +184,7 @@ async fn the_classic_runbook_on_three_servers() {
 #[tokio::test]
 async fn rotate_keys_twice_over_and_off_and_on_again() {
     const KEYS: usize = 300;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, KEYS, SIZE).await;
     let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));
@@ -245,7 +245,7 @@ async fn without_any_member_it_works_straight_on_etcd() {
 
 #[tokio::test]
 async fn history_that_is_not_compacted_keeps_the_old_key() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, 50, SIZE).await;
     let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));
@@ -275,7 +275,7 @@ async fn history_that_is_not_compacted_keeps_the_old_key() {
 
 #[tokio::test]
 async fn a_member_that_has_not_loaded_is_named_and_nothing_is_dropped_and_abort_goes_back() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, 100, SIZE).await;
     let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));
@@ -348,7 +348,7 @@ async fn a_member_that_has_not_loaded_is_named_and_nothing_is_dropped_and_abort_
 
 #[tokio::test]
 async fn a_rotation_is_taken_back_after_it_wrote() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, 200, SIZE).await;
     let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));
@@ -374,7 +374,7 @@ async fn a_rotation_is_taken_back_after_it_wrote() {
 #[tokio::test]
 async fn killed_anywhere_it_goes_on() {
     const KEYS: usize = 2_000;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, KEYS, SIZE).await;
     let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));
@@ -415,7 +415,7 @@ async fn killed_anywhere_it_goes_on() {
 
 #[tokio::test]
 async fn values_that_nobody_opens_keep_the_old_key_and_are_named() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, 50, SIZE).await;
     direct
@@ -440,7 +440,7 @@ async fn values_that_nobody_opens_keep_the_old_key_and_are_named() {
 
 #[tokio::test]
 async fn no_file_is_told_as_k3s_tells_it_and_a_mounted_one_is_not_edited() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));
     let folder = shared.path().parent().expect("a folder").to_owned();
     std::fs::create_dir(folder.join("..one")).expect("a folder");

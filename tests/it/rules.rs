@@ -30,7 +30,7 @@ fn op(request: Op) -> RequestOp {
 
 #[tokio::test]
 async fn nothing_is_compared_or_sorted_by_ciphertext() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let proxy = Proxy::before(&etcd, config::secrets());
     let client = proxy.client().await;
     client.put(SECRET, "value").await;
@@ -77,7 +77,7 @@ async fn nothing_is_compared_or_sorted_by_ciphertext() {
 
 #[tokio::test]
 async fn locks_and_elections_stay_out_of_encrypted_prefixes() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let proxy = Proxy::before(&etcd, config::secrets());
     let client = proxy.client().await;
     client
@@ -134,7 +134,7 @@ async fn locks_and_elections_stay_out_of_encrypted_prefixes() {
 
 #[tokio::test]
 async fn unknown_rpcs_are_refused_in_etcds_words() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = Etcd::start(version).await;
         let proxy = Proxy::before(&etcd, config::secrets());
         let direct = RawClient::connect(&etcd.endpoint()).await;
@@ -153,7 +153,7 @@ async fn unknown_rpcs_are_refused_in_etcds_words() {
 
 #[tokio::test]
 async fn every_provider_seals_in_its_own_layout() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     for (provider, overhead) in [
         ("aescbc", None),
         ("aesgcm", Some(12 + 16)),
@@ -180,7 +180,7 @@ async fn every_provider_seals_in_its_own_layout() {
 
 #[tokio::test]
 async fn what_lay_in_clear_is_read_and_sealed_when_written() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     direct.put(SECRET, "from before the proxy").await;
     let proxy = Proxy::before(&etcd, config::secrets());
@@ -200,7 +200,7 @@ async fn what_lay_in_clear_is_read_and_sealed_when_written() {
 
 #[tokio::test]
 async fn values_that_no_key_opens() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let writer = Proxy::before(&etcd, config::secrets());
     writer.client().await.put(SECRET, "value").await;
     let stored = etcd.client().await.value(SECRET).await;
@@ -268,7 +268,7 @@ fn acceptable_to_etcds_client(status: &tonic::Status) {
 #[tokio::test]
 async fn a_key_moved_elsewhere_does_not_open() {
     // aesgcm binds a value to its key; kube-apiserver's own code refuses this too.
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let proxy = proxy::Setup::new(etcd.endpoint(), config::document("secrets", "aesgcm")).start();
     let client = proxy.client().await;
     client.put(SECRET, "of a").await;
@@ -335,7 +335,7 @@ async fn doubtful_setups_are_refused() {
 
 #[tokio::test]
 async fn the_log_says_what_is_served_and_no_secret() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let proxy = proxy::Setup::new(etcd.endpoint(), config::secrets())
         .flag("--log-level=trace")
         .start();

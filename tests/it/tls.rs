@@ -29,7 +29,7 @@ async fn works(client: &Client) {
 
 #[tokio::test]
 async fn clients_need_a_certificate_of_the_authority() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let [ours, theirs] = [(); 2].map(|()| TempDir::new().unwrap());
     let pki = Pki::generate(ours.path(), &["127.0.0.1", "localhost"]);
     let stranger = Pki::generate(theirs.path(), &["127.0.0.1", "localhost"]);
@@ -62,7 +62,7 @@ async fn clients_need_a_certificate_of_the_authority() {
 
 #[tokio::test]
 async fn clients_may_need_a_certain_name() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let folder = TempDir::new().unwrap();
     let pki = Pki::generate(folder.path(), &["127.0.0.1", "localhost"]);
     let apiserver = pki.sign("kube-apiserver", &["apiserver.test"]);
@@ -80,7 +80,7 @@ async fn clients_may_need_a_certain_name() {
 
 #[tokio::test]
 async fn server_certificates_alone_are_enough_where_nothing_is_asked_of_clients() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let folder = TempDir::new().unwrap();
     let pki = Pki::generate(folder.path(), &["127.0.0.1", "localhost"]);
     let proxy = Setup::new(etcd.endpoint(), config::secrets())
@@ -93,7 +93,7 @@ async fn server_certificates_alone_are_enough_where_nothing_is_asked_of_clients(
 
 #[tokio::test]
 async fn a_listener_on_the_network_asks_who_is_there_or_is_refused() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let folder = TempDir::new().unwrap();
     let pki = Pki::generate(folder.path(), &["127.0.0.1", "localhost"]);
     let setup = |url: &str| {
@@ -131,7 +131,7 @@ async fn a_listener_on_the_network_asks_who_is_there_or_is_refused() {
 
 #[tokio::test]
 async fn etcd_behind_tls() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = EtcdSetup::new(version).with_tls().start().await;
         let pki = etcd.pki();
         let proxy = Setup::new(etcd.endpoint(), config::secrets())
@@ -146,7 +146,7 @@ async fn etcd_behind_tls() {
 
 #[tokio::test]
 async fn an_etcd_with_a_self_signed_certificate_is_reached_where_it_is_in_the_bundle() {
-    let mut etcd = Etcd::prepare(EtcdSetup::new(Version::V3_5));
+    let mut etcd = Etcd::prepare(EtcdSetup::new(Version::share()));
     let pair = self_signed(etcd.folder(), &["127.0.0.1"]);
     let [port] = free_ports();
     let with_tls = format!("https://127.0.0.1:{port}");
@@ -164,7 +164,7 @@ async fn an_etcd_with_a_self_signed_certificate_is_reached_where_it_is_in_the_bu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_etcd_that_nobody_vouches_for_gets_nothing() {
-    let etcd = EtcdSetup::new(Version::V3_5).with_tls().start().await;
+    let etcd = EtcdSetup::new(Version::share()).with_tls().start().await;
     let folder = TempDir::new().unwrap();
     let stranger = Pki::generate(folder.path(), &["127.0.0.1"]);
     let mut proxy = Setup::new(etcd.endpoint(), config::secrets())
@@ -191,7 +191,7 @@ async fn unix_sockets_on_both_sides() {
     let folder = TempDir::new().unwrap();
     let [plain, with_tls] = ["plain.sock", "tls.sock"].map(|name| folder.path().join(name));
     let pki = Pki::generate(folder.path(), &["localhost"]);
-    let mut etcd = Etcd::prepare(EtcdSetup::new(Version::V3_5));
+    let mut etcd = Etcd::prepare(EtcdSetup::new(Version::share()));
     // etcd wants a host and a port of every URL, and makes a file name of the two.
     let upstream = etcd.folder().join("etcd.sock:1");
     etcd.add_flag(format!("--listen-client-urls={},unix://etcd.sock:1", etcd.endpoint()));

@@ -199,7 +199,7 @@ fn expect_denied<T: std::fmt::Debug>(answer: Result<T, Status>) {
 
 #[tokio::test]
 async fn a_token_that_may_not_read_the_epoch_writes_what_it_may() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = etcd(version).await;
         let direct = etcd.client().await;
         role(&direct, "mine", MINE).await;
@@ -272,7 +272,7 @@ async fn a_token_that_may_not_read_the_epoch_writes_what_it_may() {
 
 #[tokio::test]
 async fn without_authentication_every_form_is_fenced_within_etcds_limits() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = etcd(version).await;
         let direct = etcd.client().await;
         let proxy = proxy(&etcd);
@@ -317,7 +317,7 @@ async fn without_authentication_every_form_is_fenced_within_etcds_limits() {
 
 #[tokio::test]
 async fn a_proxy_that_may_not_read_its_own_prefix_says_so_and_reads_on() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = etcd(version).await;
         let direct = etcd.client().await;
         role(&direct, "proxy", "/registry/").await;

@@ -192,7 +192,7 @@ async fn compacted_revisions() {
 
 #[tokio::test]
 async fn large_events_in_fragments_and_in_one_piece() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = Etcd::start(version).await;
         let proxy = Proxy::before(&etcd, config::secrets());
         let client = proxy.client().await;
@@ -229,7 +229,7 @@ async fn large_events_in_fragments_and_in_one_piece() {
 
 #[tokio::test]
 async fn progress_never_overtakes_events() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = Setup::new(version)
             .flag("--experimental-watch-progress-notify-interval=100ms")
             .start()
@@ -278,7 +278,7 @@ async fn progress_never_overtakes_events() {
 
 #[tokio::test]
 async fn a_thousand_streams() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = Etcd::start(version).await;
         let proxy = Proxy::before(&etcd, config::secrets());
         let client = proxy.client().await;
@@ -330,7 +330,7 @@ async fn watchers(etcd: &Etcd) -> u64 {
 
 #[tokio::test]
 async fn a_slow_watcher_starves_nobody() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let proxy = Proxy::before(&etcd, config::secrets());
     let client = proxy.client().await;
     let create = || WatchCreateRequest {
@@ -364,7 +364,7 @@ async fn a_slow_watcher_starves_nobody() {
 
 #[tokio::test]
 async fn a_deletion_by_lease_shows_what_was_there() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let proxy = Proxy::before(&etcd, config::secrets());
     let client = proxy.client().await;
     client

@@ -82,7 +82,7 @@ fn proxies(cluster: &Cluster, flags: &[&str]) -> Vec<Proxy> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_whose_member_is_gone_sends_its_clients_elsewhere_and_comes_back() {
-    let mut cluster = Cluster::start(Version::V3_5).await;
+    let mut cluster = Cluster::start(Version::share()).await;
     let proxies = proxies(&cluster, &[]);
     let away = &proxies[0];
     let client = RawClient::connect(away.url()).await;
@@ -121,7 +121,7 @@ async fn a_proxy_whose_member_is_gone_sends_its_clients_elsewhere_and_comes_back
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_members_are_the_whole_cluster_calls_wait_as_long_as_their_callers() {
-    let mut etcd = Etcd::start(Version::V3_5).await;
+    let mut etcd = Etcd::start(Version::share()).await;
     let proxy = Proxy::before(&etcd, config::secrets());
     let client = RawClient::connect(proxy.url()).await;
     assert_eq!(client.call(PUT, put()).await.code(), Some(0));
@@ -146,7 +146,7 @@ async fn where_the_members_are_the_whole_cluster_calls_wait_as_long_as_their_cal
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_is_told_to_hold_calls_does() {
-    let mut cluster = Cluster::start(Version::V3_5).await;
+    let mut cluster = Cluster::start(Version::share()).await;
     let proxies = proxies(&cluster, &["--on-unreachable=hold"]);
     let client = RawClient::connect(proxies[0].url()).await;
     assert_eq!(client.call(PUT, put()).await.code(), Some(0));
@@ -168,7 +168,7 @@ async fn a_proxy_that_is_told_to_hold_calls_does() {
 /// An operator may know of other ways when the store tells of none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_is_told_to_withdraw_does() {
-    let mut etcd = Etcd::start(Version::V3_5).await;
+    let mut etcd = Etcd::start(Version::share()).await;
     let proxy = Setup::new(etcd.endpoint(), config::secrets())
         .flag("--on-unreachable=withdraw")
         .start();
@@ -183,7 +183,7 @@ async fn a_proxy_that_is_told_to_withdraw_does() {
 /// member that cannot be reached. Forty waits of three seconds would be longer than any patience.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_lost_again_and_again_are_replaced_each_time() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let link = Link::start(&etcd.endpoint()).await;
     let proxy = Setup::new(link.url(), config::secrets()).start();
     let client = RawClient::connect(proxy.url()).await;

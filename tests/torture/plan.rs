@@ -106,9 +106,11 @@ const COMMANDS: [(u32, Command); 12] = [
     (1, &["purge", "--all", "--yes"]),
 ];
 
-/// Which etcd a scene has. Both drop nothing acknowledged when they are stopped as `Etcd::kill_or_stop` does it.
+/// Which etcd a scene has. All drop nothing acknowledged when they are stopped as `Etcd::kill_or_stop` does it.
 pub fn version(seed: u64, scene: usize) -> Version {
-    Version::ALL[usize::try_from(seed % 2).expect("0 or 1").wrapping_add(scene / 2) % 2]
+    let all = Version::all();
+    let count = u64::try_from(all.len()).expect("a few");
+    all[usize::try_from(seed % count).expect("a few").wrapping_add(scene / 2) % all.len()]
 }
 
 impl Plan {

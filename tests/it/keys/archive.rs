@@ -109,7 +109,7 @@ async fn retired_reads(proxy: &Proxy) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_of_before_two_rotations_heals_once_the_keyring_is_back() {
-    a_snapshot_heals(Version::V3_5, Case::Plain).await;
+    a_snapshot_heals(Version::share(), Case::Plain).await;
 }
 
 /// What was purged is in no backup of afterwards. The snapshot has a keyring of its own, which is archived and not overwritten.
@@ -121,7 +121,7 @@ async fn a_snapshot_of_before_a_purge_brings_the_keys_that_it_needs() {
 /// The key that was prepared is not in the latest keyring as a reader: it writes there, or has been replaced since.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_of_a_rotation_under_way_heals_and_the_rotation_is_taken_back() {
-    a_snapshot_heals(Version::V3_5, Case::Prepared).await;
+    a_snapshot_heals(Version::share(), Case::Prepared).await;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -245,7 +245,7 @@ async fn a_value_that_turns_up_under_a_retired_key_is_opened_counted_audited_and
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_keyring_that_opens_less_is_not_put_back() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     let shared = Shared::at(Home::Etcd, &etcd.endpoint(), &document(&[K1, IDENTITY]));
     let (early, late) = (path_of(&shared, "early.json"), path_of(&shared, "late.json"));

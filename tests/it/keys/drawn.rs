@@ -40,7 +40,7 @@ fn expect_drawn(keys: &[Vec<u8>], length: usize) {
 
 #[tokio::test]
 async fn keys_of_rotations_are_drawn() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let mut keys = Vec::new();
     for key_type in ["aescbc", "aesgcm", "secretbox"] {
         let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));
@@ -70,7 +70,7 @@ async fn keys_of_rotations_are_drawn() {
 async fn the_first_key_of_a_keyring_and_those_that_follow_are_drawn() {
     let mut keys = Vec::new();
     for _ in 0..2 {
-        let etcd = Etcd::start(Version::V3_5).await;
+        let etcd = Etcd::start(Version::share()).await;
         let shared = Shared::managed(&etcd.endpoint());
         let _member = shared.member("a");
         keys.extend(secrets(&shared.text()));
@@ -104,7 +104,7 @@ fn keys_that_are_printed_are_drawn() {
 #[tokio::test]
 async fn what_a_plugin_is_given_to_wrap_is_drawn() {
     for (version, writes, starts) in [("v1", 8, 2), ("v2", 2, 6)] {
-        let etcd = Etcd::start(Version::V3_5).await;
+        let etcd = Etcd::start(Version::share()).await;
         let plugin = Plugin::start();
         for start in 0..starts {
             let proxy = Proxy::before(&etcd, plugin.document("secrets", version));

@@ -68,7 +68,7 @@ async fn a_file_that_is_mounted_by_itself_is_found_out_before_anything_is_writte
     if !may_mount() {
         return;
     }
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let mount = Mount::new(&document(&[K1, IDENTITY]));
     for verb in ["rotate-keys", "prepare", "disable"] {
         let words = [
@@ -95,7 +95,7 @@ async fn who_follows_a_file_that_is_mounted_by_itself_says_that_edits_are_not_se
     if !may_mount() {
         return;
     }
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let mount = Mount::new(&document(&[K1, IDENTITY]));
     let started = |path: &Path, log: &str| {
         let words = [
@@ -146,7 +146,7 @@ fn keys_of(text: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn json_stays_json_and_of_what_is_kept_only_files_with_keys_of_their_own_stay() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let shared = Shared::new(&etcd, &k3s_json("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU="));
     let member = shared.member("a");
     let client = member.client().await;

@@ -43,7 +43,7 @@ async fn until_metric(proxy: &Proxy, line: &str) {
 
 #[tokio::test]
 async fn a_file_that_gives_a_name_other_bytes_is_refused_and_one_that_lists_both_is_not() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let mut proxy = Setup::new(etcd.endpoint(), document(&[OLD_BOX, IDENTITY])).start();
     let client = proxy.client().await;
     for index in 0..VALUES {
@@ -92,7 +92,7 @@ async fn a_file_that_gives_a_name_other_bytes_is_refused_and_one_that_lists_both
 /// aescbc tells its own values by their padding alone, which is right by chance once in 256.
 #[tokio::test]
 async fn two_aescbc_keys_never_come_to_share_a_name() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let mut proxy = Setup::new(etcd.endpoint(), document(&[OLD, IDENTITY])).start();
     proxy.replace_config(&document(&[NEW, OLD, IDENTITY]));
     until_metric(&proxy, "etcd_encryption_proxy_config_reload_failing 1").await;
@@ -104,7 +104,7 @@ async fn two_aescbc_keys_never_come_to_share_a_name() {
 
 #[tokio::test]
 async fn a_keyring_in_etcd_that_gives_a_name_other_bytes_is_refused_too() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let shared = Shared::at(Home::Etcd, &etcd.endpoint(), &document(&[OLD, IDENTITY]));
     let proxy = shared.setup("a").start();
     let client = proxy.client().await;
@@ -135,7 +135,7 @@ async fn a_keyring_in_etcd_that_gives_a_name_other_bytes_is_refused_too() {
 /// Copies of one file, of which one has another key, are loaded at the start: there is nothing to compare with but each other.
 #[tokio::test]
 async fn members_that_have_other_bytes_under_one_name_are_named() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let (one, other) = (
         Shared::new(&etcd, &document(&[OLD, IDENTITY])),
         Shared::new(&etcd, &document(&[NEW, IDENTITY])),
@@ -162,7 +162,7 @@ async fn members_that_have_other_bytes_under_one_name_are_named() {
 async fn a_newcomer_with_other_bytes_under_a_name_writes_nothing_until_its_file_is_right() {
     const WRITES: &str = "etcd_encryption_proxy_may_write 1";
     const REFUSED: &str = "etcd_encryption_proxy_may_write 0";
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let (one, other) = (
         Shared::new(&etcd, &document(&[OLD_BOX, IDENTITY])),
         Shared::new(&etcd, &document(&[NEW_BOX, IDENTITY])),

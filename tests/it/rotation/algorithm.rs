@@ -12,7 +12,7 @@ const BOX: &str = "{secretbox: {keys: [{name: s1, secret: emFiY2RlZmdoaWprbG1ub3
 #[tokio::test]
 async fn the_algorithm_changes_while_clients_write() {
     const KEYS: usize = 300;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, KEYS, SIZE).await;
     // A provider of the type that is wanted is there already, to read with: it stays, and stays where it is.
@@ -45,7 +45,7 @@ async fn the_algorithm_changes_while_clients_write() {
 #[tokio::test]
 async fn a_change_of_algorithm_is_taken_back_and_the_document_says_what_it_said() {
     const KEYS: usize = 100;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, KEYS, SIZE).await;
     let shared = Shared::new(&etcd, &document(&[K1, BOX, IDENTITY]));

@@ -162,7 +162,7 @@ pub async fn expect_end(process: &mut Process, code: i32) {
 
 /// Every member, one after the other, is killed when the rotation is at `stage`.
 async fn members_are_killed_at(stage: &str) {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let mut scene = Scene::start(&etcd.endpoint(), Home::File).await;
     let mut command = scene.shared.start(&ROTATE);
     scene.until(stage).await;
@@ -192,7 +192,7 @@ kills! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_is_killed_at_each_stage() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let scene = Scene::start(&etcd.endpoint(), Home::File).await;
     let mut killed_at = Vec::new();
     for stage in &STAGES[..STAGES.len() - 1] {
@@ -211,7 +211,7 @@ async fn the_command_is_killed_at_each_stage() {
 /// As a machine that swaps, or a virtual one that is moved elsewhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_is_frozen_is_waited_for_and_named_and_abort_works_meanwhile() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let mut scene = Scene::start(&etcd.endpoint(), Home::File).await;
     scene.proxies[2].process().signal("STOP");
     let mut command = scene.shared.start(&ROTATE);
@@ -238,7 +238,7 @@ async fn a_member_that_is_frozen_is_waited_for_and_named_and_abort_works_meanwhi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_loses_its_leader_meanwhile() {
-    let mut cluster = Cluster::start(Version::V3_5).await;
+    let mut cluster = Cluster::start(Version::share()).await;
     let mut scene = Scene::start(&cluster.endpoints(), Home::File).await;
     let mut command = scene.shared.start(&ROTATE);
     for stage in ["prepare", "reencrypt_active"] {

@@ -74,7 +74,7 @@ async fn until(what: &str, patience: Duration, mut holds: impl AsyncFnMut() -> b
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_members_rotate_without_a_restart() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let scene = Scene::start(&etcd.endpoint(), Home::Etcd).await;
     let all: Vec<&Proxy> = scene.proxies.iter().collect();
     let writer = Writer::start(&all).await;
@@ -96,7 +96,7 @@ async fn three_members_rotate_without_a_restart() {
 /// The command first, and then each member that goes on with what it began.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_carries_it_out_is_killed_at_each_stage_and_a_member_goes_on() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let mut scene = Scene::start(&etcd.endpoint(), Home::Etcd).await;
     let mut command = scene.shared.start(&ROTATE);
     scene.until("begun").await;
@@ -124,7 +124,7 @@ async fn whoever_carries_it_out_is_killed_at_each_stage_and_a_member_goes_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_member_writes_nothing_with_a_key_that_went_meanwhile() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, KEYS, SIZE).await;
     let shared = Shared::at(Home::Etcd, &etcd.endpoint(), &document(&[K1, IDENTITY]));
@@ -183,7 +183,7 @@ async fn a_frozen_member_writes_nothing_with_a_key_that_went_meanwhile() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_rotated_after_so_many_writes_by_one_member() {
     const AFTER: u64 = 100;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, KEYS, SIZE).await;
     let shared = Shared::at(Home::Etcd, &etcd.endpoint(), &document(&[K1, IDENTITY]));
@@ -246,7 +246,7 @@ async fn compact(direct: &Client) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_rotated_when_they_are_old() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, KEYS, SIZE).await;
     let shared = Shared::at(Home::Etcd, &etcd.endpoint(), &document(&[K1, IDENTITY]));
@@ -272,7 +272,7 @@ async fn keys_are_rotated_when_they_are_old() {
 /// It stays on the network of its clients, and loses etcd: longer than its record lives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_is_cut_off_is_waited_for_and_abort_works_meanwhile() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, KEYS, SIZE).await;
     let shared = Shared::at(Home::Etcd, &etcd.endpoint(), &document(&[K1, IDENTITY]));
@@ -305,7 +305,7 @@ async fn a_member_that_is_cut_off_is_waited_for_and_abort_works_meanwhile() {
 
 #[tokio::test]
 async fn off_and_on_again() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, KEYS, SIZE).await;
     let shared = Shared::at(Home::Etcd, &etcd.endpoint(), &document(&[K1, IDENTITY]));
@@ -341,7 +341,7 @@ async fn a_large_store_is_rotated_in_so_many_seconds_by_a_file() {
 
 async fn rotate_a_large_store(home: Home) {
     let count = std::env::var("ROTATE_KEYS").map_or(20_000, |count| count.parse().expect("a number"));
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, count, 1_024).await;
     let shared = Shared::at(home, &etcd.endpoint(), &document(&[K1, IDENTITY]));

@@ -24,7 +24,7 @@ fn put() -> PutRequest {
 
 #[tokio::test]
 async fn it_encrypts_nothing_until_it_has_the_new_one() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, 20, SIZE).await;
     let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));

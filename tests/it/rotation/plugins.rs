@@ -59,7 +59,7 @@ async fn wait_for_another(direct: &Client, proxy: &Proxy, old: &Value) {
 
 #[tokio::test]
 async fn after_the_kms_rotated_its_key_every_value_is_under_the_new_one() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, KEYS, SIZE).await;
     let plugin = Plugin::start();
@@ -95,7 +95,7 @@ async fn after_the_kms_rotated_its_key_every_value_is_under_the_new_one() {
 #[tokio::test]
 async fn everything_is_written_again_where_nothing_looks_stale() {
     const STARTS: usize = 12;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     let plugin = Plugin::start();
     let kms = format!(
@@ -183,7 +183,7 @@ async fn rewritten_since(direct: &Client, revision: i64) -> usize {
 async fn a_key_that_rotates_under_one_key_id_is_followed_without_a_restart() {
     const VALUES: usize = 30;
     for version in ["v1", "v2"] {
-        let etcd = Etcd::start(Version::V3_5).await;
+        let etcd = Etcd::start(Version::share()).await;
         let plugin = Plugin::start();
         let one = || Some("projects/p/keys/k".to_owned());
         {

@@ -78,7 +78,7 @@ impl Scene {
     }
 
     async fn with(home: Home, flag: &str) -> Self {
-        let etcd = Etcd::start(Version::V3_5).await;
+        let etcd = Etcd::start(Version::share()).await;
         let direct = etcd.client().await;
         fill(&direct, KEYS, SIZE).await;
         let shared = Shared::at(home, &etcd.endpoint(), &document(&[K1, IDENTITY]));

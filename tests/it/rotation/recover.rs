@@ -165,7 +165,7 @@ async fn a_snapshot_of_before_two_rotations(version: Version) {
 
 #[tokio::test]
 async fn a_snapshot_of_before_two_rotations_is_readable_again() {
-    a_snapshot_of_before_two_rotations(Version::V3_5).await;
+    a_snapshot_of_before_two_rotations(Version::share()).await;
 }
 
 #[tokio::test]
@@ -175,7 +175,7 @@ async fn a_snapshot_of_before_two_rotations_is_readable_again_on_etcd_3_4() {
 
 #[tokio::test]
 async fn a_name_says_too_little_and_what_no_file_has_a_key_for_is_named() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     let shared = Shared::new(&etcd, &document(&[K2, IDENTITY]));
     let proxies = [shared.member("a"), shared.member("b")];
@@ -218,7 +218,7 @@ async fn a_name_says_too_little_and_what_no_file_has_a_key_for_is_named() {
 
 #[tokio::test]
 async fn a_file_elsewhere_is_named() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     let shared = Shared::new(&etcd, &document(&[K2, IDENTITY]));
     let member = shared.member("a");
@@ -239,7 +239,7 @@ async fn a_file_elsewhere_is_named() {
 
 #[tokio::test]
 async fn a_name_that_stands_for_another_key_now_is_refused_with_the_way_on() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     let shared = Shared::new(&etcd, &document(&[WRONG, IDENTITY]));
     let member = shared.member("a");
@@ -274,7 +274,7 @@ async fn a_name_that_stands_for_another_key_now_is_refused_with_the_way_on() {
 #[tokio::test]
 async fn killed_anywhere_it_goes_on_and_others_are_refused_meanwhile() {
     const KEYS: usize = 1_500;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     let shared = Shared::new(&etcd, &document(&[K2, IDENTITY]));
     let proxies = [
@@ -340,7 +340,7 @@ async fn killed_anywhere_it_goes_on_and_others_are_refused_meanwhile() {
 
 #[tokio::test]
 async fn it_is_taken_back() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     let shared = Shared::new(&etcd, &document(&[K2, IDENTITY]));
     let member = shared.member("a");
@@ -361,7 +361,7 @@ async fn it_is_taken_back() {
 
 #[tokio::test]
 async fn a_keyring_in_etcd_has_no_use_for_it() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let shared = Shared::managed(&etcd.endpoint());
     let refused = shared.run(&["recover"]).await;
     assert_eq!(refused.code, Some(2), "{refused:#?}");

@@ -38,7 +38,7 @@ async fn waits(shared: &Shared, word: &str) -> Outcome {
 async fn every_stage_names_the_commands_that_go_on_and_they_do() {
     const COUNT: usize = 20;
     const HISTORY: &str = "Blocked: etcd's history before revision ";
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, COUNT, SIZE).await;
     let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));
@@ -109,7 +109,7 @@ async fn every_stage_names_the_commands_that_go_on_and_they_do() {
 /// The record of another etcd that is served with the same file: it is named, and the command is run for that etcd.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_record_of_the_other_etcd_is_named_with_its_way_out() {
-    let (first, second) = tokio::join!(Etcd::start(Version::V3_5), Etcd::start(Version::V3_4));
+    let (first, second) = tokio::join!(Etcd::start(Version::share()), Etcd::start(Version::V3_4));
     let shared = Shared::new(&first, &document(&[K1, IDENTITY]));
     let _a = shared.member("a");
     let _b = Setup::sharing(second.endpoint(), &shared.path()).member("b").start();
@@ -142,7 +142,7 @@ async fn a_damaged_record_of_the_other_etcd_is_named_with_its_way_out() {
 /// with one that no lease ends, there is still one way out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_s_record_that_cannot_be_read_is_named_until_it_ends() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));
     let _a = shared.member("a");

@@ -36,7 +36,7 @@ struct Scene {
 impl Scene {
     /// The second store's proxy never sweeps.
     async fn new() -> Self {
-        let (first, second) = tokio::join!(Etcd::start(Version::V3_5), Etcd::start(Version::V3_4));
+        let (first, second) = tokio::join!(Etcd::start(Version::share()), Etcd::start(Version::V3_4));
         let shared = Shared::new(&first, ALDER);
         let a = shared.member("a");
         let b = shared
@@ -220,7 +220,7 @@ async fn a_member_of_the_other_etcd_that_has_not_loaded_is_waited_for() {
 
 #[tokio::test]
 async fn who_can_leave_no_mark_is_seen_by_its_lock() {
-    let (first, second) = tokio::join!(Etcd::start(Version::V3_5), Etcd::start(Version::V3_5));
+    let (first, second) = tokio::join!(Etcd::start(Version::share()), Etcd::start(Version::share()));
     let shared = Shared::new(&first, ALDER);
     // By way of what looks like a volume of Kubernetes', where no mark would stay.
     let folder = shared.path().parent().expect("a folder").to_owned();

@@ -79,7 +79,7 @@ async fn expect_taken_back(shared: &Shared, proxy: &Proxy, etcd: &Etcd, writes: 
 /// A snapshot of the stage `prepare` is put back two rotations later: its record says that k1 writes, and is to be replaced.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_was_retired_does_not_write_again_by_an_older_record() {
-    let mut etcd = Etcd::start(Version::V3_5).await;
+    let mut etcd = Etcd::start(Version::share()).await;
     fill(&etcd.client().await, COUNT, SIZE).await;
     let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));
     let proxy = shared.member("a");
@@ -123,7 +123,7 @@ async fn a_key_that_was_retired_does_not_write_again_by_an_older_record() {
 /// k1 has leaked while a rotation was prepared: birch is put first by hand, and all values are stored under it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_leaked_does_not_write_again_in_place_of_the_one_put_first_by_hand() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, COUNT, SIZE).await;
     let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));

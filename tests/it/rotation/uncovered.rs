@@ -145,7 +145,7 @@ async fn a_resource_out_of_the_rules(home: Home, version: Version) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resource_taken_out_of_the_file_keeps_its_key() {
-    a_resource_out_of_the_rules(Home::File, Version::V3_5).await;
+    a_resource_out_of_the_rules(Home::File, Version::share()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,7 +155,7 @@ async fn a_resource_taken_out_of_the_keyring_keeps_its_key() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn values_outside_of_the_prefix_keep_their_key() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     let shared = Shared::new(&etcd, &document("secrets"));
     // As it was served until somebody gave it another prefix: with a file of its own, or it would be one that serves two stores.
@@ -208,7 +208,7 @@ async fn gauge(proxy: &Proxy) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_that_does_not_open_after_the_end_does_not_hide() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     let shared = Shared::new(&etcd, &document("secrets"));
     let proxies = [

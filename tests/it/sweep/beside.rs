@@ -20,7 +20,7 @@ use crate::common::watch::{Watch, all_under};
 async fn who_writes_and_watches_meanwhile_loses_nothing() {
     const KEYS: usize = 2_000;
     const WRITES: usize = 1_500;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, KEYS, 200).await;
     let proxy = Proxy::before(&etcd, document(&[K2, K1]));
@@ -71,7 +71,7 @@ async fn who_writes_and_watches_meanwhile_loses_nothing() {
 #[tokio::test]
 async fn compaction_that_overtakes_the_scan_is_told_and_skips_nothing() {
     const KEYS: usize = 4_000;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, KEYS, 100).await;
     let (mut process, _folder) = Sweep::of(&etcd, &[K2, K1]).flag("--rate=2000").start();
@@ -98,7 +98,7 @@ async fn compaction_at_any_moment_again_and_again_skips_nothing() {
     const SIZE: usize = 8_000;
     let (keys, seed) = (keys(1_500), seed());
     let mut random = StdRng::seed_from_u64(seed);
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = Etcd::start(version).await;
         let client = etcd.client().await;
         fill(&client, keys, SIZE).await;
@@ -126,7 +126,7 @@ async fn compaction_at_any_moment_again_and_again_skips_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_whose_lease_ends_meanwhile_go_and_the_others_keep_theirs() {
     let (keys, seed) = (keys(2_400), seed());
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = Etcd::start(version).await;
         let client = etcd.client().await;
         let lasting = grant(&client, 3_600).await;

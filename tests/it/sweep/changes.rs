@@ -27,7 +27,7 @@ fn lasting(kvs: &[KeyValue]) -> Vec<(Vec<u8>, Vec<u8>, i64, i64)> {
 
 #[tokio::test]
 async fn a_store_goes_through_every_change_and_back() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = Etcd::start(version).await;
         let client = etcd.client().await;
         let grant = LeaseGrantRequest {
@@ -101,7 +101,7 @@ async fn a_store_goes_through_every_change_and_back() {
 
 #[tokio::test]
 async fn a_value_that_nobody_can_open_is_named_and_the_others_are_done() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, 500, 100).await;
     client
@@ -140,7 +140,7 @@ async fn a_value_that_nobody_can_open_is_named_and_the_others_are_done() {
 
 #[tokio::test]
 async fn history_goes_where_that_is_asked_for() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, 300, 100).await;
     let kept = Sweep::of(&etcd, &[K2, K1]).run().await;
@@ -178,7 +178,7 @@ async fn history_goes_where_that_is_asked_for() {
 #[tokio::test]
 async fn every_member_of_the_cluster_is_defragmented_or_named() {
     const PLAIN: &str = "plaintext-that-was-here-before";
-    let mut cluster = Cluster::start(Version::V3_5).await;
+    let mut cluster = Cluster::start(Version::share()).await;
     let client = cluster.members[0].client().await;
     for index in 0..300 {
         client.put(key(index), PLAIN.repeat(100)).await;
@@ -229,7 +229,7 @@ async fn every_member_of_the_cluster_is_defragmented_or_named() {
 #[tokio::test]
 async fn many_secrets() {
     const KEYS: usize = 20_000;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, KEYS, 1_024).await;
     let begun = Instant::now();
@@ -248,7 +248,7 @@ async fn many_secrets() {
 async fn however_much_does_not_open_the_record_of_it_fits_and_stays_small() {
     const KEYS: usize = 3_000;
     const BROKEN: usize = 1_500;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     let value = format!("k8s:enc:aescbc:v1:{}:rubbish", "l".repeat(250));
     for index in 0..BROKEN {
@@ -281,7 +281,7 @@ async fn a_value_at_etcds_limit_is_told_and_the_others_are_done() {
     // 1.5 MiB for the request, with its key and its fields.
     const LARGEST: usize = 1_572_864 - 60;
     const KEYS: usize = 200;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, KEYS, 100).await;
     let large: Vec<_> = (0..12).map(|index| format!("/registry/secrets/a/{index:02}")).collect();
@@ -306,7 +306,7 @@ async fn a_value_at_etcds_limit_is_told_and_the_others_are_done() {
 async fn what_a_wrong_key_opens_to_is_not_taken_for_a_value() {
     const KEYS: usize = 3_000;
     const WRONG: &str = "{aescbc: {keys: [{name: k1, secret: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=}]}}";
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, KEYS, 100).await;
     let outcome = Sweep::of(&etcd, &[K2, WRONG]).run().await;

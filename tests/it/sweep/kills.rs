@@ -20,7 +20,7 @@ const PAGE: usize = 1_000;
 #[tokio::test]
 async fn killed_again_and_again_it_finishes_and_nothing_is_lost() {
     const KEYS: usize = 6_000;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, KEYS, 100).await;
     let mut kills = 0;
@@ -54,7 +54,7 @@ async fn killed_twenty_times_beside_writers_it_loses_nothing() {
     const KILLS: usize = 20;
     let (keys, seed) = (keys(3_000), seed());
     let mut random = StdRng::seed_from_u64(seed);
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, keys, 100).await;
     let grant = LeaseGrantRequest {

@@ -46,7 +46,7 @@ fn says_why(outcome: &Outcome) {
 /// Written by a client that puts without a transaction, as kube-apiserver never does.
 #[tokio::test]
 async fn a_value_at_etcds_limit_is_named_and_can_be_passed_over() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, 20, 100).await;
     let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));
@@ -70,7 +70,7 @@ async fn a_value_at_etcds_limit_is_named_and_can_be_passed_over() {
 
 #[tokio::test]
 async fn a_plaintext_at_etcds_limit_holds_up_no_way_back() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let direct = etcd.client().await;
     fill(&direct, 20, 100).await;
     let length = fill_up(&direct).await;

@@ -22,7 +22,7 @@ use crate::common::tools::Version;
 async fn an_etcd_that_dies_is_waited_for_and_one_without_space_only_so_long() {
     const KEYS: usize = 3_000;
     // Soon filled, and room enough for the first rewrite.
-    let mut etcd = Setup::new(Version::V3_5)
+    let mut etcd = Setup::new(Version::share())
         .flag("--quota-backend-bytes=16777216")
         .start()
         .await;
@@ -70,7 +70,7 @@ async fn at_work(process: &mut Process, client: &Client) {
 async fn an_etcd_that_stops_again_and_again_beside_writers_is_waited_for() {
     let (keys, seed) = (keys(2_500), seed());
     let mut random = StdRng::seed_from_u64(seed);
-    for version in Version::ALL {
+    for version in Version::all() {
         let mut etcd = Etcd::start(version).await;
         fill(&etcd.client().await, keys, 100).await;
         let beside = Beside::begin(&[etcd.endpoint()], keys, &[], seed).await;
@@ -92,7 +92,7 @@ async fn an_etcd_that_stops_again_and_again_beside_writers_is_waited_for() {
 #[tokio::test]
 async fn an_outage_that_is_longer_than_the_sweeps_lease_is_waited_for() {
     const KEYS: usize = 2_000;
-    let mut etcd = Etcd::start(Version::V3_5).await;
+    let mut etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, KEYS, 100).await;
     let (mut process, _folder) = Sweep::of(&etcd, &[K2, K1]).flag("--rate=500").start();
@@ -111,7 +111,7 @@ async fn an_outage_that_is_longer_than_the_sweeps_lease_is_waited_for() {
 async fn a_cluster_that_loses_its_leader_is_swept_all_the_same() {
     let (keys, seed) = (keys(2_500), seed());
     let mut random = StdRng::seed_from_u64(seed);
-    for version in Version::ALL {
+    for version in Version::all() {
         let mut cluster = Cluster::start(version).await;
         let urls: Vec<_> = cluster.members.iter().map(Etcd::endpoint).collect();
         fill(&cluster.members[0].client().await, keys, 100).await;
@@ -135,7 +135,7 @@ async fn a_cluster_that_loses_its_leader_is_swept_all_the_same() {
 #[tokio::test]
 async fn a_store_that_fills_up_meanwhile_is_waited_for_until_there_is_room() {
     const KEYS: usize = 2_000;
-    let etcd = Setup::new(Version::V3_5)
+    let etcd = Setup::new(Version::share())
         .flag("--quota-backend-bytes=16777216")
         .start()
         .await;
@@ -187,7 +187,7 @@ async fn a_store_that_fills_up_meanwhile_is_waited_for_until_there_is_room() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_etcd_that_stands_still_is_waited_for_and_writes_without_an_answer_are_known_again() {
     let (keys, seed) = (keys(2_000), seed());
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, keys, 100).await;
     let beside = Beside::begin(&[etcd.endpoint()], keys, &[], seed).await;
@@ -207,7 +207,7 @@ async fn an_etcd_that_stands_still_is_waited_for_and_writes_without_an_answer_ar
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_goes_back_in_time_keeps_what_is_written_then() {
     let (keys, seed) = (keys(1_500), seed());
-    let mut etcd = Etcd::start(Version::V3_5).await;
+    let mut etcd = Etcd::start(Version::share()).await;
     fill(&etcd.client().await, keys, 100).await;
     etcd.kill_or_stop();
     etcd.back_up();
@@ -230,7 +230,7 @@ async fn a_store_that_goes_back_in_time_keeps_what_is_written_then() {
 #[tokio::test]
 async fn a_sweep_that_is_to_stop_does_not_wait_for_an_etcd_that_is_away() {
     const KEYS: usize = 2_000;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, KEYS, 100).await;
     let (mut process, _folder) = Sweep::of(&etcd, &[K2, K1]).flag("--rate=1000").start();

@@ -15,7 +15,7 @@ use crate::common::tools::Version;
 #[tokio::test]
 async fn one_sweep_at_a_time_and_one_that_is_stopped_is_taken_up() {
     const KEYS: usize = 3_000;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, KEYS, 100).await;
     let (mut first, _folder) = Sweep::of(&etcd, &[K2, K1]).flag("--rate=500").start();
@@ -71,7 +71,7 @@ async fn other(etcd: &Etcd) -> Outcome {
 
 #[tokio::test]
 async fn one_whose_lease_is_revoked_stops_and_leaves_the_work_to_the_next() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     let (mut process, _folder) = slow(&etcd, &client).await;
     let id = client.get(OWNER).await.expect("an owner").lease;
@@ -84,7 +84,7 @@ async fn one_whose_lease_is_revoked_stops_and_leaves_the_work_to_the_next() {
 
 #[tokio::test]
 async fn one_whose_record_is_deleted_stops_although_its_lease_lives() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     let (mut process, _folder) = slow(&etcd, &client).await;
     client.delete(OWNER).await;
@@ -99,7 +99,7 @@ async fn one_whose_record_is_deleted_stops_although_its_lease_lives() {
 
 #[tokio::test]
 async fn one_that_slept_through_its_lease_writes_nothing_when_it_wakes() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     let (mut process, _folder) = slow(&etcd, &client).await;
     process.signal("STOP");
@@ -119,7 +119,7 @@ async fn one_that_slept_through_its_lease_writes_nothing_when_it_wakes() {
 
 #[tokio::test]
 async fn of_many_at_once_one_does_the_work() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, KEYS, 100).await;
     let sweeps: Vec<_> = (0..6)
@@ -145,7 +145,7 @@ async fn of_many_at_once_one_does_the_work() {
 
 #[tokio::test]
 async fn a_checkpoint_that_is_none_is_told_and_begun_anew_where_that_is_asked_for() {
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, 300, 100).await;
     client.put(CHECKPOINT, "{}").await;

@@ -16,7 +16,7 @@ use crate::common::tools::Version;
 #[tokio::test]
 async fn values_go_to_a_kms_follow_its_key_and_come_back() {
     const KEYS: usize = 200;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, KEYS, 100).await;
     let plugin = Plugin::start();
@@ -69,7 +69,7 @@ async fn wait_until(process: &mut Process, client: &Client, index: usize, prefix
 #[tokio::test]
 async fn a_plugin_that_goes_away_and_comes_back_is_waited_for() {
     const KEYS: usize = 600;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, KEYS, 100).await;
     let mut plugin = Plugin::start();
@@ -97,7 +97,7 @@ async fn a_plugin_that_goes_away_and_comes_back_is_waited_for() {
 #[tokio::test]
 async fn a_key_that_changes_between_a_kill_and_the_next_start_leaves_nothing_under_the_old_one() {
     const KEYS: usize = 2_000;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, KEYS, 100).await;
     let plugin = Plugin::start();
@@ -119,7 +119,7 @@ async fn a_key_that_changes_between_a_kill_and_the_next_start_leaves_nothing_und
 #[tokio::test]
 async fn a_plugin_that_cannot_unwrap_what_it_wraps_is_given_nothing() {
     const KEYS: usize = 300;
-    let etcd = Etcd::start(Version::V3_5).await;
+    let etcd = Etcd::start(Version::share()).await;
     let client = etcd.client().await;
     fill(&client, KEYS, 100).await;
     let plugin = Plugin::start();

@@ -35,7 +35,7 @@ pub(super) enum Way {
 
 impl Way {
     pub(super) async fn frozen() -> Self {
-        let cluster = Cluster::start(Version::V3_5).await;
+        let cluster = Cluster::start(Version::share()).await;
         let leader = cluster.leader().await;
         Self::Frozen {
             follower: (leader + 1) % cluster.members.len(),
@@ -46,7 +46,7 @@ impl Way {
 
     pub(super) async fn dropped() -> Self {
         let namespace = Namespace::create();
-        let mut etcd = Etcd::prepare(EtcdSetup::new(Version::V3_5));
+        let mut etcd = Etcd::prepare(EtcdSetup::new(Version::share()));
         etcd.add_flag(format!(
             "--listen-client-urls={},{}",
             etcd.endpoint(),
@@ -58,7 +58,7 @@ impl Way {
     }
 
     pub(super) async fn relayed() -> Self {
-        let etcd = Etcd::start(Version::V3_5).await;
+        let etcd = Etcd::start(Version::share()).await;
         let link = Link::start(&etcd.endpoint()).await;
         Self::Relayed { etcd, link }
     }
