@@ -21,6 +21,7 @@ mod run;
 mod settings;
 mod snapshot;
 mod standing;
+mod store;
 mod strongbox;
 mod sweep;
 mod unopened;

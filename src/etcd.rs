@@ -7,6 +7,7 @@ mod connection;
 pub mod epoch;
 mod families;
 mod http;
+mod kind;
 pub mod lease;
 mod meters;
 mod patience;
@@ -24,6 +25,7 @@ pub use api::{CallError, Client, Guard, KeyValue, Member, Page, PageAsk, Replace
 pub use connection::{Call, Connection, OpenCall, OpenError};
 pub use families::FAMILIES;
 pub use http::{HttpError, Relay};
+pub use kind::{KnownKind, StoreKind};
 pub use patience::{Attempts, Patience, WaitError};
 pub use pool::{Config, Pool, Reachability, Unreachable};
 pub use relayed::{BrokenOff, Relayed};

@@ -38,6 +38,7 @@ async fn measure(endpoint: Endpoint, concurrencies: &[usize]) -> Vec<f64> {
         members: [dialer].into(),
         first: 0,
         reachability: Arc::new(Reachability::default()),
+        kind: Arc::default(),
     };
     let client = Client::new(Pool::spawn(config, 2 * 1024 * 1024, flusher));
     let mut secrets = read(&client).await;

@@ -25,7 +25,7 @@ use super::standing::{Standing, Witness};
 use super::unopened::{Watch, told};
 use super::withdrawal::Others;
 use super::writes::Writes;
-use super::{Background as Wanted, Settings, on_etcd};
+use super::{Background as Wanted, Settings, on_etcd, store};
 use crate::files::Nudge;
 use crate::members::{Member, MemberId, Presence, Rivals};
 use crate::proxy::Stage;
@@ -125,6 +125,7 @@ impl Background {
         let handle = Arc::clone(&parts.keyring);
         let others = Others::default();
         let watched = others.clone();
+        let kind = Arc::clone(&parts.upstream.kind);
         let thread = on_etcd::spawn("background", members, async move |on_etcd| {
             let _lives = lives;
             let client = on_etcd.client;
@@ -174,6 +175,7 @@ impl Background {
                 () = following => {}
                 () = forward(occasions, &says_otherwise) => {}
                 () = permits.run(&client) => {}
+                () = store::tell(&client, &kind) => {}
                 () = watch.run(&client) => {}
                 () = watched.watch(&client, configured) => {}
             }
@@ -195,8 +197,15 @@ impl Background {
         let told_of_writes = Arc::clone(&writes);
         let (leave, mut leaves) = watch::channel(false);
         let members = Arc::clone(&parts.upstream.members);
+        let kind = Arc::clone(&parts.upstream.kind);
+        let mut wanted = parts.keyring.wanted();
         let thread = on_etcd::spawn("background", members, async move |on_etcd| {
             let _lives = lives;
+            let telling = async {
+                // The handle is this process's own.
+                let _ = wanted.wait_for(|wanted| *wanted).await;
+                store::tell(&on_etcd.client, &kind).await;
+            };
             let permits = Permits::new(
                 handle,
                 prefix,
@@ -208,6 +217,7 @@ impl Background {
             );
             tokio::select! {
                 () = permits.run(&on_etcd.client) => {}
+                () = telling => {}
                 // It ends where nobody is left to say so, too.
                 _ = leaves.changed() => {}
             }

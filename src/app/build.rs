@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::follower::{self, Kept};
+use super::store::must_be_etcd;
 use super::{Background, Common, Error, Origin, RootSettings, Settings, on_etcd, strongbox};
 use crate::audit::Audit;
 use crate::config::{self, EncryptionConfiguration, Options};
@@ -88,6 +89,7 @@ pub(super) fn build(
         members,
         first: 0,
         reachability: Arc::new(Reachability::default()),
+        kind: Arc::default(),
     };
     Ok(Parts {
         config_status: Arc::new(keyring::ReloadStatus::new(keyring.fingerprint())),
@@ -183,6 +185,7 @@ fn configuration(
 fn first_keyring(common: &Common, root: &RootSettings, members: Dialers) -> Result<(Current, Past), Error> {
     let (common, root) = (common.clone(), root.clone());
     let looking = on_etcd::spawn("keyring", members, async move |on_etcd| {
+        must_be_etcd(&on_etcd.client, "a keyring in the store").await?;
         let strongbox = strongbox::strongbox(&common, &root, on_etcd.client.clone())?;
         strongbox::first(&common, &strongbox, &on_etcd.client).await
     });

@@ -12,10 +12,12 @@ use tokio::sync::watch;
 use super::Settings;
 use super::build::Parts;
 use super::lasting::Lasting;
+use super::store::KINE;
 use super::unopened::sweep_text;
 use super::writes::Writes;
 use crate::admin::{Check, Outcome};
 use crate::config::KmsApiVersion;
+use crate::etcd::StoreKind;
 use crate::files::State;
 use crate::kms::Plugin;
 use crate::proxy::{Heartbeats, Stage};
@@ -68,10 +70,20 @@ fn runtimes(heartbeats: Heartbeats) -> Check {
 }
 
 fn etcd(parts: &Parts) -> Check {
-    let reachability = Arc::clone(&parts.upstream.reachability);
+    let (reachability, kind) = (
+        Arc::clone(&parts.upstream.reachability),
+        Arc::clone(&parts.upstream.kind),
+    );
     Check::new("etcd", move || match reachability.counts() {
         (0, pools) => Err(format!("none of {pools} connections to etcd is up")),
-        (connected, pools) => Ok(Some(format!("{connected} of {pools} connections are up"))),
+        (connected, pools) => {
+            let mut text = format!("{connected} of {pools} connections are up");
+            if kind.get() == Some(&StoreKind::Kine) {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "; {KINE}");
+            }
+            Ok(Some(text))
+        }
     })
 }
 

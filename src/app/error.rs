@@ -46,6 +46,16 @@ pub enum Error {
     /// The keyring in etcd needs something that is not there, or that does not work.
     #[error("the keyring in etcd is not used")]
     ManagedKeyring(#[source] keyring::LoadError),
+    /// The store cannot do what is asked for.
+    #[error(
+        "{what} is refused here: the store is no etcd but kine or the like. It takes no transaction that keeps late writes out, and a list \
+         that its database breaks off looks complete, so nothing could be proven of what is stored. Serving with \
+         --encryption-provider-config encrypts and decrypts on it; docs/kine.md says what holds"
+    )]
+    NotEtcd {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A file is not edited by those who serve.
     #[error(
         "--rotate-every and --rotate-after-writes need --keyring-root-file or --keyring-root-kms: a configuration file is edited by \

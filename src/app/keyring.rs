@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::rotation::Etcd;
+use super::store::must_be_etcd;
 use super::strongbox::strongbox;
 use super::user::user;
 use super::{Common, Error, Origin, host, offline};
@@ -104,6 +105,7 @@ pub fn keyring(
     let stopped = || KeyringError::Stopped;
     offline::run(&common, &|text| observer.notice(text), stopped, async move |hands| {
         let client = hands.on_etcd.client;
+        must_be_etcd(&client, "a keyring in the store").await?;
         let job = Job {
             strongbox: strongbox(&settings.common, &root, client.clone())?,
             client,

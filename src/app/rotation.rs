@@ -12,10 +12,11 @@ use tokio::time::timeout;
 use super::build::{Dialers, client_tls, dialers};
 use super::offline;
 use super::run::examine;
+use super::store::{KINE, must_be_etcd};
 use super::strongbox::strongbox;
 use super::{Common, Error, Origin};
 use crate::config::EncryptionConfiguration;
-use crate::etcd::{CallError, Client, epoch};
+use crate::etcd::{CallError, Client, StoreKind, epoch};
 use crate::files::Permissions;
 use crate::keyring::Keyring;
 use crate::keyspace::KeySpace;
@@ -126,6 +127,10 @@ where
             dry_run: false,
         };
         let client = hands.on_etcd.client;
+        let only_tells = matches!(work, RotationWork::Status { count: false } | RotationWork::Watch);
+        if !only_tells {
+            must_be_etcd(&client, "this command of `secrets-encrypt`").await?;
+        }
         let site = |client, common: &Common| {
             let site = Etcd::new(client, common, hands.plugins.clone(), options, told.clone())?;
             Ok::<_, RotationError>(Etcd {
@@ -258,7 +263,7 @@ async fn status<C: Source, A: Audience>(
     let Standing {
         facts,
         damaged,
-        blocked,
+        mut blocked,
     } = driver.standing().await?;
     let latest = Latest::read(&site.client, &site.state).await?;
     let counted = if count {
@@ -288,6 +293,9 @@ async fn status<C: Source, A: Audience>(
         None => None,
     };
     let status = Status::of(&facts, &latest, counted.as_ref(), view, Time::now());
+    if matches!(site.client.kind().await, Ok(StoreKind::Kine)) {
+        blocked.push(KINE.to_owned());
+    }
     let status = status.with_damage(damaged.as_ref(), blocked).with_uncovered(uncovered);
     Ok(status.with_recovery(recovery.as_ref()))
 }

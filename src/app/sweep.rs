@@ -8,6 +8,7 @@ use super::build::Dialers;
 use super::defragment::{Work, defragment};
 use super::offline::{self, Hands, load_keyring};
 use super::run::examine;
+use super::store::must_be_etcd;
 use super::{Common, Error};
 use crate::config::ResourceSelector;
 use crate::etcd::{self, CallError, Client, Patience, Pool, Reachability, epoch};
@@ -94,6 +95,7 @@ pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<R
     let stopped = || SweepError::Sweep(sweep::Error::Stopped);
     offline::run(&common, &|text| observer.notice(text), stopped, async move |hands| {
         let (client, state) = (&hands.on_etcd.client, &settings.common.state_prefix);
+        must_be_etcd(client, "a sweep").await?;
         let heard = Arc::clone(&told);
         let patience = Patience::new("reading", settings.options.max_wait, move |text| heard.notice(text));
         let called = |error: etcd::WaitError| SweepError::Sweep(error.into());
@@ -246,6 +248,7 @@ pub(super) fn client(members: Dialers, flusher: &Flusher) -> Client {
         members,
         first: 0,
         reachability: Arc::new(Reachability::default()),
+        kind: Arc::default(),
     };
     Client::new(Pool::spawn(config, WINDOW, flusher.clone()))
 }

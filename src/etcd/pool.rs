@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::sync::{Notify, watch};
 
 use super::connection::{Connection, Driver};
+use super::kind::KnownKind;
 use super::meters::{self, Left, MemberMeter};
 use super::patience::jittered;
 use super::probe;
@@ -56,6 +57,8 @@ pub struct Config {
     pub first: usize,
     /// Told of connections opened and lost, for readiness.
     pub reachability: Arc<Reachability>,
+    /// What kind of store they are, once that is known.
+    pub kind: Arc<KnownKind>,
 }
 
 /// How many pools of the process have a connection, of how many.
@@ -196,6 +199,11 @@ impl Pool {
         });
         tokio::task::spawn_local(Rc::clone(&pool).keep_connected());
         pool
+    }
+
+    /// What kind of store its members are, once that is known.
+    pub(super) fn kind(&self) -> &KnownKind {
+        &self.config.kind
     }
 
     /// The connection to send the next request on, as soon as there is one.

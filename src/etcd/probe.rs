@@ -15,6 +15,10 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// `StatusResponse.leader` in etcd's public rpc.proto: the member ID of the leader, absent where there is none.
 const STATUS_LEADER: u32 = 4;
 
+/// `ResponseHeader StatusResponse.header`, and `uint64 member_id` in it.
+const HEADER: u32 = 1;
+const HEADER_MEMBER_ID: u32 = 2;
+
 /// An empty `StatusRequest` in a gRPC frame: not compressed, length 0.
 const EMPTY_MESSAGE: Bytes = Bytes::from_static(&[0; 5]);
 
@@ -26,7 +30,7 @@ pub(super) async fn has_leader(connection: &Connection) -> Result<(), String> {
             PROBE_TIMEOUT.as_secs()
         )),
         Ok(Err(error)) => Err(error.to_string()),
-        Ok(Ok(Some(message))) if leader(&message) == 0 => Err("the member has no leader".to_owned()),
+        Ok(Ok(Some(message))) if has_no_leader(&message) => Err("the member has no leader".to_owned()),
         Ok(Ok(_)) => Ok(()),
     }
 }
@@ -38,6 +42,22 @@ pub(super) async fn answers(connection: &Connection, time: Duration) -> Result<(
         Ok(Err(error)) => Err(error.to_string()),
         Ok(Ok(_)) => Ok(()),
     }
+}
+
+/// Whether a `StatusResponse` says that there is no leader. A store that is no cluster, such as kine, has none ever, and no member either.
+fn has_no_leader(message: &[u8]) -> bool {
+    leader(message) == 0 && is_member(message)
+}
+
+/// Whether the header of a `StatusResponse` names the member that answers.
+fn is_member(message: &[u8]) -> bool {
+    let headers = Fields::new(message).filter_map(Result::ok);
+    let headers = headers
+        .filter(|field| field.number == HEADER)
+        .filter_map(|field| field.body().ok());
+    headers
+        .flat_map(|header| header.fields().filter_map(Result::ok).collect::<Vec<_>>())
+        .any(|field| field.number == HEADER_MEMBER_ID && matches!(field.value, Value::Varint(id) if id != 0))
 }
 
 /// The leader's member ID in a `StatusResponse`; 0 where it is absent, as protobuf has it.
@@ -70,4 +90,19 @@ async fn status(connection: &Connection) -> Result<Option<Bytes>, h2::Error> {
     }
     let message = frame.split_off(frame.len().min(EMPTY_MESSAGE.len())).freeze();
     Ok((!message.is_empty()).then_some(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_member_can_be_without_a_leader() {
+        // header { member_id: 7 }, and a leader or none; kine's header is empty.
+        let (member, leader) = ([0x0a, 2, 0x10, 7], [0x20, 9]);
+        assert!(has_no_leader(&member));
+        assert!(!has_no_leader(&[&member[..], &leader[..]].concat()));
+        assert!(!has_no_leader(&[0x0a, 0]));
+        assert!(!has_no_leader(b""));
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{CallError, Client, Guard, KeyValue, Page, PageAsk, Replaced};
+use super::{CallError, Client, Guard, KeyValue, Page, PageAsk, Replaced, StoreKind};
 
 /// A store.
 pub trait Store {
@@ -45,6 +45,10 @@ pub trait Store {
     fn grant(&self, ttl: Duration) -> impl Future<Output = Result<(i64, Duration), CallError>>;
     /// Has a lease live on: how long, or `None` where it has ended.
     fn keep_alive(&self, lease: i64) -> impl Future<Output = Result<Option<Duration>, CallError>>;
+    /// Whether a lease lives on by being kept alive. Where not, each write of a key under it lets it begin anew.
+    fn keeps_leases(&self) -> impl Future<Output = Result<bool, CallError>> {
+        std::future::ready(Ok(true))
+    }
     /// Ends a lease and what is tied to it.
     fn revoke(&self, lease: i64) -> impl Future<Output = Result<(), CallError>>;
     /// Whether history before `revision` has been compacted away.
@@ -103,6 +107,10 @@ impl Store for Client {
 
     async fn keep_alive(&self, lease: i64) -> Result<Option<Duration>, CallError> {
         self.keep_alive(lease).await
+    }
+
+    async fn keeps_leases(&self) -> Result<bool, CallError> {
+        Ok(self.kind().await? == StoreKind::Etcd)
     }
 
     async fn revoke(&self, lease: i64) -> Result<(), CallError> {

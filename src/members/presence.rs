@@ -75,6 +75,17 @@ struct Kept {
     alive_at: BootInstant,
 }
 
+/// Takes the record away, so that nobody waits for a process that is gone. Where that fails it ends by itself.
+async fn take_away<S: Store>(store: &S, key: &[u8], kept: &Kept) {
+    if matches!(store.keeps_leases().await, Ok(false)) {
+        if let Err(error) = store.delete_if(&[Guard::mod_revision(key, kept.revision)], key).await {
+            tracing::debug!(%error, "the record was not taken away");
+        }
+    } else {
+        give_back(store, kept.lease).await;
+    }
+}
+
 impl<D: Fn() -> Member, W> Presence<D, W> {
     /// Keeps the record under `state` until it is told to leave, and takes it away then.
     pub async fn keep<S>(mut self, store: &S, state: &StatePrefix)
@@ -89,10 +100,9 @@ impl<D: Fn() -> Member, W> Presence<D, W> {
             match self.register(store, &key).await {
                 Ok(Some(kept)) => {
                     is_told = false;
-                    let lease = kept.lease;
-                    self.hold(store, &key, kept).await;
+                    let kept = self.hold(store, &key, kept).await;
                     self.witness.falls();
-                    give_back(store, lease).await;
+                    take_away(store, &key, &kept).await;
                 }
                 // What was sent before has come through late.
                 Ok(None) => self.pause(RETRY).await,
@@ -135,8 +145,8 @@ impl<D: Fn() -> Member, W> Presence<D, W> {
         }))
     }
 
-    /// Until the record is no longer there, or is to go.
-    async fn hold<S: Store>(&mut self, store: &S, key: &[u8], mut kept: Kept)
+    /// Until the record is no longer there, or is to go: as it was last written.
+    async fn hold<S: Store>(&mut self, store: &S, key: &[u8], mut kept: Kept) -> Kept
     where
         W: Witness<S>,
     {
@@ -145,7 +155,7 @@ impl<D: Fn() -> Member, W> Presence<D, W> {
                 Ok(true) => self.pause_or_change(kept.alive_at).await,
                 Ok(false) => {
                     tracing::debug!("this process's record in etcd is gone; writing it anew");
-                    return;
+                    return kept;
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no sign of life was heard");
@@ -153,6 +163,7 @@ impl<D: Fn() -> Member, W> Presence<D, W> {
                 }
             }
         }
+        kept
     }
 
     /// One sign of life: the lease lives on, the record stands, and says what is so now. False where it is gone.
@@ -160,12 +171,14 @@ impl<D: Fn() -> Member, W> Presence<D, W> {
     where
         W: Witness<S>,
     {
+        let keeps_leases = store.keeps_leases().await?;
         let asked = BootInstant::now();
-        if store.keep_alive(kept.lease).await?.is_none() {
+        if keeps_leases && store.keep_alive(kept.lease).await?.is_none() {
             return Ok(false);
         }
         let record = (self.describe)().encode();
-        if record == kept.record {
+        // Where leases are not kept alive, the record is: each time that it is written its lease begins anew.
+        if keeps_leases && record == kept.record {
             let found = store.get(key).await?.1;
             if found.is_none_or(|kv| kv.mod_revision != kept.revision) {
                 return Ok(false);

@@ -158,7 +158,10 @@ enum Written {
 fn may_have_happened(error: &CallError) -> bool {
     match error {
         CallError::Unreachable(_) => false,
-        CallError::Lost { .. } | CallError::Timeout { .. } | CallError::Malformed { .. } => true,
+        CallError::Lost { .. }
+        | CallError::Timeout { .. }
+        | CallError::NotTaken { .. }
+        | CallError::Malformed { .. } => true,
         CallError::Status { .. } => !matches!(
             error.trouble(),
             Trouble::NoSpace | Trouble::TooManyRequests | Trouble::LeaseNotFound

@@ -33,6 +33,7 @@ pub fn client(endpoints: &str) -> Client {
         members: dialers.collect(),
         first: 0,
         reachability: Arc::new(Reachability::default()),
+        kind: Arc::default(),
     };
     Client::new(Pool::spawn(config, 2 * 1024 * 1024, flusher))
 }

@@ -39,6 +39,14 @@ pub enum CallError {
         /// etcd's text, decoded.
         text: String,
     },
+    /// Nothing stood in the way of a write, and it did not happen all the same. kine answers so where its database refuses it.
+    #[error(
+        "{rpc} was answered without being carried out, though nothing stood in its way: the database behind the store has refused it"
+    )]
+    NotTaken {
+        /// Which call.
+        rpc: &'static str,
+    },
     /// What came back is no answer of etcd's.
     #[error("unusable answer to {rpc}: {why}")]
     Malformed {
@@ -70,7 +78,7 @@ impl CallError {
     /// What kind of trouble this is.
     pub fn trouble(&self) -> Trouble {
         match self {
-            Self::Unreachable(_) | Self::Lost { .. } => Trouble::Unavailable,
+            Self::Unreachable(_) | Self::Lost { .. } | Self::NotTaken { .. } => Trouble::Unavailable,
             Self::Timeout { .. } => Trouble::TimedOut,
             Self::Status { code, text, .. } => Trouble::of_status(*code, text),
             Self::Malformed { .. } => Trouble::Malformed,

@@ -56,6 +56,14 @@ impl<'a> Guard<'a> {
         self.key
     }
 
+    /// At which revision it demands that its key was last written; `None` if it demands something else.
+    pub(super) fn written_at(&self) -> Option<i64> {
+        match self.condition {
+            Condition::Mod(revision) => Some(revision),
+            Condition::Create(_) | Condition::Value(_) => None,
+        }
+    }
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let mut message = Vec::with_capacity(self.key.len() + 24);
         // EQUAL is 0, which is left out.

@@ -197,7 +197,8 @@ impl Client {
         value: &[u8],
         lease: i64,
     ) -> Result<Option<i64>, CallError> {
-        self.write_if(guards, op::PUT, &[put(key, value, lease)]).await
+        self.write_if(guards, op::PUT, &[put(key, value, lease)], Some(key))
+            .await
     }
 
     /// Puts two records of our own in one transaction if every guard holds: at which revision, or `None` if one did not.
@@ -207,7 +208,7 @@ impl Client {
         records: [(&[u8], &[u8]); 2],
     ) -> Result<Option<i64>, CallError> {
         let puts = records.map(|(key, value)| put(key, value, 0));
-        self.write_if(guards, op::PUT, &puts).await
+        self.write_if(guards, op::PUT, &puts, None).await
     }
 
     /// Calls a few times, as long as no answer comes.
@@ -242,15 +243,22 @@ impl Client {
     pub async fn delete_if(&self, guards: &[Guard<'_>], key: &[u8]) -> Result<Option<i64>, CallError> {
         let mut delete = Vec::with_capacity(key.len() + 8);
         put_bytes(&mut delete, DELETE_KEY, key);
-        self.write_if(guards, op::DELETE_RANGE, &[delete]).await
+        self.write_if(guards, op::DELETE_RANGE, &[delete], Some(key)).await
     }
 
+    /// One guard, on the key that is written, is sent as kube-apiserver's own update or delete, which kine takes as well: with a range of
+    /// the key where it does not hold. kine writes the key of the compare, whatever the put says, so it must be the same.
     async fn write_if(
         &self,
         guards: &[Guard<'_>],
         member: u32,
         requests: &[Vec<u8>],
+        written: Option<&[u8]>,
     ) -> Result<Option<i64>, CallError> {
+        let alone = match guards {
+            [guard] if Some(guard.key()) == written => guard.written_at().map(|at| (guard.key(), at)),
+            _ => None,
+        };
         let frame = framed(|out| {
             for guard in guards {
                 guard.encode(out);
@@ -258,14 +266,22 @@ impl Client {
             for request in requests {
                 put_op(out, txn_request::SUCCESS, member, request);
             }
+            if let Some((key, _)) = alone {
+                put_op(out, txn_request::FAILURE, op::RANGE, &range_of(key));
+            }
         });
         let message = self.unary(TXN, frame).await?;
-        let read = || {
-            let is_done = read::number(&message, txn_response::SUCCEEDED)? != 0;
-            let revision = read::header_revision(&message)?;
-            Ok(is_done.then_some(revision))
-        };
-        read().map_err(|error| CallError::wire(TXN.name, error))
+        let settled = settled(&message, alone.map(|(_, at)| at), member == op::PUT);
+        match (settled.map_err(|error| CallError::wire(TXN.name, error))?, alone) {
+            (Settled::Done(revision), _) => Ok(Some(revision)),
+            (Settled::Guarded, _) => Ok(None),
+            (Settled::Said(revision), Some((key, _))) => match self.get(key).await?.1 {
+                Some(kv) if kv.mod_revision == revision => Ok(Some(revision)),
+                Some(_) => Ok(None),
+                None => Err(CallError::NotTaken { rpc: TXN.name }),
+            },
+            (Settled::NotTaken | Settled::Said(_), _) => Err(CallError::NotTaken { rpc: TXN.name }),
+        }
     }
 
     /// Whether the store takes a transaction with the compare that late writes are kept out with. Writes nothing.
@@ -314,6 +330,13 @@ fn put_replacement(out: &mut Vec<u8>, key: &[u8], mod_revision: i64, value: &[u8
     let mut range = Vec::with_capacity(key.len() + 8);
     put_bytes(&mut range, range_request::KEY, key);
     put_op(out, txn_request::FAILURE, op::RANGE, &range);
+}
+
+/// A `RangeRequest` of one key.
+fn range_of(key: &[u8]) -> Vec<u8> {
+    let mut range = Vec::with_capacity(key.len() + 8);
+    put_bytes(&mut range, range_request::KEY, key);
+    range
 }
 
 fn put(key: &[u8], value: &[u8], lease: i64) -> Vec<u8> {
@@ -383,6 +406,44 @@ fn key_value(whole: &Bytes, body: &Body<'_>) -> Result<KeyValue, WireError> {
         }
     }
     Ok(kv)
+}
+
+/// What the answer to a write under guards comes to.
+#[derive(Debug, PartialEq, Eq)]
+enum Settled {
+    /// Done, at this revision.
+    Done(i64),
+    /// Said to be done at this revision, by a store that also says so of what its database has refused.
+    Said(i64),
+    /// A guard did not hold.
+    Guarded,
+    /// The one guard held, and nothing was done. etcd never answers so.
+    NotTaken,
+}
+
+/// Reads that answer. `alone` is the revision that the only guard demands of the very key that is written, whose range was asked for
+/// where it does not hold.
+fn settled(message: &Bytes, alone: Option<i64>, is_put: bool) -> Result<Settled, WireError> {
+    let is_done = read::number(message, txn_response::SUCCEEDED)? != 0;
+    let revision = read::header_revision(message)?;
+    if is_done {
+        // kine has no cluster. What creates is what it does not tell the truth of.
+        let is_certain = alone != Some(0) || !is_put || read::header_cluster(message)? != 0;
+        return Ok(if is_certain {
+            Settled::Done(revision)
+        } else {
+            Settled::Said(revision)
+        });
+    }
+    let Some(at) = alone else {
+        return Ok(Settled::Guarded);
+    };
+    let found = ranges(message)?.pop().flatten().map_or(0, |kv| kv.mod_revision);
+    Ok(if found == at {
+        Settled::NotTaken
+    } else {
+        Settled::Guarded
+    })
 }
 
 fn replaced(message: &Bytes, mod_revision: i64) -> Result<Replaced, WireError> {
@@ -481,5 +542,40 @@ mod tests {
         let mut gone = Vec::new();
         put_op(&mut gone, txn_response::RESPONSES, op::RANGE, &[]);
         assert_eq!(replaced(&gone.into(), 7), Ok(Replaced::Lost(None)));
+    }
+
+    #[test]
+    fn what_kine_says_of_a_write_is_believed_only_where_it_is_so() {
+        let answer = |cluster: u64, is_done: bool, found: &[Vec<u8>]| {
+            let (mut message, mut range) = (Vec::new(), Vec::new());
+            let mut head = header(9);
+            put_varint(&mut head, 1, cluster);
+            put_bytes(&mut message, txn_response::HEADER, &head);
+            put_varint(&mut message, txn_response::SUCCEEDED, is_done.into());
+            for kv in found {
+                put_bytes(&mut range, range_response::KVS, kv);
+            }
+            if !is_done {
+                put_op(&mut message, txn_response::RESPONSES, op::RANGE, &range);
+            }
+            Bytes::from(message)
+        };
+        let there = [encoded_kv(b"a", b"1", 0)];
+        let read = |message: &Bytes, alone, is_put| settled(message, alone, is_put).unwrap();
+        // A create.
+        assert_eq!(read(&answer(5, true, &[]), Some(0), true), Settled::Done(9));
+        assert_eq!(read(&answer(0, true, &[]), Some(0), true), Settled::Said(9));
+        assert_eq!(read(&answer(0, false, &there), Some(0), true), Settled::Guarded);
+        assert_eq!(read(&answer(0, false, &[]), Some(0), true), Settled::NotTaken);
+        // An update or a delete of what was written at 7.
+        for is_put in [true, false] {
+            assert_eq!(read(&answer(0, true, &[]), Some(7), is_put), Settled::Done(9));
+            assert_eq!(read(&answer(0, false, &there), Some(7), is_put), Settled::NotTaken);
+            assert_eq!(read(&answer(5, false, &there), Some(6), is_put), Settled::Guarded);
+            assert_eq!(read(&answer(5, false, &[]), Some(7), is_put), Settled::Guarded);
+        }
+        // Several guards: which one did not hold is not known.
+        assert_eq!(read(&answer(5, false, &[]), None, true), Settled::Guarded);
+        assert_eq!(read(&answer(5, true, &[]), None, true), Settled::Done(9));
     }
 }

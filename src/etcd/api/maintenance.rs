@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::call::{Rpc, framed};
-use super::{CallError, Client, read};
+use super::{CallError, Client, Trouble, read};
+use crate::etcd::StoreKind;
 use crate::wire::{Fields, WireError};
 
 const STATUS: Rpc = Rpc {
@@ -83,6 +84,22 @@ impl Client {
     pub async fn status(&self) -> Result<Status, CallError> {
         let message = self.unary(STATUS, framed(|_| {})).await?;
         read_status(&message).map_err(|error| CallError::wire(STATUS.name, error))
+    }
+
+    /// What kind of store it is; asked once.
+    ///
+    /// # Errors
+    /// It did not say. That etcd's authentication keeps it from saying it says that it is etcd.
+    pub async fn kind(&self) -> Result<StoreKind, CallError> {
+        if let Some(kind) = self.pool.kind().get() {
+            return Ok(*kind);
+        }
+        let kind = match self.status().await {
+            Ok(status) => StoreKind::of_header(status.cluster, status.member),
+            Err(error) if error.trouble() == Trouble::PermissionDenied => StoreKind::Etcd,
+            Err(error) => return Err(error),
+        };
+        Ok(*self.pool.kind().get_or_init(|| kind))
     }
 
     /// Rewrites the backend of the member that the pool is connected to without its free pages. It serves nothing meanwhile.
