@@ -3,6 +3,7 @@
 //! A call stays on the runtime that accepted its connection, from its first byte to its last. What a message means is
 //! decided in `rewrite`; where etcd is, in `etcd`.
 
+mod apart;
 mod budget;
 mod call;
 mod checked;

@@ -7,6 +7,7 @@
 //!
 //! One request writes with one keyring: the one in the [`Context`] it is given.
 
+mod apart;
 mod bounds;
 mod compare;
 mod context;
@@ -34,6 +35,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use apart::{ApartRange, joined};
 pub use context::{Context, OnUndecryptable};
 pub use deadly::{alarm_request, role_grant_permission_request};
 pub use failure::{EscapedKey, OpenFailure, Undecryptable, Unopened};

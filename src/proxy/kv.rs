@@ -12,6 +12,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use tokio::time::timeout;
 
+use super::apart::{ask_apart, is_unsupported};
 use super::fault::Fault;
 use super::frame::{Frame, FrameError};
 use super::open;
@@ -22,8 +23,8 @@ use super::upstream;
 use super::worker::Worker;
 use crate::keyring::{Keyring, Permit, Writing};
 use crate::rewrite::{
-    FencedResponse, Lifted, OpenJob, Refusal, ResponsePlan, UnaryRequest, UnaryRpc, Unfenced, epoch_request, is_epoch,
-    unary_request,
+    ApartRange, FencedResponse, Lifted, OpenFailure, OpenJob, Refusal, ResponsePlan, UnaryRequest, UnaryRpc, Unfenced,
+    epoch_request, is_epoch, unary_request,
 };
 use crate::types::Epoch;
 use crate::value::Deks;
@@ -230,6 +231,14 @@ impl Unary {
                 self.is_unfenced = true;
                 return Ok(Attempt::Again);
             }
+            Answered::Error(head, trailers)
+                if self.rpc == UnaryRpc::Range
+                    && rpc == UnaryRpc::Txn
+                    && is_unsupported(trailers.as_ref().unwrap_or(head.headers())) =>
+            {
+                // Rare, and so on the heap: every call would have room for it.
+                return Box::pin(self.range_apart(worker, reading, respond)).await;
+            }
             Answered::Error(head, trailers) => return passed_on(head, trailers, respond).map(|()| Attempt::Ended),
             Answered::Message(received) => match read(worker, received, reading)? {
                 Ok(attempt) => return Ok(attempt),
@@ -238,6 +247,22 @@ impl Unary {
         };
         // Rare, and so on the heap: every call would have room for it.
         Box::pin(self.settle(worker, unsettled, respond)).await
+    }
+
+    /// Asks for a range around the proxy's own records in parts, of a store that takes no transaction of two ranges.
+    async fn range_apart(&self, worker: &Worker, reading: Reading, respond: &mut Responder) -> Result<Attempt, Fault> {
+        let parts = {
+            let (in_use, deks) = (worker.keyring.load(), Deks::default());
+            ApartRange::of(&self.frame.message(), &worker.context(&in_use, &deks))
+        };
+        let parts = parts.map_err(|refusal| Fault::refused(&refusal))?;
+        // What was sent were two parts.
+        let parts = parts.ok_or_else(|| Fault::refused_answer(&OpenFailure::Mismatch))?;
+        let path = path_of(UnaryRpc::Range);
+        match ask_apart(worker, &parts, &path, &self.request.headers, respond).await? {
+            None => Ok(Attempt::Ended),
+            Some(received) => Ok(read(worker, received, reading)?.unwrap_or(Attempt::Again)),
+        }
     }
 
     /// What came of an answer that says that a compare did not hold.

@@ -1,5 +1,7 @@
 //! `KV.RangeStream`: one request, an answer in chunks, each opened as it comes and sent before the next is taken.
 
+use std::rc::Rc;
+
 use h2::RecvStream;
 use http::request::Parts;
 
@@ -10,9 +12,22 @@ use super::responder::Responder;
 use super::unary::{only_message, under_way};
 use super::upstream;
 use super::worker::Worker;
-use crate::etcd::Call;
-use crate::rewrite::range_stream_request;
+use crate::etcd::{Call, Client, StoreKind};
+use crate::rewrite::{Refusal, range_stream_request};
 use crate::value::Deks;
+
+/// kine (0.17) streams one key more than the limit wherever a message ends at it, and says that there are no more behind it.
+/// Clients that hear UNIMPLEMENTED ask for a Range.
+async fn refuse_of_kine(worker: &Worker, respond: &mut Responder) -> Result<(), Fault> {
+    let asked = async {
+        let kind = Client::new(Rc::clone(&worker.calls)).kind().await;
+        kind.map_err(|error| Fault::UpstreamLost(error.to_string()))
+    };
+    match respond.unless_gone(asked).await? {
+        StoreKind::Etcd => Ok(()),
+        StoreKind::Kine => Err(Fault::refused(&Refusal::LimitedStream)),
+    }
+}
 
 /// Serves one streamed list.
 pub(super) async fn serve(
@@ -28,6 +43,9 @@ pub(super) async fn serve(
         &worker.context(&worker.keyring.load(), &Deks::default()),
     )
     .map_err(|refusal| Fault::refused(&refusal))?;
+    if checked.is_limited {
+        refuse_of_kine(worker, respond).await?;
+    }
     let Some(path) = request.uri.into_parts().path_and_query else {
         return Err(Fault::Gone);
     };

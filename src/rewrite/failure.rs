@@ -72,6 +72,12 @@ pub enum OpenFailure {
     /// etcd's answer has a key of the proxy's own records. None was asked for: the store reads a range otherwise than etcd.
     #[error("etcd's answer has keys that were not asked for")]
     Stray,
+    /// The parts of a range are not the whole: the store reads ranges otherwise than etcd, or has left something out.
+    #[error(
+        "the parts of this range do not add up, so the store reads ranges otherwise than etcd (kine before 0.16.3 does) or has left keys \
+         out; ask for a range that does not go around the proxy's own keys"
+    )]
+    Incomplete,
     /// A value did not open.
     #[error("the value of {key} cannot be decrypted")]
     Value {

@@ -70,6 +70,16 @@ impl<'a> RangeRequest<'a> {
         !self.keys_only.unwrap_or_default() && !self.count_only.unwrap_or_default()
     }
 
+    /// The revision that is asked for; 0 for the present.
+    pub(super) fn revision(&self) -> i64 {
+        self.revision.unwrap_or_default().max(0)
+    }
+
+    /// Whether the answer is to have no more than so many keys.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limit.is_some_and(|limit| limit > 0)
+    }
+
     /// The fields without which each half of a Range must be asked for in a transaction. Beside [`RangeMerge::left_out`] that is a
     /// negative revision: for a Range etcd takes it for the present, in a transaction for one that has been compacted.
     pub(super) fn left_out_of_rpc(&self) -> &'static [u32] {

@@ -13,6 +13,8 @@ use crate::{
 pub struct RangeStreamRequest {
     /// The message to send.
     pub message: Spliced,
+    /// Whether it asks for no more than so many keys.
+    pub is_limited: bool,
     /// How to read each message that comes back.
     pub responses: RangeStreamResponses,
 }
@@ -35,9 +37,10 @@ pub fn range_stream_request(message: Bytes, ctx: &Context<'_>) -> Result<RangeSt
         Reach::Inside => return Err(Refusal::StatePrefix),
         Reach::Around { .. } => return Err(Refusal::StreamOverState),
     }
-    let values = read.returns_values();
+    let (values, is_limited) = (read.returns_values(), read.is_limited());
     Ok(RangeStreamRequest {
         message: Spliced::untouched(message),
+        is_limited,
         responses: RangeStreamResponses { values },
     })
 }

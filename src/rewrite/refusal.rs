@@ -55,6 +55,9 @@ pub enum Refusal {
     /// A streamed range over the proxy's own records, which only the unary call can cut out.
     #[error("this range cannot be streamed; use Range")]
     StreamOverState,
+    /// A streamed range with a limit, of a store that streams one key too many and does not say that there are more.
+    #[error("a range with a limit cannot be streamed from this store; use Range")]
+    LimitedStream,
     /// A lock or election where etcd itself would read or write values, in clear, below an encrypted prefix.
     #[error("{name} cannot name a lock or election: values below it are encrypted")]
     EncryptedName {
@@ -112,6 +115,7 @@ impl Refusal {
             Self::SortOption | Self::Alarm | Self::NoPermission => "harms_etcd",
             Self::StatePrefix | Self::LeaseTaken | Self::NoSuchLease => "state_prefix",
             Self::StreamOverState => "stream_over_state",
+            Self::LimitedStream => "limited_stream",
             Self::EncryptedName { .. } => "encrypted_name",
             Self::Seal { .. } => "cannot_seal",
         }
@@ -132,7 +136,7 @@ impl Refusal {
             Self::StatePrefix => RefusalKind::PermissionDenied,
             Self::LeaseTaken => RefusalKind::FailedPrecondition,
             Self::NoSuchLease => RefusalKind::NotFound,
-            Self::UnknownKind | Self::StreamOverState => RefusalKind::Unimplemented,
+            Self::UnknownKind | Self::StreamOverState | Self::LimitedStream => RefusalKind::Unimplemented,
             Self::Seal { .. } => RefusalKind::CannotSeal,
         }
     }

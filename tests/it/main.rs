@@ -29,6 +29,7 @@ mod greedy;
 mod harmful;
 mod hostile;
 mod keys;
+mod kine;
 mod kms;
 mod kms_codes;
 mod kms_late;

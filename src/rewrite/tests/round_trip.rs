@@ -8,7 +8,7 @@ use rand::RngExt;
 use super::{
     generate::Generate,
     normal::{Kind, map_values},
-    pb::{KeyValue, PutRequest, RangeRequest, RangeResponse, RangeStreamResponse},
+    pb::{KeyValue, PutRequest, RangeResponse, RangeStreamResponse},
     world::{POD, SECRET, World, is_sealed, one_key},
 };
 use crate::{
