@@ -6,6 +6,7 @@
 mod announce;
 mod error;
 mod families;
+mod guess;
 mod handle;
 mod key_age;
 mod key_writes;
@@ -24,6 +25,7 @@ mod tests;
 
 pub use error::Error;
 pub use families::FAMILIES;
+pub use guess::{guess, paths};
 pub use handle::KeyringHandle;
 pub use key_writes::key_writes;
 pub use lookup::Lookup;

@@ -7,15 +7,23 @@
 
 mod builtins;
 mod etcd_prefix;
+mod layout;
+mod openshift;
+mod resource_path;
 mod span;
 #[cfg(test)]
 mod tests;
 
 pub use builtins::{BuiltIn, builtins};
 pub use etcd_prefix::EtcdPrefix;
+pub use resource_path::{PathError, ResourcePath};
 pub use span::Span;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use crate::types::GroupResource;
+use layout::Layout;
 
 /// A key space that can't be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +34,24 @@ pub enum Error {
     /// An empty prefix is more likely a variable that was not set than the wish for every key.
     #[error("the etcd prefix is empty; write \"/\" to mean every key that begins with a slash")]
     EmptyPrefix,
+    /// Two resources at one path.
+    #[error("{path}: at, above or below that path lie {what}")]
+    Path {
+        /// As it was given.
+        path: String,
+        /// What is known to lie there.
+        what: String,
+    },
+}
+
+impl Error {
+    /// The flag that is wrong.
+    pub fn flag(&self) -> &'static str {
+        match self {
+            Self::NoPrefix | Self::EmptyPrefix => "--etcd-prefix",
+            Self::Path { .. } => "--resource-path",
+        }
+    }
 }
 
 /// What the value under a key belongs to.
@@ -57,13 +83,28 @@ pub enum Scope<'a> {
     Everything,
 }
 
+/// How far a rule reaches that is about built-in resources which no table knows, for an operator to be told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guess {
+    /// Nothing is guessed.
+    None,
+    /// The resource is looked for under its own name and under its group's.
+    BothLayouts,
+    /// The resource is looked for under its group's name alone, as something else lies under its own.
+    GroupAlone,
+    /// Those resources of the group alone that are known, and those that lie under the group's name.
+    KnownAlone,
+}
+
 /// The prefixes under which kube-apiserver's keys lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySpace {
     /// Longest first, none twice; at least one.
     prefixes: Vec<EtcdPrefix>,
-    /// Sorted by length of path, then path: most steps of a search are decided by the length alone.
-    builtins: Vec<BuiltIn>,
+    /// What lies below each.
+    layouts: Vec<Arc<Layout>>,
+    /// What an operator names.
+    named: Vec<ResourcePath>,
 }
 
 impl KeySpace {
@@ -74,9 +115,52 @@ impl KeySpace {
         if prefixes.is_empty() {
             return Err(Error::NoPrefix);
         }
-        let mut builtins: Vec<_> = builtins().collect();
-        builtins.sort_unstable_by_key(|builtin| (builtin.path.len(), builtin.path));
-        Ok(Self { prefixes, builtins })
+        let tables = |prefix: &EtcdPrefix| Arc::new(Layout::tables(prefix.kind()));
+        Ok(Self {
+            layouts: prefixes.iter().map(tables).collect(),
+            prefixes,
+            named: Vec::new(),
+        })
+    }
+
+    /// The same, where resources lie at these paths, too.
+    ///
+    /// # Errors
+    /// Something else is known to lie at one of them.
+    pub fn with_paths(self, named: Vec<ResourcePath>) -> Result<Self, Error> {
+        let mut layouts = Vec::new();
+        for prefix in &self.prefixes {
+            layouts.push(Arc::new(Layout::tables(prefix.kind()).with_named(&named)?));
+        }
+        Ok(Self { layouts, named, ..self })
+    }
+
+    /// The same, for a configuration with rules about these. What was assumed for another configuration is forgotten.
+    ///
+    /// Where no table knows a path for a resource of a group that is kept for built-in ones, it is assumed to lie under its own
+    /// name as well. Of two resources with one name that is so for the first.
+    #[must_use]
+    pub fn for_rules<'a>(&self, rules: impl IntoIterator<Item = Scope<'a>>) -> Self {
+        let mut layouts: Vec<Layout> = self.prefixes.iter().map(|prefix| self.certain(prefix)).collect();
+        for rule in rules {
+            let Scope::Resource(resource) = rule else { continue };
+            for layout in &mut layouts {
+                if let Some(with) = layout.assuming(resource) {
+                    *layout = with;
+                }
+            }
+        }
+        Self {
+            layouts: layouts.into_iter().map(Arc::new).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// What is known of `prefix` whatever the rules are.
+    fn certain(&self, prefix: &EtcdPrefix) -> Layout {
+        let tables = Layout::tables(prefix.kind());
+        // It was checked where it was taken in.
+        tables.clone().with_named(&self.named).unwrap_or(tables)
     }
 
     /// The prefixes, longest first.
@@ -84,17 +168,72 @@ impl KeySpace {
         &self.prefixes
     }
 
+    /// What is guessed about the paths of `rule`, in a key space that is [`KeySpace::for_rules`] with it among them.
+    pub fn guess(&self, rule: Scope<'_>) -> Guess {
+        let group = match rule {
+            Scope::Resource(resource) => &resource.group,
+            Scope::Group(group) => group,
+            Scope::Everything => return Guess::None,
+        };
+        let mut layouts = self.prefixes.iter().zip(&self.layouts);
+        if !self.layouts.iter().any(|layout| layout.assumes(group)) {
+            return Guess::None;
+        }
+        let Scope::Resource(resource) = rule else {
+            return Guess::KnownAlone;
+        };
+        let is_certain = |prefix: &EtcdPrefix| self.certain(prefix).of(resource).next().is_some();
+        let is_by_group = builtins::BY_GROUP.contains(&(group, &resource.resource));
+        if is_by_group || self.prefixes.iter().any(is_certain) {
+            Guess::None
+        } else if layouts.any(|(_, layout)| layout.of(resource).next().is_some()) {
+            Guess::BothLayouts
+        } else {
+            Guess::GroupAlone
+        }
+    }
+
+    /// The paths of `rules` that a process of version 0.1 does not know, or one to which an operator has named others: it stores in
+    /// the clear there what this one encrypts. As `RESOURCE=KEY`, in order.
+    pub fn beyond<'a>(&self, rules: impl IntoIterator<Item = Scope<'a>>) -> Vec<String> {
+        let rules: Vec<_> = rules.into_iter().collect();
+        let is_covered = |entry: &layout::Entry| {
+            rules.iter().any(|rule| match rule {
+                Scope::Resource(resource) => entry.is(resource),
+                Scope::Group(group) => *entry.group == **group,
+                // There whatever lies below the prefix is its.
+                Scope::Everything => false,
+            })
+        };
+        let places = self.prefixes.iter().zip(&self.layouts);
+        let mut beyond: Vec<_> = places
+            .flat_map(|(prefix, layout)| {
+                let newer = layout
+                    .entries()
+                    .iter()
+                    .filter(|entry| !entry.is_first && is_covered(entry));
+                newer.map(move |entry| {
+                    let key = prefix.join(&entry.path);
+                    let name = GroupResource::new(&*entry.group, &*entry.resource);
+                    format!("{name}={}/", String::from_utf8_lossy(&key))
+                })
+            })
+            .collect();
+        beyond.sort_unstable();
+        beyond
+    }
+
     /// What the value under `key` belongs to. Any bytes are a key.
     ///
     /// The resource's path alone counts as the resource too: kube-apiserver reads that key, where nothing ever lies, to
     /// learn etcd's revision.
-    pub fn classify<'k>(&self, key: &'k [u8]) -> Place<'k> {
+    pub fn classify<'k>(&'k self, key: &'k [u8]) -> Place<'k> {
         self.place(key).0
     }
 
     /// [`KeySpace::classify`], and the front of `key` that decides it: whatever key begins with that has the same place.
     /// Empty where it takes more than that to tell.
-    pub fn classify_with_front<'k>(&self, key: &'k [u8]) -> (Place<'k>, &'k [u8]) {
+    pub fn classify_with_front<'p, 'k: 'p>(&'p self, key: &'k [u8]) -> (Place<'p>, &'k [u8]) {
         let (place, front) = self.place(key);
         let front = key.get(..front).unwrap_or_default();
         // A longer prefix below it has a say too.
@@ -106,11 +245,10 @@ impl KeySpace {
 
     /// The place of `key`, and how long the path of its resource is with all before it and the slash behind it; 0 where it
     /// has none.
-    fn place<'k>(&self, key: &'k [u8]) -> (Place<'k>, usize) {
-        let Some(path) = self
-            .prefixes
-            .iter()
-            .find_map(|prefix| key.strip_prefix(prefix.as_bytes()))
+    fn place<'p>(&'p self, key: &'p [u8]) -> (Place<'p>, usize) {
+        let mut places = self.prefixes.iter().zip(&self.layouts);
+        let Some((path, layout)) =
+            places.find_map(|(prefix, layout)| Some((key.strip_prefix(prefix.as_bytes())?, layout)))
         else {
             return (Place::Outside, 0);
         };
@@ -127,52 +265,97 @@ impl KeySpace {
             return (place, second_ends);
         }
         let two_segments = second.and_then(|second| path.get(..=first.len() + second.len()));
-        let found = self.builtin(first).map(|found| (found, first_ends));
-        found
-            .or_else(|| Some((self.builtin(two_segments?)?, second_ends)))
-            .map_or((Place::Unlisted, 0), |(found, ends)| {
-                let BuiltIn { group, resource, .. } = *found;
+        let found = layout.at(first).map(|found| (found, first_ends));
+        found.or_else(|| Some((layout.at(two_segments?)?, second_ends))).map_or(
+            (Place::Unlisted, 0),
+            |(found, ends)| {
+                let (group, resource) = (&*found.group, &*found.resource);
                 (Place::Resource { group, resource }, ends)
+            },
+        )
+    }
+
+    /// Where everything lies that a table, an operator or a rule accounts for, but for custom resources; and what is never
+    /// encrypted.
+    pub fn known_spans(&self) -> Vec<Span> {
+        let places = self.prefixes.iter().zip(&self.layouts);
+        places
+            .flat_map(|(prefix, layout)| {
+                let listed = layout.entries().iter().map(|entry| &*entry.path);
+                let listed = listed.flat_map(|path| Span::at_and_below(&prefix.join(path)));
+                let own = builtins::OWN_FOLDERS
+                    .iter()
+                    .map(|path| Span::of_prefix(&prefix.join(path)));
+                let records = builtins::OWN_RECORDS
+                    .iter()
+                    .map(|path| Span::of_key(&prefix.join(path)));
+                listed.chain(own).chain(records).collect::<Vec<_>>()
             })
+            .collect()
+    }
+
+    /// Every resource that a table, an operator or a rule has a path for, each once.
+    pub fn known(&self) -> impl Iterator<Item = GroupResource> {
+        let entries = self.layouts.iter().flat_map(|layout| layout.entries());
+        let names = entries.map(|entry| GroupResource::new(&*entry.group, &*entry.resource));
+        names.collect::<BTreeSet<_>>().into_iter()
+    }
+
+    /// What keys of `scope` begin with behind a prefix, whichever that is.
+    pub fn paths_of(&self, scope: Scope<'_>) -> BTreeSet<String> {
+        let entries = self.layouts.iter().flat_map(|layout| layout.entries());
+        let (mut paths, custom): (BTreeSet<_>, _) = match scope {
+            Scope::Resource(wanted) => (
+                entries
+                    .filter(|entry| entry.is(wanted))
+                    .map(|entry| entry.path.to_string())
+                    .collect(),
+                is_custom(&wanted.group).then(|| format!("{}/{}", wanted.group, wanted.resource)),
+            ),
+            Scope::Group(group) => (
+                entries
+                    .filter(|entry| *entry.group == *group)
+                    .map(|entry| entry.path.to_string())
+                    .collect(),
+                is_custom(group).then(|| group.to_owned()),
+            ),
+            Scope::Everything => (BTreeSet::new(), None),
+        };
+        paths.extend(custom);
+        paths
     }
 
     /// Where the keys of `scope` lie: every key that [`KeySpace::classify`] puts there is in one of the spans. Where
     /// prefixes lie below one another, a span may also hold keys that belong elsewhere. None: no key can be of `scope`.
     pub fn spans_of(&self, scope: Scope<'_>) -> Vec<Span> {
-        let of_group = |group: &str| {
-            let built_in = self.builtins.iter().filter(|builtin| builtin.group == group);
-            built_in.map(|builtin| builtin.path.to_owned()).collect::<Vec<_>>()
-        };
-        self.prefixes
-            .iter()
-            .flat_map(|prefix| match scope {
-                Scope::Resource(wanted) => {
-                    let built_in = self.builtins.iter().filter(|builtin| builtin.is(wanted));
-                    let custom = is_custom(&wanted.group).then(|| format!("{}/{}", wanted.group, wanted.resource));
-                    let paths = built_in.map(|builtin| builtin.path.to_owned()).chain(custom);
-                    paths
-                        .flat_map(|path| Span::at_and_below(&prefix.join(&path)))
-                        .collect::<Vec<_>>()
+        let places = self.prefixes.iter().zip(&self.layouts);
+        places
+            .flat_map(|(prefix, layout)| {
+                let listed = |is_its: &dyn Fn(&layout::Entry) -> bool| {
+                    let entries = layout.entries().iter().filter(|entry| is_its(entry));
+                    let spans = entries.flat_map(|entry| Span::at_and_below(&prefix.join(&entry.path)));
+                    spans.collect::<Vec<_>>()
+                };
+                match scope {
+                    Scope::Resource(wanted) => {
+                        let mut spans = listed(&|entry| entry.is(wanted));
+                        if is_custom(&wanted.group) {
+                            let path = format!("{}/{}", wanted.group, wanted.resource);
+                            spans.extend(Span::at_and_below(&prefix.join(&path)));
+                        }
+                        spans
+                    }
+                    Scope::Group(group) => {
+                        let mut spans = listed(&|entry| *entry.group == *group);
+                        if is_custom(group) {
+                            spans.push(Span::of_prefix(&prefix.join(&format!("{group}/"))));
+                        }
+                        spans
+                    }
+                    Scope::Everything => vec![Span::of_prefix(prefix.as_bytes())],
                 }
-                Scope::Group(group) => {
-                    let built_in = of_group(group)
-                        .into_iter()
-                        .flat_map(|path| Span::at_and_below(&prefix.join(&path)));
-                    let custom = is_custom(group).then(|| Span::of_prefix(&prefix.join(&format!("{group}/"))));
-                    built_in.chain(custom).collect()
-                }
-                Scope::Everything => vec![Span::of_prefix(prefix.as_bytes())],
             })
             .collect()
-    }
-
-    fn builtin(&self, path: &[u8]) -> Option<&BuiltIn> {
-        let order = |builtin: &BuiltIn| {
-            let by_length = builtin.path.len().cmp(&path.len());
-            by_length.then_with(|| builtin.path.as_bytes().cmp(path))
-        };
-        let index = self.builtins.binary_search_by(order).ok()?;
-        self.builtins.get(index)
     }
 }
 

@@ -14,6 +14,7 @@ pub use finding::{Finding, Severity};
 pub use rules::{KeyView, KmsView, ProviderView, RuleView, rules};
 
 use crate::config::EncryptionConfiguration;
+use crate::keyring;
 use crate::keyspace::KeySpace;
 
 /// Everything doubtful about `config`; with `previous`, also what the step from there to `config` makes unreadable.
@@ -24,9 +25,14 @@ pub fn findings(
     previous: Option<&EncryptionConfiguration>,
     keyspace: &KeySpace,
 ) -> Vec<Finding> {
-    let mut findings = doubts::doubts(config, keyspace);
+    let mut findings = doubts::doubts(config, &for_rules(config, keyspace));
     if let Some(previous) = previous {
         findings.extend(change::between(previous, config));
     }
     findings
+}
+
+/// The key space as a proxy has it that runs with `config`.
+fn for_rules(config: &EncryptionConfiguration, keyspace: &KeySpace) -> KeySpace {
+    keyspace.for_rules(config.rules().into_iter().map(|(selector, _)| keyring::scope(selector)))
 }

@@ -163,7 +163,7 @@ fn configuration(
             if matches!(settings.background, Background::On { rotation, .. } if rotation != Policy::default()) {
                 return Err(Error::RotationOfFile);
             }
-            let keyspace = KeySpace::new(common.prefixes.clone())?;
+            let keyspace = common.keyspace()?;
             let is_followed = settings.reload_encryption_config;
             let keyring = load_keyring_of(path, keyspace, permissions, plugins, is_followed)?;
             let (path, permissions) = (path.clone(), Arc::clone(permissions));
@@ -200,7 +200,7 @@ pub(super) fn managed_keyring(
     common: &Common,
     plugins: &Plugins,
 ) -> Result<Keyring, Error> {
-    let keyspace = KeySpace::new(common.prefixes.clone())?;
+    let keyspace = common.keyspace()?;
     let document = (current.document.expose(), &*past.configs());
     compile_with(document, keyspace, plugins, true).map_err(Error::ManagedKeyring)
 }

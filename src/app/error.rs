@@ -112,8 +112,8 @@ pub enum Error {
         /// The etcd prefix.
         prefix: String,
     },
-    /// The prefixes make no key space.
-    #[error("--etcd-prefix: {0}")]
+    /// The prefixes and paths make no key space.
+    #[error("{flag}: {0}", flag = .0.flag())]
     KeySpace(#[from] keyspace::Error),
     /// Certificates are not usable.
     #[error(transparent)]

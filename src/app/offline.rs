@@ -16,7 +16,6 @@ use super::strongbox::strongbox;
 use super::{Common, Error, Origin, forbid_dumps};
 use crate::files::Permissions;
 use crate::keyring::Keyring;
-use crate::keyspace::KeySpace;
 use crate::kms::{self, Plugins};
 use crate::managed::{self, Past};
 use crate::tls::{self, ClientTls};
@@ -90,7 +89,7 @@ where
 pub(super) async fn load_keyring(common: &Common, hands: &Hands) -> Result<Keyring, Error> {
     match &common.origin {
         Origin::File(path) => {
-            let keyspace = KeySpace::new(common.prefixes.clone())?;
+            let keyspace = common.keyspace()?;
             let permissions = Permissions::new(common.strict_permissions);
             load_keyring_of(path, keyspace, &permissions, &hands.plugins, false)
         }

@@ -18,7 +18,7 @@ use super::{Common, Error, Origin};
 use crate::config::EncryptionConfiguration;
 use crate::etcd::{CallError, Client, StoreKind, epoch};
 use crate::files::Permissions;
-use crate::keyring::Keyring;
+use crate::keyring::{self, Keyring};
 use crate::keyspace::KeySpace;
 use crate::kms::Plugins;
 use crate::managed::{self, Time};
@@ -342,7 +342,7 @@ impl Etcd {
             beside: Vec::new(),
             client,
             state: common.state_prefix.clone(),
-            keyspace: KeySpace::new(common.prefixes.clone())?,
+            keyspace: common.keyspace()?,
             plugins,
             options,
             observer,
@@ -461,6 +461,10 @@ impl Site for Etcd {
 
     fn prefixes(&self) -> Vec<String> {
         self.keyspace.prefixes().iter().map(ToString::to_string).collect()
+    }
+
+    fn paths(&self, config: &EncryptionConfiguration) -> Vec<String> {
+        keyring::paths(config, &self.keyspace)
     }
 
     async fn sweep(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{MemoryLock, OnUnreachable};
-use crate::keyspace::EtcdPrefix;
+use crate::keyspace::{self, EtcdPrefix, KeySpace, ResourcePath};
 use crate::rewrite::OnUndecryptable;
 use crate::rotation::{MANAGED, Policy};
 use crate::sweep;
@@ -22,12 +22,24 @@ pub struct Common {
     pub client_files: ClientFiles,
     /// Where Kubernetes' keys begin.
     pub prefixes: Vec<EtcdPrefix>,
+    /// Where resources lie that no table knows, or knows elsewhere.
+    pub paths: Vec<ResourcePath>,
     /// Where the EncryptionConfiguration is.
     pub origin: Origin,
     /// Whether files with keys that others can read are refused.
     pub strict_permissions: bool,
     /// Keys of the proxy's own.
     pub state_prefix: StatePrefix,
+}
+
+impl Common {
+    /// Where Kubernetes' keys lie.
+    ///
+    /// # Errors
+    /// There is no prefix, or two resources are at one path.
+    pub fn keyspace(&self) -> Result<KeySpace, keyspace::Error> {
+        KeySpace::new(self.prefixes.clone())?.with_paths(self.paths.clone())
+    }
 }
 
 /// Where the EncryptionConfiguration is.

@@ -14,7 +14,6 @@ use super::run::examine;
 use super::strongbox::{roots, strongbox};
 use super::{Common, Error, Origin, forbid_dumps, on_etcd};
 use crate::files::Permissions;
-use crate::keyspace::KeySpace;
 use crate::kms::{self, Plugins};
 use crate::managed::{self, Archived, Current, is_record, open_loose};
 use crate::rotation::MANAGED;
@@ -67,7 +66,7 @@ pub fn inspect_snapshot(settings: &SnapshotSettings) -> Result<Report, SnapshotE
         .map_err(Error::Start)?;
     let plugins = Plugins::new(runtime.handle().clone(), kms::Config::default());
     let permissions = Permissions::new(common.strict_permissions);
-    let keyspace = KeySpace::new(common.prefixes.clone()).map_err(Error::KeySpace)?;
+    let keyspace = common.keyspace().map_err(Error::KeySpace)?;
     let mut sources = Vec::new();
     for path in &settings.encryption_configs {
         let keyring = load_keyring_of(path, keyspace.clone(), &permissions, &plugins, false)?;

@@ -65,7 +65,7 @@ pub(super) async fn first(
     strongbox: &Strongbox<Client>,
     client: &Client,
 ) -> Result<(Current, Past), Error> {
-    let keyspace = KeySpace::new(common.prefixes.clone())?;
+    let keyspace = common.keyspace()?;
     let mut attempts = 0_u32;
     loop {
         match look_or_make_all(&keyspace, strongbox, client).await {

@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 use super::switch::SWITCH;
 use crate::app::{Common, Origin, RootSettings};
 use crate::config::KeyType;
-use crate::keyspace::EtcdPrefix;
+use crate::keyspace::{EtcdPrefix, ResourcePath};
 use crate::tls::ClientFiles;
 use crate::transport::Endpoint;
 use crate::types::StatePrefix;
@@ -109,7 +109,8 @@ pub(super) fn common(cluster: ClusterFlags, origin: Origin, places: PlaceFlags) 
             cert_file: cluster.etcd_certfile,
             key_file: cluster.etcd_keyfile,
         },
-        prefixes: places.etcd_prefix,
+        prefixes: places.layout.etcd_prefix,
+        paths: places.layout.resource_path,
         origin,
         strict_permissions: places.strict_permissions,
         state_prefix: places.state_prefix,
@@ -182,16 +183,8 @@ impl RootFlags {
 /// Where in etcd what lies, and how files with keys are looked at.
 #[derive(Debug, Args)]
 pub(super) struct PlaceFlags {
-    /// Where Kubernetes' keys begin in etcd, as given to kube-apiserver; several separated by commas
-    #[arg(
-        long,
-        env = "ETCD_ENCRYPTION_PROXY_ETCD_PREFIX",
-        value_name = "PREFIX,…",
-        value_delimiter = ',',
-        default_value = "/registry",
-        help_heading = "etcd"
-    )]
-    pub(super) etcd_prefix: Vec<EtcdPrefix>,
+    #[command(flatten)]
+    layout: LayoutFlags,
     /// Refuse an EncryptionConfiguration or a private key that others than its user can read, instead of warning of it
     #[arg(
         long,
@@ -204,6 +197,32 @@ pub(super) struct PlaceFlags {
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_STATE_PREFIX", value_name = "PREFIX",
           default_value = StatePrefix::DEFAULT, value_parser = state_prefix, help_heading = "Encryption")]
     pub(super) state_prefix: StatePrefix,
+}
+
+/// Where in etcd which resource lies.
+#[derive(Debug, Args)]
+pub(super) struct LayoutFlags {
+    /// Where Kubernetes' keys begin in etcd, as given to kube-apiserver; several separated by commas. Below one that ends with
+    /// openshift.io, OpenShift's own resources lie where its API servers keep them
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ETCD_PREFIX",
+        value_name = "PREFIX,…",
+        value_delimiter = ',',
+        default_value = "/registry",
+        help_heading = "etcd"
+    )]
+    pub(super) etcd_prefix: Vec<EtcdPrefix>,
+    /// A resource lies at this path below --etcd-prefix too, such as widgets.example.k8s.io=/widgets/: for what this version does
+    /// not know a path of. Every process of a cluster needs the same; several separated by commas, or repeated
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_RESOURCE_PATH",
+        value_name = "RESOURCE.GROUP=/PATH/",
+        value_delimiter = ',',
+        help_heading = "etcd"
+    )]
+    pub(super) resource_path: Vec<ResourcePath>,
 }
 
 /// What a key is for.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::readers::{Lost, Reader, Readers};
-use super::rule::{Rule, compile};
+use super::rule::{Rule, compile, scope};
 use super::sealer::Metered;
 use super::{Error, Sealer};
 use crate::config::{EncryptionConfiguration, ResourceSelector, Retired};
@@ -43,6 +43,7 @@ impl Keyring {
     /// Keys every cipher of `config`, takes its KMS plugins from `plugins`, and finds out where its rules reach in
     /// `keyspace`. Waits for no plugin.
     pub fn compile(config: &EncryptionConfiguration, keyspace: KeySpace, plugins: &Plugins) -> Result<Self, Error> {
+        let keyspace = keyspace.for_rules(config.rules().into_iter().map(|(selector, _)| scope(selector)));
         let (rules, plugins) = compile(config, &keyspace, plugins)?;
         Ok(Self {
             readers: Readers::of(config),
@@ -160,6 +161,13 @@ impl Keyring {
     /// The KMS plugins, in the order in which the document names them first.
     pub fn plugins(&self) -> &[Plugin] {
         &self.plugins
+    }
+
+    /// Where keys lie that another version, or a process to which an operator has named other paths, would not look for: such a one
+    /// does not seal what lies there.
+    pub fn paths(&self) -> Vec<String> {
+        let rules = self.rules.iter().map(|rule| scope(rule.selector()));
+        self.keyspace.beyond(rules)
     }
 
     /// Where keys lie.

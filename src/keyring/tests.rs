@@ -321,3 +321,32 @@ proptest! {
         prop_assert_eq!(keyring.may_cover(&KeyRange::One(&key)), keyring.chain(&key).is_some());
     }
 }
+
+/// By Kubernetes' own lists of where which resource lies.
+#[test]
+fn every_resource_of_kubernetes_is_sealed_by_the_key_of_its_own_rule() {
+    for list in [
+        include_str!("../../tests/keyspace/kubernetes-1.20.15.tsv"),
+        include_str!("../../tests/keyspace/kubernetes-1.31.14.tsv"),
+        include_str!("../../tests/keyspace/kubernetes-1.37.2.tsv"),
+    ] {
+        let facts: Vec<(String, &str)> = list
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| {
+                let columns: Vec<_> = line.split('\t').collect();
+                (GroupResource::new(columns[2], columns[1]).to_string(), columns[3])
+            })
+            .collect();
+        let rules: Vec<_> = facts
+            .iter()
+            .map(|(name, _)| ([name.as_str()], [aescbc(&[name.as_str()])]))
+            .collect();
+        let entries: Vec<(&[&str], &[config::Provider])> =
+            rules.iter().map(|(names, keys)| (&names[..], &keys[..])).collect();
+        let keyring = compile(&entries, &["/registry"]).unwrap();
+        for (name, key) in &facts {
+            assert_eq!(writer(&keyring, key), Some(name.as_str()), "{key}");
+        }
+    }
+}

@@ -42,6 +42,21 @@ pub fn builtins() -> impl Iterator<Item = BuiltIn> {
     })
 }
 
+/// Resources of its own that kube-apiserver keeps where those of a custom group would lie, under their group's name.
+pub(super) const BY_GROUP: [(&str, &str); 2] = [
+    ("apiextensions.k8s.io", "customresourcedefinitions"),
+    ("apiregistration.k8s.io", "apiservices"),
+];
+
+/// What version 0.1 did not list. A process of that version seals none of it under a rule of its own, so a member's record says
+/// where it does ([`super::KeySpace::beyond`]). Whatever is added to the tables is added here.
+pub(super) fn is_newer(builtin: &BuiltIn) -> bool {
+    matches!(
+        (builtin.group, builtin.resource),
+        ("lifecycle.k8s.io", _) | ("scheduling.k8s.io", "compositepodgroups")
+    ) || builtin.group.ends_with(".openshift.io")
+}
+
 /// Whether kube-apiserver reads and writes `path`, the part of a key behind the prefix, past all transformers, whatever
 /// the configuration says: allocations of service addresses and ports, the leases of API servers, and the health probe.
 ///
@@ -62,6 +77,18 @@ pub(super) fn is_never_encrypted(path: &[u8]) -> bool {
         _ => false,
     }
 }
+
+/// What [`is_never_encrypted`] by what its path begins with, and by its whole path.
+pub(super) const OWN_FOLDERS: [&str; 2] = ["masterleases/", "peerserverleases/"];
+pub(super) const OWN_RECORDS: [&str; 4] = [
+    "health",
+    "ranges/secondaryserviceips",
+    "ranges/servicenodeports",
+    "ranges/serviceips",
+];
+
+/// First segments of all that is never encrypted.
+pub(super) const OWN: [&str; 4] = ["health", "masterleases", "peerserverleases", "ranges"];
 
 /// The resources that are stored, by the group whose rule covers them. A resource that two groups serve is here under
 /// the one that it is stored as: `events` of events.k8s.io are core events, and what was once of `extensions` is of the
@@ -125,6 +152,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         &["flowschemas", "prioritylevelconfigurations"],
     ),
     ("internal.apiserver.k8s.io", &["storageversions"]),
+    ("lifecycle.k8s.io", &["evictionrequests", "evictions"]),
     (
         "networking.k8s.io",
         // clustercidrs: 1.25 to 1.28 only.
@@ -160,7 +188,10 @@ const GROUPS: &[(&str, &[&str])] = &[
             "resourceclassparameters",
         ],
     ),
-    ("scheduling.k8s.io", &["podgroups", "priorityclasses", "workloads"]),
+    (
+        "scheduling.k8s.io",
+        &["compositepodgroups", "podgroups", "priorityclasses", "workloads"],
+    ),
     (
         "storage.k8s.io",
         &[
@@ -205,7 +236,7 @@ mod tests {
             );
             assert!(paths.insert(path), "{path} comes twice");
         }
-        assert_eq!(paths.len(), 71);
+        assert_eq!(paths.len(), 74);
     }
 
     /// A path that is the first segment of another's would make the shorter one win.

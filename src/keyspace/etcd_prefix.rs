@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Error;
+use super::layout::Kind;
+use super::openshift;
 
 /// The path under which keys lie, cleaned as Go's `path.Join("/", prefix)` does and ended with a slash.
 ///
@@ -33,6 +35,15 @@ impl EtcdPrefix {
     /// What every key below the prefix begins with: a slash at both ends.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
+    }
+
+    /// Whose resources lie below it, which its last segment tells.
+    pub(super) fn kind(&self) -> Kind {
+        if self.0.ends_with(openshift::PREFIX) {
+            Kind::OpenShift
+        } else {
+            Kind::Kubernetes
+        }
     }
 
     /// The key of `path` below this prefix.

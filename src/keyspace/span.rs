@@ -18,14 +18,17 @@ impl Span {
         }
     }
 
+    /// `key` alone.
+    pub(super) fn of_key(key: &[u8]) -> Self {
+        Self {
+            start: key.to_vec(),
+            end: Some([key, &[0]].concat()),
+        }
+    }
+
     /// The key `path` itself, and every key below `path/`.
     pub(super) fn at_and_below(path: &[u8]) -> [Self; 2] {
-        let next = [path, &[0]].concat();
-        let itself = Self {
-            start: path.to_vec(),
-            end: Some(next),
-        };
-        [itself, Self::of_prefix(&[path, b"/"].concat())]
+        [Self::of_key(path), Self::of_prefix(&[path, b"/"].concat())]
     }
 
     /// The first key that could lie here.

@@ -1,5 +1,7 @@
 //! Every kind of key and where it belongs, and that spans never leave one out.
 
+mod facts;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -88,6 +88,10 @@ pub struct Loaded {
     pub configuration: String,
     /// Where it takes Kubernetes' keys to begin, `--etcd-prefix`.
     pub prefixes: Vec<String>,
+    /// Where it takes resources to lie that a process of an earlier version, or one with another `--resource-path`, does not know
+    /// there: as `RESOURCE=KEY`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub paths: Vec<String>,
     /// By KMS v2 plugin: SHA-256 of the key ID that it writes under. Without a plugin that has not yet been well.
     pub kms: BTreeMap<String, String>,
 }
@@ -127,14 +131,37 @@ impl Loaded {
         Self {
             configuration: keyring.fingerprint().to_string(),
             prefixes: keyring.keyspace().prefixes().iter().map(ToString::to_string).collect(),
+            paths: keyring.paths(),
             kms: writing.collect(),
         }
+    }
+
+    /// In which places only one of both looks for a resource, for people; `None` where there are none.
+    pub(super) fn other_paths(&self, wanted: &Self) -> Option<String> {
+        let only = |paths: &[String], others: &[String]| {
+            let only: Vec<_> = paths.iter().filter(|path| !others.contains(path)).cloned().collect();
+            if only.is_empty() {
+                "nothing".to_owned()
+            } else {
+                only.join(", ")
+            }
+        };
+        (self.paths != wanted.paths).then(|| {
+            format!(
+                "{} is only there, {} only here; every process needs the same version and the same --resource-path",
+                only(&self.paths, &wanted.paths),
+                only(&wanted.paths, &self.paths)
+            )
+        })
     }
 
     /// Whether what is written by this may be stale by `other`.
     pub(super) fn writes_otherwise(&self, other: &Self) -> bool {
         let is_other = |(plugin, key_id): (&String, &String)| other.kms.get(plugin) != Some(key_id);
-        self.configuration != other.configuration || self.prefixes != other.prefixes || self.kms.iter().any(is_other)
+        self.configuration != other.configuration
+            || self.prefixes != other.prefixes
+            || self.paths != other.paths
+            || self.kms.iter().any(is_other)
     }
 }
 
@@ -305,6 +332,7 @@ pub(super) mod tests {
             loaded: Loaded {
                 configuration: configuration.to_owned(),
                 prefixes: vec!["/registry".to_owned()],
+                paths: Vec::new(),
                 kms: BTreeMap::new(),
             },
             rules: Vec::new(),

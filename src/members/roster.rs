@@ -296,6 +296,9 @@ impl Member {
                 self.loaded.prefixes.join(",")
             );
         }
+        if let Some(paths) = self.loaded.other_paths(loaded) {
+            return format!("{who} looks for resources elsewhere: {paths}");
+        }
         let plugins = self.loaded.kms.keys().chain(loaded.kms.keys());
         for plugin in plugins {
             match (self.loaded.kms.get(plugin), loaded.kms.get(plugin)) {

@@ -7,6 +7,7 @@ use super::finding::Finding;
 use super::rules::{Placed, Rule, is_idle, keys, kind, merged, placed};
 use super::weak::weakness;
 use crate::config::{EncryptionConfiguration, Key, KmsApiVersion, Provider, ResourceSelector};
+use crate::keyring;
 use crate::keyspace::KeySpace;
 
 /// Every check, over `config`.
@@ -16,6 +17,7 @@ pub(super) fn doubts(config: &EncryptionConfiguration, keyspace: &KeySpace) -> V
     let providers: Vec<_> = entries.flat_map(|(entry, of)| placed(entry, of)).collect();
     let mut found = Vec::new();
     found.extend(idle_rules(&rules, keyspace));
+    found.extend(guesses(&rules, keyspace));
     found.extend(writers(config));
     found.extend(chains(&rules));
     found.extend(several_entries(&rules));
@@ -32,10 +34,25 @@ fn idle_rules(rules: &[Rule<'_>], keyspace: &KeySpace) -> Vec<Finding> {
         Finding::warning(
             "idle-rule",
             at,
-            format!("{selector} is no resource that Kubernetes has or could have, so nothing is encrypted by this rule; is it misspelt?"),
+            format!("{selector} is no resource that Kubernetes has or could have, so nothing is encrypted by this rule; is it misspelt? Where a newer Kubernetes has it, --resource-path says where it lies"),
         )
     });
     idle.collect()
+}
+
+/// How far rules reach that are about built-in resources which this version does not know.
+fn guesses(rules: &[Rule<'_>], keyspace: &KeySpace) -> Vec<Finding> {
+    let guess = |rule: &Rule<'_>| {
+        let told = keyring::guess(rule.selector, keyspace)?;
+        let at = rule.entries.iter().map(|entry| format!("resources[{entry}].resources"));
+        let selector = rule.selector;
+        Some(Finding::note(
+            "unknown-path",
+            at.collect(),
+            format!("{selector}: {told}"),
+        ))
+    };
+    rules.iter().filter_map(guess).collect()
 }
 
 /// What the first provider of each entry is.

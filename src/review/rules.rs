@@ -67,6 +67,7 @@ pub struct KmsView {
 
 /// Every rule of `config`, in the order in which the document names the resources first.
 pub fn rules(config: &EncryptionConfiguration, keyspace: &KeySpace) -> Vec<RuleView> {
+    let keyspace = &super::for_rules(config, keyspace);
     let view = |rule: Rule<'_>| RuleView {
         resource: rule.selector.to_string(),
         entries: rule.entries,

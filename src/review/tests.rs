@@ -280,3 +280,35 @@ fn nothing_that_is_found_holds_a_key() {
         "{shown}"
     );
 }
+
+#[test]
+fn a_rule_for_what_this_version_does_not_know_is_told_with_how_far_it_reaches() {
+    let sound = secretbox(&[("a", A)]);
+    let told = |resources: &str| {
+        let found = all(&config(&[(resources, &[&sound, IDENTITY])]), None);
+        let found = found.into_iter().filter(|finding| finding.check == "unknown-path");
+        found
+            .map(|finding| {
+                assert_eq!(finding.severity, Severity::Note);
+                finding.message
+            })
+            .collect::<Vec<_>>()
+    };
+    for known in [
+        "secrets",
+        "evictions.lifecycle.k8s.io",
+        "pandas.bears.example",
+        "'*.*'",
+        "'*.apps'",
+    ] {
+        assert_eq!(told(known), Vec::<String>::new(), "{known}");
+    }
+    for (unknown, part) in [
+        ("widgets.future.k8s.io", "covers both /widgets/"),
+        ("secrets.future.k8s.io", "covers /future.k8s.io/secrets/ alone"),
+        ("'*.future.k8s.io'", "covered once it is named"),
+    ] {
+        let told = told(unknown);
+        assert!(told.len() == 1 && told[0].contains(part), "{told:?}");
+    }
+}

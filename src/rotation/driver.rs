@@ -66,6 +66,8 @@ pub trait Site {
     fn state(&self) -> &StatePrefix;
     /// Where Kubernetes' keys begin.
     fn prefixes(&self) -> Vec<String>;
+    /// Where resources of `config` lie, as far as not every process knows it: as [`Keyring::paths`] of it.
+    fn paths(&self, config: &EncryptionConfiguration) -> Vec<String>;
     /// What operators call it.
     fn name(&self) -> String {
         String::new()
@@ -305,9 +307,10 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         };
         Ok(Facts {
             record,
-            config,
             source: self.source.name(),
             prefixes: self.site.prefixes(),
+            paths: self.site.paths(&config),
+            config,
             roster,
             store: store_id,
             servers: self.site.name(),

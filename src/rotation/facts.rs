@@ -16,6 +16,8 @@ pub struct Facts {
     pub source: String,
     /// Where this process takes Kubernetes' keys to begin.
     pub prefixes: Vec<String>,
+    /// Where it takes resources of the configuration to lie, as far as not every process knows it.
+    pub paths: Vec<String>,
     /// Everybody who is alive, members of the other stores included; its revision is one of this store.
     pub roster: Roster,
     /// Which store this is; `None` where no process of a version that says so has ever served it.
@@ -48,6 +50,7 @@ impl Facts {
         Loaded {
             configuration: self.config.fingerprint.to_string(),
             prefixes: self.prefixes.clone(),
+            paths: self.paths.clone(),
             kms: first.map_or_else(Default::default, |member| member.loaded.kms.clone()),
         }
     }

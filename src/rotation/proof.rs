@@ -109,6 +109,7 @@ impl Proof {
         let loaded = Loaded {
             configuration: report.configuration.clone(),
             prefixes: facts.prefixes.clone(),
+            paths: facts.paths.clone(),
             kms: report.kms.clone(),
         };
         if let Some(dissent) = facts.roster.others_write(&loaded) {

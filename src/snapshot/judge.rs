@@ -103,7 +103,7 @@ pub(super) fn judge(
     if scope.state.contains(key) {
         return Ok(Judgement::Own);
     }
-    let place = scope.keyspace.classify(key);
+    let place = scope.place(key);
     let is_ruled = scope.sources.iter().any(|source| source.keyring.chain(key).is_some());
     if !is_ruled && !is_sealed(stored) {
         return Ok(Judgement::Free(match place {

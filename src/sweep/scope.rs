@@ -113,6 +113,9 @@ impl Scope {
         for prefix in self.keyring.keyspace().prefixes() {
             add(b'e', prefix.as_bytes());
         }
+        for path in self.keyring.paths() {
+            add(b'l', path.as_bytes());
+        }
         for plugin in self.keyring.plugins() {
             if let Some((key_id, _)) = plugin.report().writing {
                 add(b'k', key_id.as_bytes());

@@ -4,15 +4,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde::Serialize;
 
+use crate::cli::common::LayoutFlags;
 use crate::cli::output::Output;
 use crate::cli::switch::SWITCH;
 use crate::config::{self, EncryptionConfiguration, Options};
 use crate::files::{self, Exposure};
-use crate::keyspace::{EtcdPrefix, KeySpace};
+use crate::keyspace::KeySpace;
 use crate::review::{self, Finding, RuleView, Severity};
 
 /// What the process ends with if `--strict` is given and there are warnings.
@@ -30,9 +31,8 @@ pub(in crate::cli) struct Flags {
     /// The configuration in use so far: say what the change from it makes unreadable
     #[arg(long, value_name = "FILE")]
     previous: Option<PathBuf>,
-    /// Where Kubernetes' keys begin in etcd, as `serve` has it
-    #[arg(long, value_name = "PREFIX,…", value_delimiter = ',', default_value = "/registry")]
-    etcd_prefix: Vec<EtcdPrefix>,
+    #[command(flatten)]
+    layout: LayoutFlags,
     /// Check by the rules for a configuration that is reloaded while it is in use, as `serve` has it
     #[arg(long, default_value_t = true, value_name = SWITCH)]
     encryption_provider_config_automatic_reload: bool,
@@ -78,7 +78,10 @@ pub(super) struct Problem {
 
 /// Checks the document and prints the outcome.
 pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
-    let keyspace = KeySpace::new(flags.etcd_prefix.clone()).context("--etcd-prefix")?;
+    let layout = &flags.layout;
+    let keyspace = KeySpace::new(layout.etcd_prefix.clone());
+    let keyspace = keyspace.and_then(|keyspace| keyspace.with_paths(layout.resource_path.clone()));
+    let keyspace = keyspace.map_err(|error| anyhow!("{}: {error}", error.flag()))?;
     let previous = match &flags.previous {
         None => None,
         // What was in use so far is held to no more than it had to be.

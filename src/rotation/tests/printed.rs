@@ -54,6 +54,7 @@ fn member(name: &str, fingerprint: &str, writes: &str) -> Member {
         loaded: Told {
             configuration: fingerprint.to_owned(),
             prefixes: vec!["/registry".to_owned()],
+            paths: Vec::new(),
             kms: BTreeMap::new(),
         },
         rules: vec![RuleKeys {
@@ -85,6 +86,7 @@ pub(super) fn facts(providers: &[&str], record: Record) -> Facts {
         config,
         source: "/etc/encryption.yaml".to_owned(),
         prefixes: vec!["/registry".to_owned()],
+        paths: Vec::new(),
         roster: Roster::of(["node-1", "node-2"].map(|name| member(name, &fingerprint, &writes)), 5),
         store: None,
         servers: String::new(),

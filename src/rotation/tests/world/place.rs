@@ -75,6 +75,10 @@ impl<'a> Site for Place<'a> {
         &self.0.state
     }
 
+    fn paths(&self, _: &EncryptionConfiguration) -> Vec<String> {
+        Vec::new()
+    }
+
     fn prefixes(&self) -> Vec<String> {
         vec!["/registry".to_owned()]
     }
