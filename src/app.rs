@@ -23,6 +23,7 @@ mod snapshot;
 mod standing;
 mod store;
 mod strongbox;
+mod survey;
 mod sweep;
 mod unopened;
 mod user;

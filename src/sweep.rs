@@ -4,7 +4,7 @@
 //! `decide`, `ranges`, `stretch`, `scan`, `ledger`, `tally` and `pace` are pure; `renew` opens and seals; `apply` writes one key;
 //! `pass` drives them over a whole store; the right to sweep and `checkpoint` make it one sweep at a time, that can be killed
 //! anywhere and taken up again; `uncovered` looks at what no rule covers, `unopenable` at what no
-//! key opens; `worker` sweeps in the background of a process that
+//! key opens, `survey` for what lies where no table has anything; `worker` sweeps in the background of a process that
 //! serves. The store is a trait, so that a model in memory can stand in for etcd.
 //!
 //! Invariant: a sweep never creates, revives or re-leases a key. Each write is one transaction for one key, compared on the
@@ -31,6 +31,7 @@ mod scan;
 mod scope;
 mod seeds;
 mod stretch;
+mod survey;
 mod table;
 mod tally;
 #[cfg(test)]
@@ -49,6 +50,7 @@ pub use quota::quota_warning;
 pub use report::{Defragmented, Finding, Report, Seeds};
 pub use run::{Observer, Options, Progress, Stage, begin_everything, sweep, written_until};
 pub use scope::{OWNER, Scope};
+pub use survey::{Folder, Missed, Survey, survey};
 pub use tally::{Row, State, Tally};
 pub use uncovered::{Uncovered, Wanted, uncovered};
 pub use unopenable::{Need, Spare, Unopenable, unopenable};

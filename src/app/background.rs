@@ -22,6 +22,7 @@ use super::lasting::Lives;
 use super::marking::{Marking, Said};
 use super::permits::{Permits, Renewal};
 use super::standing::{Standing, Witness};
+use super::survey::Surveyed;
 use super::unopened::{Watch, told};
 use super::withdrawal::Others;
 use super::writes::Writes;
@@ -47,6 +48,8 @@ pub(super) struct Background {
     leave: watch::Sender<bool>,
     /// Of the sweep; `None` where this process never sweeps.
     pub(super) sweep: Option<Arc<WorkerStatus>>,
+    /// What lies where no table has a resource; `None` where this process keeps out of etcd.
+    pub(super) surveyed: Option<Surveyed>,
     /// Whether values under a rule may be written.
     pub(super) writes: Arc<Writes>,
     /// Whether etcd has members that are not configured.
@@ -126,6 +129,8 @@ impl Background {
         let others = Others::default();
         let watched = others.clone();
         let kind = Arc::clone(&parts.upstream.kind);
+        let surveyed = Surveyed::default();
+        let (surveying, surveyed_rules) = (surveyed.clone(), Arc::clone(&parts.keyring));
         let thread = on_etcd::spawn("background", members, async move |on_etcd| {
             let _lives = lives;
             let client = on_etcd.client;
@@ -178,6 +183,7 @@ impl Background {
                 () = store::tell(&client, &kind) => {}
                 () = watch.run(&client) => {}
                 () = watched.watch(&client, configured) => {}
+                () = surveying.keep(&client, &surveyed_rules, &state_prefix) => {}
             }
         })?;
         Ok(Self {
@@ -185,6 +191,7 @@ impl Background {
             is_there: seen_there,
             leave,
             sweep: status,
+            surveyed: Some(surveyed),
             writes,
             others,
         })
@@ -227,6 +234,7 @@ impl Background {
             is_there: watch::Sender::new(true).subscribe(),
             leave,
             sweep: None,
+            surveyed: None,
             writes,
             // Nothing is asked of etcd.
             others: Others::default(),

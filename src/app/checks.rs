@@ -13,6 +13,7 @@ use super::Settings;
 use super::build::Parts;
 use super::lasting::Lasting;
 use super::store::KINE;
+use super::survey::Surveyed;
 use super::unopened::sweep_text;
 use super::writes::Writes;
 use crate::admin::{Check, Outcome};
@@ -29,7 +30,7 @@ pub(super) fn checks(
     parts: &Parts,
     (heartbeats, lasting): (Heartbeats, &Lasting),
     writes: Arc<Writes>,
-    sweep: Option<Arc<WorkerStatus>>,
+    (sweep, surveyed): (Option<Arc<WorkerStatus>>, Option<Surveyed>),
     stage: &watch::Receiver<Stage>,
 ) -> Arc<[Check]> {
     let mut checks = vec![
@@ -45,9 +46,14 @@ pub(super) fn checks(
     checks.push(Check::new("writes", move || Ok(Some(writes.text()))));
     // Never a failure: what is stored can be read, and clients are served, however the sweep fares.
     checks.extend(sweep.map(|status| {
-        let unopened = Arc::clone(&parts.proxy.unopened);
-        Check::new("sweep", move || Ok(Some(sweep_text(&status, &unopened))))
+        let (unopened, surveyed) = (Arc::clone(&parts.proxy.unopened), surveyed.clone());
+        Check::new("sweep", move || {
+            let misses = surveyed.as_ref().is_some_and(Surveyed::misses);
+            Ok(Some(sweep_text(&status, &unopened, misses)))
+        })
     }));
+    // Never a failure: what a rule does not match is served as it is stored.
+    checks.extend(surveyed.map(|surveyed| Check::new("key-space", move || Ok(Some(surveyed.text())))));
     let stage = stage.clone();
     checks.push(Check::new("shutdown", move || match *stage.borrow() {
         Stage::Running => Ok(None),

@@ -1,5 +1,6 @@
 //! Every metric family of the process: each room names its own, and only here they come together.
 
+use super::survey;
 use super::withdrawal::WITHDRAWN;
 use super::writes::MAY_WRITE;
 use crate::telemetry::{self, Family, Kind};
@@ -17,6 +18,7 @@ const BUILD_INFO: Family = Family {
 pub fn families() -> impl Iterator<Item = &'static Family> {
     [
         &[BUILD_INFO, MAY_WRITE, WITHDRAWN] as &[_],
+        survey::FAMILIES,
         audit::FAMILIES,
         traces::FAMILIES,
         keyring::FAMILIES,

@@ -14,6 +14,7 @@ use super::offline;
 use super::run::examine;
 use super::store::{KINE, must_be_etcd};
 use super::strongbox::strongbox;
+use super::survey::look;
 use super::{Common, Error, Origin};
 use crate::config::EncryptionConfiguration;
 use crate::etcd::{CallError, Client, StoreKind, epoch};
@@ -238,12 +239,17 @@ impl<A: Audience> Job<'_, A> {
                     RotationReport::Forgotten(lines)
                 }
             }
-            RotationWork::Status { count } => RotationReport::Status(Box::new(status(&driver, count, keyring).await?)),
+            RotationWork::Status { count } => {
+                let (status, config) = status(&driver, count, keyring).await?;
+                RotationReport::Status(Box::new(
+                    status.with_survey(look(&site.client, site.scope(&config)).await),
+                ))
+            }
             RotationWork::Watch => {
                 let mut stop = self.stop;
                 while !*stop.borrow() {
                     let status = status(&driver, false, keyring).await;
-                    driver.audience.stands(status.as_ref());
+                    driver.audience.stands(status.as_ref().map(|(status, _)| status));
                     // Whoever could tell to stop is gone: that is one way to tell.
                     let _ = timeout(WATCH_EVERY, stop.wait_for(|stop| *stop)).await;
                 }
@@ -253,12 +259,12 @@ impl<A: Audience> Job<'_, A> {
     }
 }
 
-/// How things stand; with the values in etcd counted, if `count`.
+/// How things stand, and with which configuration; with the values in etcd counted, if `count`.
 async fn status<C: Source, A: Audience>(
     driver: &Driver<'_, Etcd, C, A>,
     count: bool,
     keyring: Option<&ManagedConfig<Client>>,
-) -> Result<Status, rotation::Error> {
+) -> Result<(Status, EncryptionConfiguration), rotation::Error> {
     let site = driver.site;
     let Standing {
         facts,
@@ -297,7 +303,7 @@ async fn status<C: Source, A: Audience>(
         blocked.push(KINE.to_owned());
     }
     let status = status.with_damage(damaged.as_ref(), blocked).with_uncovered(uncovered);
-    Ok(status.with_recovery(recovery.as_ref()))
+    Ok((status.with_recovery(recovery.as_ref()), facts.config))
 }
 
 /// What is told of the keyring in etcd itself.

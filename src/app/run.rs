@@ -109,7 +109,7 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
 
     let mut admin = JoinSet::new();
     reload::spawn((&mut admin, &lasting), settings, &parts, (nudge, nudged))?;
-    let sweep = background.sweep.clone();
+    let sweep = (background.sweep.clone(), background.surveyed.clone());
     let writes = Arc::clone(&background.writes);
     let checks = checks(
         settings,

@@ -178,6 +178,10 @@ impl Job {
             hands.stopped.clone(),
         )
         .await?;
+        let observer = Arc::clone(&self.observer);
+        let patience = Patience::new("reading", options.max_wait, move |text| observer.notice(text));
+        let looked = patience.call(async || sweep::survey(&client, &scope).await).await;
+        report.survey = looked.map_err(sweep::Error::from)?;
         if report.finding != Finding::Clean || report.is_dry_run {
             if self.settings.compact || self.settings.defragment {
                 self.observer

@@ -103,9 +103,16 @@ pub(super) fn told(unopened: &Unopened) -> Option<(u64, String)> {
 /// What the sweep does, and what was met that it has not proved. Text alone, and no failure: kube-apiserver would be taken
 /// out of service together with this proxy, though all other values can be read and written, and no other proxy can read
 /// these either. An alert is what brings somebody here.
-pub(super) fn sweep_text(status: &WorkerStatus, unopened: &Unopened) -> String {
+/// Where a rule `misses` what is stored under its name, a proof says less than it seems to.
+pub(super) fn sweep_text(status: &WorkerStatus, unopened: &Unopened, misses: bool) -> String {
     let Some((values, since)) = told(unopened) else {
-        return status.text();
+        return match status.activity() {
+            Activity::Done(Finding::Clean) if misses => {
+                "done: every value that a rule covers is as it writes it; but see key-space: a rule matches nothing"
+                    .to_owned()
+            }
+            _ => status.text(),
+        };
     };
     let mut text = match status.activity() {
         // Not what the proof said, which is no longer so.

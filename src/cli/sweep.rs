@@ -15,7 +15,7 @@ use super::output::OutputFlags;
 use super::switch::SWITCH;
 use crate::app::{SweepError, SweepSettings, sweep};
 use crate::config::ResourceSelector;
-use crate::sweep::{Error, Finding, Limits, Observer, Options};
+use crate::sweep::{Error, Finding, Limits, Observer, Options, Report};
 
 /// Exit codes beside 0, 1 and 2.
 const STALE: u8 = 3;
@@ -23,6 +23,7 @@ const UNDECRYPTABLE: u8 = 4;
 const HELD: u8 = 5;
 const RESUMABLE: u8 = 6;
 const DISSENT: u8 = 7;
+const MISSED: u8 = 8;
 
 /// What stands below the flags in `--help`.
 pub(super) const AFTER_HELP: &str = "\
@@ -38,7 +39,8 @@ A sweep that is interrupted, or killed, goes on where it was when it is started 
 Exit codes: 0 if every value is as its rule writes it; 1 if the sweep could not start, or failed; 2 for wrong usage; 3 if \
 stale or plaintext values were found at the end (or by --dry-run); 4 if all others are well, but some values do not open; 5 if \
 another sweep is at work; 6 if it was stopped, or waited longer than --max-wait, and goes on when started again; 7 if some \
-proxy has loaded another configuration.";
+proxy has loaded another configuration; 8 if every value that a rule covers is well, but a rule matches nothing although \
+something of that name is stored.";
 
 /// Flags of `sweep`.
 #[derive(Debug, Args)]
@@ -162,7 +164,7 @@ pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     match outcome {
         Ok(report) => {
             output.print(&report)?;
-            Ok(code_of(report.finding))
+            Ok(code_of(&report))
         }
         Err(SweepError::Sweep(error)) => {
             let code = match &error {
@@ -186,8 +188,9 @@ pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn code_of(finding: Finding) -> ExitCode {
-    match finding {
+fn code_of(report: &Report) -> ExitCode {
+    match report.finding {
+        Finding::Clean if !report.survey.missed.is_empty() => ExitCode::from(MISSED),
         Finding::Clean => ExitCode::SUCCESS,
         Finding::Stale => ExitCode::from(STALE),
         Finding::Undecryptable => ExitCode::from(UNDECRYPTABLE),

@@ -1,21 +1,21 @@
 //! What `status` tells, as data: k3s's part first, then what is ours. Pure.
 
 mod keyring;
+mod parts;
 mod text;
 
 use serde::{Serialize, Serializer};
 
-use super::damaged::Damaged;
 use super::facts::Facts;
 use super::machine::Command;
-use super::recovery::{Recovery, Row as UnopenableRow};
+use super::recovery::Row as UnopenableRow;
 use super::refusal;
 use super::stage::Stage;
 use super::stores::way_on;
 use crate::config::{KeyType, Provider, Writer};
 use crate::managed::Time;
 use crate::members::{Member, Serves, StoreId, StoreMark};
-use crate::sweep::{self, Latest, Report, Row, Seeds, State, Uncovered};
+use crate::sweep::{self, Latest, Report, Row, Seeds, State, Survey, Uncovered};
 
 pub use keyring::KeyringView;
 
@@ -67,6 +67,9 @@ pub struct Status {
     /// What is encrypted and no rule covers; absent where that was not looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     uncovered: Option<Uncovered>,
+    /// What lies where no table has a resource, and which rules match nothing of what is stored.
+    #[serde(flatten)]
+    survey: Survey,
     /// Members whose clients have met values that do not open.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unopened: Vec<UnopenedView>,
@@ -260,42 +263,13 @@ impl Status {
             keys,
             keyring,
             uncovered: None,
+            survey: Survey::default(),
             unopened: facts.roster.members().filter_map(UnopenedView::of).collect(),
             unopenable: Vec::new(),
             recoverable: Vec::new(),
             undecryptable: counted.map(|report| report.counts.undecryptable),
             now,
         }
-    }
-
-    /// The same, where the record of the rotation is `damaged`, and so much else stands in the way.
-    #[must_use]
-    pub fn with_damage(mut self, damaged: Option<&Damaged>, blocked: Vec<String>) -> Self {
-        self.blocked.splice(..0, blocked);
-        if let Some(damaged) = damaged {
-            self.stage = None;
-            self.damaged = Some(DamagedView {
-                why: damaged.why.clone(),
-                schema: damaged.schema,
-                is_newer: damaged.is_newer(),
-                since_revision: damaged.revision,
-            });
-            self.next = damaged.next();
-        }
-        self
-    }
-
-    /// The same, with what was found that no rule covers.
-    #[must_use]
-    pub fn with_uncovered(mut self, uncovered: Option<Uncovered>) -> Self {
-        if let Some(found) = uncovered.as_ref().and_then(Uncovered::in_the_way) {
-            self.blocked.push(format!(
-                "no key that these need is removed: {found}. {}",
-                found.way_on()
-            ));
-        }
-        self.uncovered = uncovered;
-        self
     }
 }
 
@@ -307,21 +281,6 @@ impl Status {
 )]
 fn stage<S: Serializer>(stage: &Option<Stage>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(stage.map_or(UNKNOWN, Stage::as_str))
-}
-
-impl Status {
-    /// The same, with what no key of the configuration opens.
-    #[must_use]
-    pub fn with_recovery(mut self, recovery: Option<&Recovery>) -> Self {
-        if let Some(recovery) = recovery {
-            self.unopenable = recovery.rows().to_vec();
-            self.recoverable = recovery.found();
-            if recovery.is_of_use() && self.stage.is_some_and(Stage::is_rest) && self.underway.is_none() {
-                "`recover`: a kept file has keys for values that do not open".clone_into(&mut self.next);
-            }
-        }
-        self
-    }
 }
 
 fn stores(facts: &Facts) -> Vec<StoreView> {

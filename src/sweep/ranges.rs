@@ -71,6 +71,25 @@ impl Ranges {
         Self::union(common.collect())
     }
 
+    /// Those of the keys that are not in `others`.
+    pub(super) fn but(&self, others: &Self) -> Self {
+        let mut gaps = Vec::new();
+        let mut from = Some(Vec::new());
+        for range in &others.0 {
+            if let Some(start) = from.take()
+                && start < range.start
+            {
+                gaps.push(Range {
+                    start,
+                    end: Some(range.start.clone()),
+                });
+            }
+            from = range.end.clone();
+        }
+        gaps.extend(from.map(|start| Range { start, end: None }));
+        self.and(&Self(gaps))
+    }
+
     /// What is left of them from `key` on.
     pub(super) fn from(&self, key: &[u8]) -> Self {
         let rest = Range {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::checkpoint::Checkpoint;
 use super::scope::Scope;
+use super::survey::Survey;
 use super::tally::{Row, State, Tally};
 use crate::inventory::Left;
 use crate::members::Loaded;
@@ -50,6 +51,9 @@ pub struct Report {
     pub left: Vec<Left>,
     /// Where all this lies in etcd's history.
     pub revisions: Revisions,
+    /// What lies where no table has a resource, and which rules match nothing of what is stored.
+    #[serde(flatten)]
+    pub survey: Survey,
     /// What became of each member of the cluster, where they were to be defragmented.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub defragmented: Vec<Defragmented>,
@@ -274,6 +278,7 @@ impl Report {
                 old_keys_needed_before: None,
                 is_compacted: None,
             },
+            survey: Survey::default(),
             defragmented: Vec::new(),
         }
     }

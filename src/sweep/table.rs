@@ -37,6 +37,7 @@ impl fmt::Display for Report {
         self.revisions(f)?;
         self.on_disk(f)?;
         self.left(f)?;
+        write!(f, "{}", self.survey)?;
         let objects = |wanted: &[State]| -> u64 {
             let wanted = self.inventory.iter().filter(|line| wanted.contains(&line.row.state));
             wanted.map(|line| line.objects).sum()
@@ -44,7 +45,16 @@ impl fmt::Display for Report {
         let stale = objects(&[State::Stale, State::Plaintext]);
         match self.finding {
             Finding::Clean => {
-                write!(f, "\nEvery value is as its rule writes it")?;
+                let missed = self.survey.missed.len();
+                if missed > 0 {
+                    write!(
+                        f,
+                        "\n{missed} rules match nothing of what is stored under their names. Every value that a rule covers"
+                    )?;
+                } else {
+                    write!(f, "\nEvery value")?;
+                }
+                write!(f, " is as its rule writes it")?;
                 match self.revisions.written_until {
                     Some(revision) => writeln!(
                         f,

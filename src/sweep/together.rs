@@ -26,8 +26,10 @@ impl Report {
             kms_seeds,
             left,
             revisions: _,
+            survey,
             defragmented,
         } = other;
+        self.survey.join(survey);
         self.finding = worse(self.finding, finding);
         // What is of something else proves nothing here.
         self.is_partial |= is_partial || configuration != self.configuration || kms != self.kms;
@@ -86,6 +88,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::super::report::{Line, Revisions};
+    use super::super::survey::Survey;
     use super::super::tally::{Row, State};
     use super::*;
     use crate::inventory::{Left, Under};
@@ -144,6 +147,7 @@ mod tests {
                 old_keys_needed_before: Some(revision + 3),
                 is_compacted: Some(false),
             },
+            survey: Survey::default(),
             defragmented: Vec::new(),
         }
     }

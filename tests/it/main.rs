@@ -29,6 +29,7 @@ mod greedy;
 mod harmful;
 mod hostile;
 mod keys;
+mod keyspace;
 mod kine;
 mod kms;
 mod kms_codes;

@@ -34,6 +34,7 @@ impl fmt::Display for Status {
         self.members(f)?;
         self.stores(f)?;
         self.objects(f)?;
+        write!(f, "{}", self.survey)?;
         if let Some(uncovered) = &self.uncovered {
             uncovered.table(f)?;
         }
