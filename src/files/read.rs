@@ -8,6 +8,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::permissions::{Exposure, exposure};
+use super::reach::explained;
 use crate::types::Fingerprint;
 
 /// Why a file was not read.
@@ -49,7 +50,7 @@ pub struct Contents {
 pub fn read(path: &Path, limit: usize) -> Result<Contents, Error> {
     let failed = |source| Error::Read {
         path: path.to_owned(),
-        source,
+        source: explained(path, source),
     };
     let file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;

@@ -15,6 +15,7 @@ use tonic::{Response, Status};
 use super::address::Address;
 use super::failure::CallError;
 use super::{metrics, text};
+use crate::files::explained;
 use crate::types::KeyName;
 
 /// What a plugin is called in `:authority`. A socket's path there, which is what some clients send, is refused by servers
@@ -156,7 +157,12 @@ fn channel(address: &Arc<Address>) -> Channel {
     let address = Arc::clone(address);
     let connector = tower::service_fn(move |_: Uri| {
         let address = Arc::clone(&address);
-        async move { UnixStream::connect(address.path()).await.map(TokioIo::new) }
+        async move {
+            let connected = UnixStream::connect(address.path()).await;
+            connected
+                .map(TokioIo::new)
+                .map_err(|error| explained(address.path(), error))
+        }
     });
     Endpoint::from_static(ORIGIN).connect_with_connector_lazy(connector)
 }

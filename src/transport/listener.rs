@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::socket::UNACKNOWLEDGED_BY_CLIENT;
 use super::{ListenAddress, ListenUrl, Socket};
+use crate::files::explained;
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -70,7 +71,7 @@ impl Listener {
                 })
             }
             ListenAddress::Unix(path) => {
-                let listener = bind_unix(path).map_err(failed)?;
+                let listener = bind_unix(path).map_err(|error| failed(explained(path, error)))?;
                 Ok(Self {
                     bound: Bound::Unix(listener, path.clone()),
                     url: url.to_string(),
