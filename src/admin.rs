@@ -19,7 +19,7 @@ use crate::telemetry::Registry;
 use crate::tls::{Handle, ServerTls};
 use crate::transport::{Listener, Stream};
 
-pub use check::{Check, Outcome};
+pub use check::{Check, Outcome, alive};
 
 /// Bound on a TLS handshake, and on a request's headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);

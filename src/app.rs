@@ -10,6 +10,7 @@ mod families;
 mod follower;
 mod keyring;
 mod lasting;
+mod manager;
 mod marking;
 mod memory;
 mod offline;

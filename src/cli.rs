@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::app;
+use crate::systemd::Manager;
 
 /// A transparent gRPC proxy between kube-apiserver and etcd that encrypts values at rest.
 ///
@@ -73,7 +74,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {
         Verb::Serve(flags) => {
             let _logging = flags.log.init_queued()?;
-            let settings = flags.settings()?;
+            let manager = Manager::find(|name| std::env::var_os(name))?;
+            let settings = flags.settings(manager)?;
             app::serve(&settings)?;
             Ok(ExitCode::SUCCESS)
         }

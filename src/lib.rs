@@ -24,6 +24,7 @@ pub mod rewrite;
 pub mod rotation;
 pub mod snapshot;
 pub mod sweep;
+pub mod systemd;
 pub mod telemetry;
 pub mod tls;
 pub mod traces;

@@ -14,7 +14,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, ItemMod, ItemUse, Lit, Macro, Meta, UseTree};
 
 /// The rooms, lowest first. A room may import its own modules and those of rooms before it.
-const ROOMS: [&str; 29] = [
+const ROOMS: [&str; 30] = [
     "types",
     "wire",
     "bbolt",
@@ -23,6 +23,7 @@ const ROOMS: [&str; 29] = [
     "config",
     "keyspace",
     "telemetry",
+    "systemd",
     "audit",
     "traces",
     "files",

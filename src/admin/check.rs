@@ -74,6 +74,19 @@ pub(super) async fn answer(checks: &[Check], path: &str, query: &str) -> Option<
     }
 }
 
+/// Whether `/livez` answers that all is well; else the first check that fails, and why.
+///
+/// # Errors
+/// That check.
+pub async fn alive(checks: &[Check]) -> Result<(), String> {
+    for check in checks.iter().filter(|check| check.is_vital) {
+        if let Err(failure) = (check.run)().await {
+            return Err(format!("{}: {failure}", check.name));
+        }
+    }
+    Ok(())
+}
+
 async fn one(check: &Check) -> Report {
     let (is_healthy, text) = match (check.run)().await {
         Ok(detail) => (true, detail.map_or("ok".to_owned(), |detail| format!("ok: {detail}"))),
@@ -172,6 +185,14 @@ mod tests {
             is(true, "[+]ping ok\nlivez check passed\n")
         );
         assert_eq!(ask("/livez/etcd", "").await, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_alive_is_what_livez_says() {
+        assert_eq!(alive(&checks()).await, Ok(()));
+        let [ping, etcd, kms] = checks();
+        let failing = "kms-providers: vault: asleep".to_owned();
+        assert_eq!(alive(&[ping, etcd, kms.vital()]).await, Err(failing));
     }
 
     #[tokio::test]

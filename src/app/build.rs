@@ -17,6 +17,7 @@ use crate::kms::Plugins;
 use crate::managed::{Current, Past};
 use crate::proxy::{self, Ledger, Unfenced};
 use crate::rotation::Policy;
+use crate::systemd::Manager;
 use crate::tls::{ClientSessions, ClientTls, ServerFiles, ServerTls, Side};
 use crate::traces::Traces;
 use crate::transport::{Dialer, Endpoint, ListenUrl};
@@ -173,7 +174,7 @@ fn configuration(
             if matches!(settings.background, Background::Off) {
                 return Err(Error::ManagedWithoutRecord);
             }
-            let (first, past) = first_keyring(common, root, Arc::clone(members))?;
+            let (first, past) = first_keyring((common, root), Arc::clone(members), settings.manager.clone())?;
             let keyring = managed_keyring((&first, &past), common, plugins)?;
             let (kept, source) = follower::channel(common, root, &first, past);
             Ok((keyring, Arc::new(source), Some(kept)))
@@ -182,12 +183,16 @@ fn configuration(
 }
 
 /// The keyring in etcd at the start of a process. Blocks until it is there.
-fn first_keyring(common: &Common, root: &RootSettings, members: Dialers) -> Result<(Current, Past), Error> {
+fn first_keyring(
+    (common, root): (&Common, &RootSettings),
+    members: Dialers,
+    manager: Manager,
+) -> Result<(Current, Past), Error> {
     let (common, root) = (common.clone(), root.clone());
     let looking = on_etcd::spawn("keyring", members, async move |on_etcd| {
         must_be_etcd(&on_etcd.client, "a keyring in the store").await?;
         let strongbox = strongbox::strongbox(&common, &root, on_etcd.client.clone())?;
-        strongbox::first(&common, &strongbox, &on_etcd.client).await
+        strongbox::first(&common, &strongbox, &on_etcd.client, &manager).await
     });
     let lost = |_| io::Error::other("the thread that reads the keyring panicked");
     let looked = looking.and_then(|thread| thread.join().map_err(lost)?);

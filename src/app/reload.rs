@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -15,6 +16,7 @@ use super::{Error, Origin, Settings};
 use crate::files::{Nudge, Nudged, POLL, Permissions, Watcher, follow, nudge, warn_of_mounts};
 use crate::keyring::{self, LoadError, ReloadConfig};
 use crate::kms::Plugin;
+use crate::systemd::Told;
 use crate::telemetry;
 use crate::tls::{self, Side};
 
@@ -56,10 +58,13 @@ pub(super) fn spawn(
         let files = settings.common.client_files.clone();
         nudges.push(follow_side((tasks, lasting), files, tls, &parts.permissions));
     }
+    let manager = settings.manager.clone();
     let hanging_up = async move {
         while hangups.recv().await.is_some() {
             tracing::info!("SIGHUP: looking at every file that is followed");
-            nudges.iter().for_each(Nudge::now);
+            manager.tell(Told::Reloading);
+            join_all(nudges.iter().map(Nudge::looked)).await;
+            manager.tell(Told::Ready);
         }
     };
     tasks.spawn(lasting.task("the task that waits for SIGHUP", hanging_up));

@@ -15,13 +15,14 @@ use super::build::{Parts, build};
 use super::checks::checks;
 use super::families::{families, record_build};
 use super::lasting::Lasting;
-use super::{Error, Settings, forbid_dumps, memory, reload, withdrawal};
+use super::{Error, Settings, forbid_dumps, manager, memory, reload, withdrawal};
 use crate::admin;
 use crate::audit::{self, Audit};
 use crate::files::nudge;
 use crate::keyring::{KeyringHandle, Rule};
 use crate::kms::{self, Plugins};
 use crate::proxy::{Runtimes, Shared, Stage};
+use crate::systemd::Told;
 use crate::telemetry::Registry;
 use crate::tls::{Handle, ServerTls};
 use crate::traces::{self, Traces};
@@ -90,7 +91,8 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
         config: Arc::clone(&parts.proxy),
         stage: stage.clone(),
     };
-    let urls = clients.iter().map(|listener| listener.url().to_owned()).collect();
+    let urls: Vec<_> = clients.iter().map(|listener| listener.url().to_owned()).collect();
+    let served = list(&urls);
     let (nudge, nudged) = nudge();
     let kept = parts.kept.take();
     let lasting = Lasting::new();
@@ -136,6 +138,8 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
         );
         admin.spawn(lasting.task("the serving of metrics and health", serving));
     }
+    let feeding = manager::feed(settings.manager.clone(), Arc::clone(&checks));
+    admin.spawn(lasting.task("the feeding of systemd's watchdog", feeding));
     background.announced().await;
     let mut accepting = JoinSet::new();
     let (reachability, others, progress) = (
@@ -157,6 +161,9 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
         let (runtimes, stage) = (Arc::clone(&runtimes), stage.clone());
         accepting.spawn(lasting.task("the accepting of connections", accept(listener, tls, runtimes, stage)));
     }
+    let telling = manager::describe(settings.manager.clone(), served, stage.clone());
+    admin.spawn(lasting.task("the telling of systemd", telling));
+    settings.manager.tell(Told::Ready);
     let broken = drain(settings, signals, &lasting, &progress, accepting, runtimes).await;
     background.end().await;
     admin.shutdown().await;
@@ -242,6 +249,11 @@ async fn drain(
             Some(what)
         }
     };
+    settings.manager.tell(Told::Stopping);
+    settings.manager.tell(Told::Status(&match broken {
+        None => "draining".to_owned(),
+        Some(what) => format!("draining, because this has ended: {what}"),
+    }));
     lasting.over();
     accepting.shutdown().await;
     stage.send_replace(Stage::Draining);

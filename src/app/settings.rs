@@ -8,6 +8,7 @@ use crate::keyspace::{self, EtcdPrefix, KeySpace, ResourcePath};
 use crate::rewrite::OnUndecryptable;
 use crate::rotation::{MANAGED, Policy};
 use crate::sweep;
+use crate::systemd::Manager;
 use crate::tls::{ClientFiles, ServerFiles};
 use crate::traces;
 use crate::transport::{Endpoint, ListenUrl};
@@ -132,6 +133,8 @@ pub struct Settings {
     pub memory_lock: MemoryLock,
     /// What the process does on etcd for itself.
     pub background: Background,
+    /// Who is told how the process stands.
+    pub manager: Manager,
     /// Threads that serve, at least one.
     pub threads: usize,
     /// How long calls may take to end once a shutdown has begun.

@@ -12,6 +12,7 @@ use crate::files::Permissions;
 use crate::keyspace::KeySpace;
 use crate::kms::Wrapper;
 use crate::managed::{self, Current, Past, RootError, Roots, Strongbox, Time, default_document, holds_sealed_values};
+use crate::systemd::{Manager, Told};
 use crate::types::with_causes;
 
 /// What metrics and messages call the plugin that wraps the keyring's key.
@@ -56,7 +57,8 @@ pub(super) fn roots(common: &Common, root: &RootSettings) -> Result<Roots, Error
     Ok(Roots::load(root.file.clone(), permissions, kms).map_err(managed::Error::Root)?)
 }
 
-/// The keyring, which is made if there is none, and its archive. Waits for etcd, and for the plugin, for as long as that takes.
+/// The keyring, which is made if there is none, and its archive. Waits for etcd, and for the plugin, for as long as that takes;
+/// `manager` is told that nothing else is missing, as what starts etcd may be ordered after this process (k3s is).
 ///
 /// # Errors
 /// It cannot be had, or may have been lost: values are sealed, and there is no keyring.
@@ -64,12 +66,17 @@ pub(super) async fn first(
     common: &Common,
     strongbox: &Strongbox<Client>,
     client: &Client,
+    manager: &Manager,
 ) -> Result<(Current, Past), Error> {
     let keyspace = common.keyspace()?;
     let mut attempts = 0_u32;
     loop {
         match look_or_make_all(&keyspace, strongbox, client).await {
             Err(Error::Managed(error)) if error.is_passing() => {
+                if attempts == 0 {
+                    manager.tell(Told::Status("waiting for the keyring in etcd; no client is served yet"));
+                    manager.tell(Told::Ready);
+                }
                 if attempts.is_multiple_of(SAID_EVERY) {
                     tracing::warn!(
                         error = with_causes(&error),

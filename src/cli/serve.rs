@@ -12,6 +12,7 @@ use super::members::MembersFlags;
 use super::switch::SWITCH;
 use crate::app::{AllowedOnNetwork, MemoryLock, OnUnreachable, Settings};
 use crate::rewrite::OnUndecryptable;
+use crate::systemd::Manager;
 use crate::tls::{Allowed, ClientAuth, ServerFiles};
 use crate::traces;
 use crate::transport::{Endpoint, ListenUrl};
@@ -319,7 +320,7 @@ impl From<MemoryLockFlag> for MemoryLock {
 
 impl Flags {
     /// Resolves what the flags mean together.
-    pub(super) fn settings(self) -> anyhow::Result<Settings> {
+    pub(super) fn settings(self, manager: Manager) -> anyhow::Result<Settings> {
         let server_files = match (self.cert_file, self.key_file) {
             (Some(cert_file), Some(key_file)) => {
                 let allowed = Allowed::new(
@@ -375,6 +376,7 @@ impl Flags {
             }),
             memory_lock: self.memory_lock.into(),
             background: self.members.settings()?,
+            manager,
             threads: self
                 .threads
                 .or_else(|| std::thread::available_parallelism().ok())

@@ -60,6 +60,7 @@ mod spanning;
 mod state_prefix;
 mod storm;
 mod sweep;
+mod systemd;
 mod tls;
 mod tokens;
 mod traces;
