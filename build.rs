@@ -38,11 +38,26 @@ fn rustc_version() -> Result<String, Box<dyn Error>> {
     Ok(text.split_whitespace().nth(1).unwrap_or("unknown").to_owned())
 }
 
+/// The crate's features that are on, or `none`.
+fn features() -> String {
+    let prefix = "CARGO_FEATURE_";
+    let mut on: Vec<_> = env::vars()
+        .filter_map(|(name, _)| Some(name.strip_prefix(prefix)?.to_lowercase().replace('_', "-")))
+        .collect();
+    on.sort();
+    if on.is_empty() { "none".to_owned() } else { on.join(",") }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     // For the build info metric.
     println!("cargo::rustc-env=BUILD_TARGET={}", env::var("TARGET")?);
     println!("cargo::rustc-env=BUILD_RUSTC={}", rustc_version()?);
+    // Told by `make dist`. Asked of git, every commit would have the whole crate compiled anew.
+    println!("cargo::rerun-if-env-changed=BUILD_COMMIT");
+    let commit = env::var("BUILD_COMMIT").unwrap_or_else(|_| "unknown".to_owned());
+    println!("cargo::rustc-env=BUILD_COMMIT={commit}");
+    println!("cargo::rustc-env=BUILD_FEATURES={}", features());
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut compiler = protox::Compiler::new([Path::new("proto")])?;
     compiler.include_imports(true).include_source_info(true);

@@ -9,13 +9,15 @@ mod members;
 mod output;
 mod secrets_encrypt;
 mod serve;
+mod shipped;
 mod snapshot;
 mod sweep;
 mod switch;
+mod version;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::app;
 use crate::systemd::Manager;
@@ -27,6 +29,7 @@ use crate::systemd::Manager;
 #[derive(Debug, Parser)]
 #[command(
     version,
+    long_version = version::LONG,
     max_term_width = 110,
     subcommand_required = true,
     arg_required_else_help = true,
@@ -56,6 +59,13 @@ enum Verb {
     /// Check an EncryptionConfiguration, or make a key for one
     #[command(subcommand)]
     Config(config::Verb),
+    /// Tell which build this is
+    Version(version::Flags),
+    /// Print completions for a shell
+    Completion(shipped::CompletionFlags),
+    /// Write a man page for each verb; packages have them
+    #[command(hide = true)]
+    ManPages(shipped::ManFlags),
 }
 
 /// Runs the program. Exit codes: 0 after a clean stop, 1 if it could not start or failed, 2 for wrong usage; verbs may have
@@ -84,6 +94,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Keyring(verb) => keyring::run(verb),
         Verb::Snapshot(verb) => snapshot::run(verb),
         Verb::Config(verb) => config::run(verb),
+        Verb::Version(flags) => version::run(&flags),
+        Verb::Completion(flags) => shipped::completion(Cli::command(), &flags),
+        Verb::ManPages(flags) => shipped::man_pages(Cli::command(), &flags),
     }
 }
 
@@ -98,8 +111,6 @@ fn report(error: &anyhow::Error) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -54,6 +54,7 @@ mod reload;
 mod rotation;
 mod rules;
 mod runbooks;
+mod shipped;
 mod snapshot;
 mod snapshot_call;
 mod spanning;
