@@ -1,7 +1,6 @@
 //! Where resources lie: what no table knows, what an operator names, OpenShift's layout, and what is told of rules that match
 //! nothing and of keys that nothing accounts for.
 
-use std::fs;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use crate::common::etcd::Etcd;
 use crate::common::http;
 use crate::common::process::PATIENCE;
 use crate::common::proxy::{BINARY, Proxy, Setup};
-use crate::common::rotation::Shared;
+use crate::common::rotation::{Shared, write_private};
 use crate::common::tools::Version;
 
 /// One entry for all of the resources.
@@ -33,7 +32,7 @@ fn is_sealed(stored: &[u8]) -> bool {
 fn run(verb: &[&str], etcd: Option<&Etcd>, resources: &[&str], flags: &[&str]) -> Output {
     let folder = TempDir::with_prefix("keyspace-").unwrap();
     let config = folder.path().join("encryption.yaml");
-    fs::write(&config, rules(resources)).unwrap();
+    write_private(&config, &rules(resources));
     let mut command = Command::new(BINARY);
     command.args(verb).args(flags);
     match etcd {

@@ -1,3 +1,5 @@
+//! What is learnt of a plugin, in time that the tests move.
+
 use tokio::time::advance;
 
 use super::*;
