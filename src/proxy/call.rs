@@ -132,6 +132,6 @@ mod tests {
     fn the_state_of_a_call_stays_small() {
         // Each call's is allocated and moved as a whole. It was 7,568 bytes when it had room for a watch, and 4,300 when what
         // is handed from function to function lay in it once for each. Some 200 are for what is at hand to seal it anew, and as many for what it takes of its client's budget.
-        assert!(size(serve) <= 2700, "{}", size(serve));
+        assert!(size(serve) <= 2720, "{}", size(serve));
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn serve(
     )
     .map_err(|refusal| Fault::refused(&refusal))?;
     if checked.is_limited {
-        refuse_of_kine(worker, respond).await?;
+        Box::pin(refuse_of_kine(worker, respond)).await?;
     }
     let Some(path) = request.uri.into_parts().path_and_query else {
         return Err(Fault::Gone);
