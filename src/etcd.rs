@@ -22,11 +22,12 @@ mod store;
 pub const REQUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(7);
 
 pub use api::{CallError, Client, Guard, KeyValue, Member, Page, PageAsk, Replaced, Status, Trouble, replace_len};
-pub use connection::{Call, Connection, OpenCall, OpenError};
+pub use connection::{Call, Connection, NotEtcd, OpenCall, OpenError};
 pub use families::FAMILIES;
 pub use http::{HttpError, Relay};
 pub use kind::{KnownKind, StoreKind};
 pub use patience::{Attempts, Patience, WaitError};
 pub use pool::{Config, Pool, Reachability, Unreachable};
+pub use probe::{IDENTIFY, IDENTIFY_VERSION};
 pub use relayed::{BrokenOff, Relayed};
 pub use store::Store;

@@ -12,6 +12,7 @@ use h2::{Ping, PingPong, SendStream};
 use thiserror::Error;
 
 use super::meters::Left;
+use super::probe;
 use crate::transport::{ByteMeter, Coalesced, DialError, Dialer, Flusher, Stream};
 
 /// Flow-control window of the whole connection, bytes: the most HTTP/2 allows, so that streams whose readers are slow
@@ -87,6 +88,37 @@ pub enum OpenError {
         /// What HTTP/2 said.
         source: h2::Error,
     },
+    /// The peer wants to know who asks.
+    #[error("{endpoint} demands a client certificate: give --etcd-certfile and --etcd-keyfile")]
+    NoCertificate {
+        /// The endpoint as configured.
+        endpoint: String,
+        /// What TLS said.
+        source: h2::Error,
+    },
+    /// The peer does not take who asks.
+    #[error(
+        "{endpoint} refuses this client by its certificate: is --etcd-certfile given, signed by a CA that etcd trusts \
+         (--trusted-ca-file there), valid now, and for client authentication?"
+    )]
+    RefusedCertificate {
+        /// The endpoint as configured.
+        endpoint: String,
+        /// What TLS said.
+        source: h2::Error,
+    },
+    /// The peer has agreed on TLS and HTTP/2, and then ended the connection. What it said of a certificate is lost where it was not read
+    /// before something was written.
+    #[error(
+        "{endpoint} has ended the connection behind the TLS handshake, as a server does that refuses a client's certificate: is \
+         --etcd-certfile given, and signed by a CA that etcd trusts?"
+    )]
+    EndedAfterTls {
+        /// The endpoint as configured.
+        endpoint: String,
+        /// What HTTP/2 said.
+        source: h2::Error,
+    },
     /// The peer took the connection and then said nothing that is HTTP/2.
     #[error("{endpoint} does not answer over HTTP/2 within {} s; is it an etcd client URL, and is http or https right?",
             GREETING_TIMEOUT.as_secs())]
@@ -94,6 +126,55 @@ pub enum OpenError {
         /// The endpoint as configured.
         endpoint: String,
     },
+    /// What was reached is a proxy like this one.
+    #[error(transparent)]
+    Proxy(#[from] NotEtcd),
+}
+
+/// A proxy stands where etcd should.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{endpoint} is an etcd-encryption-proxy{} and not etcd: through it values would be sealed twice. Give --etcd-servers etcd's own \
+     URLs, as they are in the --etcd-servers of that proxy", of_version(.version)
+)]
+pub struct NotEtcd {
+    /// The endpoint as configured.
+    pub endpoint: String,
+    /// The proxy's version.
+    pub version: String,
+}
+
+fn of_version(version: &str) -> String {
+    if version.is_empty() {
+        String::new()
+    } else {
+        format!(" (version {version})")
+    }
+}
+
+/// What a server says of a client's certificate.
+enum Alert {
+    Required,
+    Refused,
+}
+
+impl Alert {
+    /// As TLS tells it, of which HTTP/2 hands on the text alone.
+    fn of(error: &h2::Error) -> Option<Self> {
+        let text = error.to_string();
+        let (_, alert) = text.split_once("received fatal alert: ")?;
+        match alert.split(|char: char| !char.is_ascii_alphanumeric()).next()? {
+            "CertificateRequired" => Some(Self::Required),
+            "BadCertificate"
+            | "UnsupportedCertificate"
+            | "CertificateRevoked"
+            | "CertificateExpired"
+            | "CertificateUnknown"
+            | "UnknownCA"
+            | "AccessDenied" => Some(Self::Refused),
+            _ => None,
+        }
+    }
 }
 
 /// Drives an open connection: nothing moves on it unless this is polled.
@@ -104,7 +185,7 @@ pub(super) struct Driver {
 }
 
 impl Connection {
-    /// Dials, speaks HTTP/2 and waits for the member to speak it as well. `id` tells this connection from others of its
+    /// Dials, speaks HTTP/2, waits for the member to speak it as well, and asks whether it is a proxy like this one. `id` tells this connection from others of its
     /// pool.
     pub(super) async fn open(
         dialer: &Dialer,
@@ -121,9 +202,16 @@ impl Connection {
         let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
         let authority = Authority::from_maybe_shared(Bytes::from(endpoint.authority()))
             .map_err(|_| OpenError::Authority(endpoint.to_string()))?;
-        let failed = |source| OpenError::Handshake {
-            endpoint: endpoint.to_string(),
-            source,
+        let is_tls = stream.is_tls();
+        let failed = |source: h2::Error| {
+            let endpoint = endpoint.to_string();
+            // With TLS 1.3 a server looks at the client's certificate when the handshake is over for the client.
+            match Alert::of(&source) {
+                Some(Alert::Required) => OpenError::NoCertificate { endpoint, source },
+                Some(Alert::Refused) => OpenError::RefusedCertificate { endpoint, source },
+                None if is_tls => OpenError::EndedAfterTls { endpoint, source },
+                None => OpenError::Handshake { endpoint, source },
+            }
         };
         let (sender, mut connection) = client::Builder::new()
             .initial_window_size(stream_window)
@@ -153,19 +241,29 @@ impl Connection {
             }
         }
         let open = Rc::new(Cell::new(0));
-        let driver = Driver {
-            connection,
-            pings,
-            open: open.clone(),
-        };
         let shared = Shared {
             id,
             scheme,
             authority,
             sender,
+            open: open.clone(),
+        };
+        let opened = Self(Rc::new(shared));
+        let asked = tokio::time::timeout(GREETING_TIMEOUT, probe::proxy_version(&opened));
+        let version = tokio::select! {
+            answered = asked => answered.map_err(|_| OpenError::Silent { endpoint: endpoint.to_string() })?.map_err(failed)?,
+            ended = &mut connection => return Err(failed(ended.err().unwrap_or_else(|| h2::Reason::NO_ERROR.into()))),
+        };
+        if let Some(version) = version {
+            let endpoint = endpoint.to_string();
+            return Err(NotEtcd { endpoint, version }.into());
+        }
+        let driver = Driver {
+            connection,
+            pings,
             open,
         };
-        Ok((Self(Rc::new(shared)), driver))
+        Ok((opened, driver))
     }
 
     /// Tells this connection from others of its pool.

@@ -3,6 +3,7 @@
 //! A pool keeps one connection open at all times. It never replays a request: that is decided where the request is known.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,12 +12,12 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 
-use super::connection::{Connection, Driver};
+use super::connection::{Connection, Driver, NotEtcd, OpenError};
 use super::kind::KnownKind;
 use super::meters::{self, Left, MemberMeter};
 use super::patience::jittered;
 use super::probe;
-use crate::transport::{Dialer, Flusher};
+use crate::transport::{Dialer, Endpoint, Flusher};
 use crate::types::{Backoff, with_causes};
 
 /// How long a request waits for a member before it is answered UNAVAILABLE. etcd's own client waits until the caller's
@@ -73,6 +74,8 @@ pub struct Reachability {
     has_scout: AtomicBool,
     /// How often each member has been found to be silent.
     silent: watch::Sender<Vec<u64>>,
+    /// Members that are proxies like this one, by their endpoints, as of when they were last reached.
+    proxies: watch::Sender<BTreeMap<String, NotEtcd>>,
 }
 
 /// The right to wait for no longer than [`SCOUT_WAIT`], which one pool has at a time.
@@ -97,6 +100,35 @@ impl Reachability {
     /// Has everybody who waits for a member told that there is none, or wait again from now on.
     pub fn give_up(&self, given_up: bool) {
         self.given_up.send_replace(given_up);
+    }
+
+    /// Waits until each of so many members has turned out to be a proxy, and gives one of them.
+    pub async fn misdirected(&self, members: &[Dialer]) -> NotEtcd {
+        let mut proxies = self.proxies.subscribe();
+        loop {
+            if let Some(one) = self.proxy_among(members) {
+                return one;
+            }
+            // The sender is this one's own.
+            let _ = proxies.changed().await;
+        }
+    }
+
+    /// One of `members`, if all of them are proxies.
+    fn proxy_among(&self, members: &[Dialer]) -> Option<NotEtcd> {
+        let proxies = self.proxies.borrow();
+        let mut found = members.iter().map(|member| proxies.get(&member.endpoint().to_string()));
+        let first = found.next()??.clone();
+        found.all(|proxy| proxy.is_some()).then_some(first)
+    }
+
+    /// Notes what was reached at `endpoint`.
+    fn met(&self, endpoint: &Endpoint, proxy: Option<NotEtcd>) {
+        let endpoint = endpoint.to_string();
+        self.proxies.send_if_modified(|proxies| match proxy {
+            Some(proxy) => proxies.insert(endpoint, proxy).is_none(),
+            None => proxies.remove(&endpoint).is_some(),
+        });
     }
 
     fn is_reachable(&self) -> bool {
@@ -162,6 +194,8 @@ impl Reachability {
 #[error("no etcd member reachable: {last}")]
 pub struct Unreachable {
     last: String,
+    /// Whether all that is there is proxies like this one, which no waiting changes.
+    pub is_proxy: bool,
     /// Whether it was not waited for, because nobody is to.
     pub is_given_up: bool,
 }
@@ -230,6 +264,11 @@ impl Pool {
             biased;
             connection = connected => Ok(connection),
             _ = given_up.wait_for(|given_up| *given_up) => Err(self.unreachable(true)),
+            proxy = self.config.reachability.misdirected(&self.config.members) => Err(Unreachable {
+                is_proxy: true,
+                is_given_up: false,
+                last: proxy.to_string(),
+            }),
             () = tokio::time::sleep(time.min(WAIT_FOR_MEMBER)) => Err(self.unreachable(false)),
         }
     }
@@ -237,6 +276,7 @@ impl Pool {
     fn unreachable(&self, is_given_up: bool) -> Unreachable {
         Unreachable {
             is_given_up,
+            is_proxy: false,
             last: self.last_failure.borrow().clone(),
         }
     }
@@ -288,6 +328,7 @@ impl Pool {
             let id = self.next_id.replace(self.next_id.get() + 1);
             match Connection::open(dialer, &self.flusher, &bytes, self.stream_window, id).await {
                 Ok((connection, driver)) => {
+                    self.config.reachability.met(dialer.endpoint(), None);
                     let since = Instant::now();
                     meter.connects.increment(1);
                     meter.connections.increment(1);
@@ -316,9 +357,19 @@ impl Pool {
                 }
                 Err(error) => {
                     meter.connect_failures.increment(1);
+                    let proxy = match &error {
+                        OpenError::Proxy(proxy) => Some(proxy.clone()),
+                        _ => None,
+                    };
                     let error = with_causes(&error);
+                    if proxy.is_some() {
+                        self.config.reachability.met(dialer.endpoint(), proxy);
+                    }
                     // Of each member, as often as it is dialed by those that are no scout.
-                    if let Some(told) = told_of.get_mut(index)
+                    if self.config.reachability.proxy_among(&self.config.members).is_some() {
+                        // Whoever waits for a member is told, and says so.
+                        tracing::debug!(endpoint = %dialer.endpoint(), %error, "no member is etcd");
+                    } else if let Some(told) = told_of.get_mut(index)
                         && told.is_none_or(|told| told.elapsed() >= LONGEST_WAIT)
                     {
                         tracing::warn!(endpoint = %dialer.endpoint(), %error, "etcd member not reached");

@@ -1,9 +1,10 @@
-//! Asks a member whether it is there, and whether it has a leader. The latter only where another member could serve instead.
+//! What a member is asked before it is used, and while it is: whether it is etcd at all, whether it is still there, and whether it has
+//! a leader. The last is asked only where another member could serve instead.
 
 use std::time::Duration;
 
 use ::http::uri::PathAndQuery;
-use ::http::{HeaderMap, HeaderValue, header};
+use ::http::{HeaderMap, HeaderValue, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 
 use super::connection::Connection;
@@ -19,12 +20,25 @@ const STATUS_LEADER: u32 = 4;
 const HEADER: u32 = 1;
 const HEADER_MEMBER_ID: u32 = 2;
 
-/// An empty `StatusRequest` in a gRPC frame: not compressed, length 0.
+/// What a member tells of itself.
+const STATUS: &str = "/etcdserverpb.Maintenance/Status";
+
+/// The call by which a proxy says what it is. No etcd and no other server of its API has it: they answer UNIMPLEMENTED.
+pub const IDENTIFY: (&str, &str) = ("etcdencryptionproxy.Proxy", "Identify");
+
+/// `string version` of the answer to it.
+pub const IDENTIFY_VERSION: u32 = 1;
+
+/// Characters of a version that are shown.
+const MAX_VERSION: usize = 40;
+
+/// An empty message in a gRPC frame: not compressed, length 0.
 const EMPTY_MESSAGE: Bytes = Bytes::from_static(&[0; 5]);
 
 /// `Ok` if the member behind `connection` follows a leader, or if it will not say (authentication is on).
 pub(super) async fn has_leader(connection: &Connection) -> Result<(), String> {
-    match tokio::time::timeout(PROBE_TIMEOUT, status(connection)).await {
+    let asked = ask(connection, STATUS);
+    match tokio::time::timeout(PROBE_TIMEOUT, asked).await {
         Err(_) => Err(format!(
             "no answer to a status request within {} s",
             PROBE_TIMEOUT.as_secs()
@@ -37,7 +51,8 @@ pub(super) async fn has_leader(connection: &Connection) -> Result<(), String> {
 
 /// `Ok` if the member behind `connection` says anything within `time`.
 pub(super) async fn answers(connection: &Connection, time: Duration) -> Result<(), String> {
-    match tokio::time::timeout(time, status(connection)).await {
+    let asked = ask(connection, STATUS);
+    match tokio::time::timeout(time, asked).await {
         Err(_) => Err(format!("no answer to a status request within {} ms", time.as_millis())),
         Ok(Err(error)) => Err(error.to_string()),
         Ok(Ok(_)) => Ok(()),
@@ -72,15 +87,45 @@ fn leader(message: &[u8]) -> u64 {
     values.last().unwrap_or(0)
 }
 
-/// The `StatusResponse` in its gRPC frame; `None` where the member answered with an error instead.
-async fn status(connection: &Connection) -> Result<Option<Bytes>, h2::Error> {
+/// The version of the proxy that is behind `connection`; `None` where it is no proxy, or an earlier one than can say so.
+pub(super) async fn proxy_version(connection: &Connection) -> Result<Option<String>, h2::Error> {
+    let (service, method) = IDENTIFY;
+    let answer = ask(connection, &format!("/{service}/{method}")).await?;
+    Ok(answer.map(|message| version(&message)))
+}
+
+/// What stands in the answer, fit to be shown.
+fn version(message: &[u8]) -> String {
+    let fields = Fields::new(message).filter_map(Result::ok);
+    let texts = fields.filter(|field| field.number == IDENTIFY_VERSION).map(|field| {
+        let body = field
+            .body()
+            .map(|body| String::from_utf8_lossy(body.bytes).into_owned());
+        body.unwrap_or_default()
+    });
+    let shown = |char: &char| char.is_ascii_graphic();
+    texts
+        .last()
+        .unwrap_or_default()
+        .chars()
+        .filter(shown)
+        .take(MAX_VERSION)
+        .collect()
+}
+
+/// The answer's message; `None` where the member answered with an error instead.
+async fn ask(connection: &Connection, path: &str) -> Result<Option<Bytes>, h2::Error> {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    let path = PathAndQuery::from_static("/etcdserverpb.Maintenance/Status");
+    let path = PathAndQuery::try_from(path).unwrap_or_else(|_| PathAndQuery::from_static("/"));
     let mut call = connection.call(path, headers)?;
     call.request.send_data(EMPTY_MESSAGE, true)?;
-    let mut body = call.response.await?.into_body();
+    let response = call.response.await?;
+    if response.status() != StatusCode::OK {
+        return Ok(None);
+    }
+    let mut body = response.into_body();
     let mut frame = BytesMut::new();
     while let Some(data) = body.data().await {
         let data = data?;

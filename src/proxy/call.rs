@@ -115,6 +115,7 @@ async fn route(
         Treatment::Snapshot | Treatment::PipeAtOnce => {
             Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::AtOnce)).await
         }
+        Treatment::Identify => Box::pin(unary::identify(respond)).await,
         Treatment::PipeForever => Box::pin(pipe::serve(worker, request, body, respond, pipe::Ends::WhenDraining)).await,
     }
 }

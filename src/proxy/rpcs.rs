@@ -3,6 +3,7 @@
 //! An RPC that is not here is answered UNIMPLEMENTED, as etcd itself answers one that it does not know; so a value-bearing
 //! RPC of a future etcd can't carry plaintext past the proxy.
 
+use crate::etcd::IDENTIFY;
 use crate::rewrite::{ElectionRpc, LockRpc};
 
 /// How an RPC is served.
@@ -46,10 +47,12 @@ pub enum Treatment {
     PipeAtOnce,
     /// The same, but the answer has no natural end: ended when the proxy drains.
     PipeForever,
+    /// Answered here: what this is, so that another proxy, or a verb, does not take it for etcd and seal values twice.
+    Identify,
 }
 
-/// The table: service, method, treatment. Source: etcd's public rpc.proto, v3lock.proto and v3election.proto, and gRPC's
-/// health.proto.
+/// The table: service, method, treatment. Source: etcd's public rpc.proto, v3lock.proto and v3election.proto, gRPC's
+/// health.proto, and one of the proxy's own.
 #[rustfmt::skip]
 pub const RPCS: &[(&str, &str, Treatment)] = &[
     ("etcdserverpb.KV", "Range",       Treatment::Range),
@@ -112,6 +115,8 @@ pub const RPCS: &[(&str, &str, Treatment)] = &[
     ("grpc.health.v1.Health", "Check", Treatment::Pipe),
     ("grpc.health.v1.Health", "List",  Treatment::Pipe),
     ("grpc.health.v1.Health", "Watch", Treatment::PipeForever),
+
+    (IDENTIFY.0, IDENTIFY.1, Treatment::Identify), // this proxy's own
 ];
 
 /// What a request's path asks for.

@@ -1,5 +1,5 @@
 //! Calls of one message each way: read, sent, the whole answer received and sent on. And `LeaseTimeToLive` and `MemberList`, which
-//! are no more than that.
+//! are no more than that. And one that is answered here.
 
 use std::pin::pin;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use super::budget::{Budget, Share, UnderWay};
 use super::fault::Fault;
@@ -15,8 +15,9 @@ use super::frame::{Frame, FrameError, Frames};
 use super::responder::Responder;
 use super::upstream::{self, Answer};
 use super::worker::Worker;
+use crate::etcd::IDENTIFY_VERSION;
 use crate::rewrite::{OpenFailure, lease_time_to_live_response, member_list_response};
-use crate::wire::Spliced;
+use crate::wire::{Spliced, put_bytes};
 
 /// Serves `Lease.LeaseTimeToLive`, leaving the proxy's own keys out of the answer.
 pub(super) async fn lease_time_to_live(
@@ -38,6 +39,18 @@ pub(super) async fn member_list(
 ) -> Result<(), Fault> {
     let change = |message| member_list_response(message, &worker.config.advertised);
     changed(worker, change, request, body, respond).await
+}
+
+/// Says that this is a proxy, and which.
+pub(super) async fn identify(respond: &mut Responder) -> Result<(), Fault> {
+    let mut message = Vec::new();
+    put_bytes(&mut message, IDENTIFY_VERSION, env!("CARGO_PKG_VERSION").as_bytes());
+    let mut head = http::Response::new(());
+    let grpc = HeaderValue::from_static("application/grpc");
+    head.headers_mut().insert(header::CONTENT_TYPE, grpc);
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    finish(head, Spliced::untouched(message.into()), trailers, respond).await
 }
 
 /// Sends a request on as it is, and its answer as `change` makes it.

@@ -44,6 +44,11 @@ impl FakeEtcd {
                     while let Some(call) = connection.accept().await {
                         let (request, respond) = call?;
                         let (parts, body) = request.into_parts();
+                        // Asked on each new connection; etcd does not know the call.
+                        if parts.uri.path().starts_with("/etcdencryptionproxy.") {
+                            unimplemented(respond);
+                            continue;
+                        }
                         let _ = arrived.send(Call { parts, body, respond });
                     }
                     Ok::<_, h2::Error>(())
@@ -65,6 +70,14 @@ impl FakeEtcd {
             .expect("a call")
             .expect("a listening server")
     }
+}
+
+fn unimplemented(mut respond: SendResponse<Bytes>) {
+    let mut answer = Response::new(());
+    let headers = answer.headers_mut();
+    headers.insert("content-type", "application/grpc".parse().expect("a header"));
+    headers.insert("grpc-status", "12".parse().expect("a header"));
+    let _ = respond.send_response(answer, true);
 }
 
 impl Call {

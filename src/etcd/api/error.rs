@@ -78,6 +78,7 @@ impl CallError {
     /// What kind of trouble this is.
     pub fn trouble(&self) -> Trouble {
         match self {
+            Self::Unreachable(error) if error.is_proxy => Trouble::NotEtcd,
             Self::Unreachable(_) | Self::Lost { .. } | Self::NotTaken { .. } => Trouble::Unavailable,
             Self::Timeout { .. } => Trouble::TimedOut,
             Self::Status { code, text, .. } => Trouble::of_status(*code, text),
@@ -115,6 +116,8 @@ pub enum Trouble {
     Unimplemented,
     /// Not an answer of etcd's.
     Malformed,
+    /// A proxy stands where etcd should.
+    NotEtcd,
     /// Anything else.
     Other,
 }
@@ -168,6 +171,7 @@ impl Trouble {
             | Self::PermissionDenied
             | Self::Unimplemented
             | Self::Malformed
+            | Self::NotEtcd
             | Self::Other => false,
         }
     }
