@@ -14,6 +14,7 @@ mod maintenance;
 mod read;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 pub use error::{CallError, Trouble};
 pub use guard::Guard;
@@ -26,11 +27,20 @@ use super::Pool;
 #[derive(Clone)]
 pub struct Client {
     pool: Rc<Pool>,
+    /// How long a call waits for a member; no longer than the pool does.
+    wait: Duration,
 }
 
 impl Client {
     /// Calls over `pool`'s connection.
     pub fn new(pool: Rc<Pool>) -> Self {
-        Self { pool }
+        let wait = Duration::MAX;
+        Self { pool, wait }
+    }
+
+    /// The same for somebody who waits no longer than `wait` for a member.
+    #[must_use]
+    pub fn waiting(self, wait: Duration) -> Self {
+        Self { wait, ..self }
     }
 }

@@ -71,12 +71,13 @@ impl Patience {
     pub async fn call<T>(&self, mut call: impl AsyncFnMut() -> Result<T, CallError>) -> Result<T, WaitError> {
         let mut attempts = Attempts::default();
         loop {
+            let began = Instant::now();
             match call().await {
                 Ok(answer) => {
                     self.worked();
                     return Ok(answer);
                 }
-                Err(error) => self.after(error, &mut attempts).await?,
+                Err(error) => self.after_from(began, error, &mut attempts).await?,
             }
         }
     }
@@ -93,6 +94,10 @@ impl Patience {
     /// # Errors
     /// Nothing has worked for too long, or waiting does not help.
     pub async fn after(&self, error: CallError, attempts: &mut Attempts) -> Result<(), WaitError> {
+        self.after_from(Instant::now(), error, attempts).await
+    }
+
+    async fn after_from(&self, began: Instant, error: CallError, attempts: &mut Attempts) -> Result<(), WaitError> {
         let trouble = error.trouble();
         if !trouble.is_passing() {
             return Err(WaitError::Call(error));
@@ -101,20 +106,25 @@ impl Patience {
             Trouble::NoSpace => "; make room (compact, defragment, `etcdctl alarm disarm`) or raise etcd's quota",
             _ => "",
         };
-        self.wait(&format!("{error}{hint}"), attempts).await
+        self.wait_from(began, &format!("{error}{hint}"), attempts).await
     }
 
     /// The same for trouble that is not etcd's.
     ///
     /// # Errors
     /// Nothing has worked for too long.
-    pub async fn wait(&self, why: &str, Attempts(attempts): &mut Attempts) -> Result<(), WaitError> {
+    pub async fn wait(&self, why: &str, attempts: &mut Attempts) -> Result<(), WaitError> {
+        self.wait_from(Instant::now(), why, attempts).await
+    }
+
+    /// The first call that failed began then: what it took counts as waiting.
+    async fn wait_from(&self, began: Instant, why: &str, Attempts(attempts): &mut Attempts) -> Result<(), WaitError> {
         let now = Instant::now();
         let failed = self.failed.replace(Some(now));
         if *attempts == 0 && failed.is_some_and(|failed| now - failed > FORGOTTEN) {
             self.since.set(None);
         }
-        let since = self.since.get().unwrap_or(now);
+        let since = self.since.get().unwrap_or(began);
         self.since.set(Some(since));
         let after = now - since;
         if after >= self.max_wait {
@@ -160,6 +170,23 @@ mod tests {
             }
         };
         assert!(matches!(error, WaitError::GaveUp { .. }));
+        assert_eq!(began.elapsed(), MAX_WAIT);
+    }
+
+    /// A call that waits for a member itself may take all the time that there is.
+    #[tokio::test(start_paused = true)]
+    async fn what_a_call_takes_before_it_fails_is_waited_for_too() {
+        let patience = Patience::new("reading", MAX_WAIT, |_| {});
+        let began = Instant::now();
+        let call = async || {
+            sleep(MAX_WAIT).await;
+            Err::<(), _>(CallError::Timeout {
+                rpc: "KV/Range",
+                after: MAX_WAIT,
+            })
+        };
+        let error = patience.call(call).await.unwrap_err();
+        assert!(matches!(error, WaitError::GaveUp { .. }), "{error}");
         assert_eq!(began.elapsed(), MAX_WAIT);
     }
 

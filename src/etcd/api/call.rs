@@ -131,7 +131,7 @@ impl Client {
     async fn open(&self, rpc: Rpc) -> Result<(Connection, Call), CallError> {
         let mut why = String::new();
         for _ in 0..ATTEMPTS {
-            let connection = self.pool.connection().await?;
+            let connection = self.pool.connection_within(self.wait).await?;
             match connection.call(PathAndQuery::from_static(rpc.path), headers()) {
                 Ok(call) => return Ok((connection, call)),
                 // Nothing was sent on it.
