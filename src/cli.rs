@@ -100,6 +100,17 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Wrong usage, as clap ends with it.
+const USAGE: u8 = 2;
+
+/// The exit code of a verb that is aimed at something else than what it is for; the same for all that change something.
+const MISPLACED: u8 = 9;
+
+/// Whether nothing was changed because of that.
+fn is_misplaced(error: &app::Error) -> bool {
+    matches!(error, app::Error::Misplaced(why) if !matches!(why, app::Misplaced::Etcd(_)))
+}
+
 /// An error belongs on standard error, where the log goes too.
 #[expect(
     clippy::print_stderr,

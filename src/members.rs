@@ -5,6 +5,7 @@
 //! one key's name with other bytes which one writes. Holds names and
 //! fingerprints, never a key's bytes; decides nothing by a clock.
 
+mod elsewhere;
 mod mark;
 mod presence;
 mod record;
@@ -12,6 +13,7 @@ mod rivals;
 mod roster;
 mod store_id;
 
+pub use elsewhere::{Elsewhere, elsewhere};
 pub use mark::StoreMark;
 pub use presence::{MemberId, Presence, Witness};
 pub use record::{Key, Loaded, Member, RuleKeys, Serves, Unopened};

@@ -26,7 +26,8 @@ use super::survey::Surveyed;
 use super::unopened::{Watch, told};
 use super::withdrawal::Others;
 use super::writes::Writes;
-use super::{Background as Wanted, Settings, on_etcd, store};
+use super::{Background as Wanted, Common, Settings, on_etcd, place, store};
+use crate::etcd::Client;
 use crate::files::Nudge;
 use crate::members::{Member, MemberId, Presence, Rivals};
 use crate::proxy::Stage;
@@ -131,6 +132,7 @@ impl Background {
         let kind = Arc::clone(&parts.upstream.kind);
         let surveyed = Surveyed::default();
         let (surveying, surveyed_rules) = (surveyed.clone(), Arc::clone(&parts.keyring));
+        let common = settings.common.clone();
         let thread = on_etcd::spawn("background", members, async move |on_etcd| {
             let _lives = lives;
             let client = on_etcd.client;
@@ -184,6 +186,7 @@ impl Background {
                 () = watch.run(&client) => {}
                 () = watched.watch(&client, configured) => {}
                 () = surveying.keep(&client, &surveyed_rules, &state_prefix) => {}
+                () = remark(&client, &common) => {}
             }
         })?;
         Ok(Self {
@@ -261,6 +264,14 @@ impl Background {
             Err(_) => tracing::debug!("the record of this process is left to its lease"),
         }
     }
+}
+
+/// Says once what is odd about the store, and never ends.
+async fn remark(client: &Client, common: &Common) {
+    if let Some(text) = place::remark(client, common).await {
+        tracing::warn!("{text}");
+    }
+    pending().await
 }
 
 /// Has what changes in any place seen in one, for as long as it is polled.

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::Unlockable;
+use super::{Misplaced, Unlockable};
 use crate::{audit, config, files, keyring, keyspace, managed, telemetry, tls, traces, transport};
 
 /// Why `serve` did not start, or ended.
 #[derive(Debug, Error)]
 pub enum Error {
     /// The EncryptionConfiguration is not readable.
-    #[error("encryption provider configuration: {0}")]
+    #[error("encryption provider configuration")]
     ReadConfig(#[from] files::Error),
     /// Others can read the EncryptionConfiguration.
     #[error("--strict-permissions: {0}")]
@@ -34,6 +34,9 @@ pub enum Error {
         #[source]
         source: keyring::LoadError,
     },
+    /// It is aimed at the wrong place.
+    #[error(transparent)]
+    Misplaced(#[from] Misplaced),
     /// The keyring in etcd is not to be had.
     #[error(transparent)]
     Managed(#[from] managed::Error),

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
+use super::place::{self, About};
 use super::rotation::Etcd;
 use super::store::must_be_etcd;
 use super::strongbox::strongbox;
@@ -105,6 +106,10 @@ pub fn keyring(
     let stopped = || KeyringError::Stopped;
     offline::run(&common, &|text| observer.notice(text), stopped, async move |hands| {
         let client = hands.on_etcd.client;
+        let heard = Arc::clone(&told);
+        let patience = place::patience(LOOK_WAIT, move |text| heard.notice(text));
+        let looked = place::look(&client, &settings.common, About::Records, &patience).await;
+        looked.map_err(Error::from)?;
         must_be_etcd(&client, "a keyring in the store").await?;
         let job = Job {
             strongbox: strongbox(&settings.common, &root, client.clone())?,

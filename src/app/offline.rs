@@ -13,7 +13,7 @@ use super::build::{check_prefixes, client_tls, dialers, load_keyring_of, managed
 use super::on_etcd::{self, OnEtcd};
 use super::run::Signals;
 use super::strongbox::strongbox;
-use super::{Common, Error, Origin, forbid_dumps};
+use super::{Common, Error, Misplaced, Origin, forbid_dumps};
 use crate::files::Permissions;
 use crate::keyring::Keyring;
 use crate::kms::{self, Plugins};
@@ -54,15 +54,20 @@ where
         let (stop, stops) = watch::channel(false);
         let (outcome_tx, mut outcome) = oneshot::channel();
         let thread = on_etcd::spawn("offline", members, async move |on_etcd| {
-            let _ = outcome_tx.send(
-                work(Hands {
-                    plugins,
-                    on_etcd,
-                    client_tls,
-                    stopped: stops,
-                })
-                .await,
-            );
+            let (members, reachability) = (Arc::clone(&on_etcd.members), Arc::clone(&on_etcd.reachability));
+            let hands = Hands {
+                plugins,
+                on_etcd,
+                client_tls,
+                stopped: stops,
+            };
+            // No request is ever sent to a proxy, so that nothing has been done where all members are.
+            let outcome = tokio::select! {
+                biased;
+                proxy = reachability.misdirected(&members) => Err(Error::from(Misplaced::from(proxy)).into()),
+                outcome = work(hands) => outcome,
+            };
+            let _ = outcome_tx.send(outcome);
         });
         thread.map_err(started)?;
         let lost = || E::from(Error::Start(io::Error::other("the working thread ended")));

@@ -2,13 +2,14 @@
 //! no client waiting.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::{Builder as Thread, JoinHandle};
 
 use tokio::runtime::{Builder, LocalOptions};
 
 use super::build::Dialers;
-use super::sweep::client;
-use crate::etcd::Client;
+use super::sweep::client_and_reachability;
+use crate::etcd::{Client, Reachability};
 use crate::transport::Flusher;
 
 /// What such work has.
@@ -16,6 +17,8 @@ pub(super) struct OnEtcd {
     pub(super) members: Dialers,
     pub(super) client: Client,
     pub(super) flusher: Flusher,
+    /// Of that client's connection.
+    pub(super) reachability: Arc<Reachability>,
 }
 
 /// Runs `work` on a thread called `name`, on a runtime of its own, with connections to `members`.
@@ -34,11 +37,12 @@ where
         Ok(runtime.block_on(async {
             let flusher = Flusher::default();
             tokio::task::spawn_local(flusher.clone().run());
-            let client = client(members.clone(), &flusher);
+            let (client, reachability) = client_and_reachability(members.clone(), &flusher);
             work(OnEtcd {
                 members,
                 client,
                 flusher,
+                reachability,
             })
             .await
         }))

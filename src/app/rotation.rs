@@ -1,6 +1,8 @@
 //! Runs `secrets-encrypt`: the configuration's file, etcd, and sweeps with keyrings that are compiled from the file as it
 //! is at that moment.
 
+mod status;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,26 +13,27 @@ use tokio::time::timeout;
 
 use super::build::{Dialers, client_tls, dialers};
 use super::offline;
+use super::place::{self, About};
 use super::run::examine;
 use super::store::{KINE, must_be_etcd};
 use super::strongbox::strongbox;
 use super::survey::look;
-use super::{Common, Error, Origin};
+use super::{Common, Error, Misplaced, Origin};
 use crate::config::EncryptionConfiguration;
 use crate::etcd::{CallError, Client, StoreKind, epoch};
 use crate::files::Permissions;
 use crate::keyring::{self, Keyring};
 use crate::keyspace::KeySpace;
 use crate::kms::Plugins;
-use crate::managed::{self, Time};
 use crate::members::{Roster, StoreId};
 use crate::rotation::{
-    self, Ask, Audience, Command, ConfigFile, Driver, KeyringView, ManagedConfig, Outcome, Pace, Site, Source,
-    Standing, Status, barred, going, outline,
+    self, Ask, Audience, Command, ConfigFile, Driver, ManagedConfig, Outcome, Pace, Site, Source, Status, barred,
+    going, outline,
 };
 use crate::sweep::{self, Latest, Observer, Report, Scope, Spare, Uncovered, Unopenable, Wanted};
 use crate::transport::Endpoint;
 use crate::types::{Epoch, StatePrefix};
+use status::status;
 
 /// Between two looks of who watches.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -40,6 +43,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 pub struct RotationSettings {
     /// The cluster, and the file.
     pub common: Common,
+    /// Whether something has to be stored.
+    pub about: About,
     /// The members of each other cluster that is served with the same file.
     pub also: Vec<Vec<Endpoint>>,
     /// How long, and by what.
@@ -105,6 +110,12 @@ pub enum RotationError {
     Rotation(#[from] rotation::Error),
 }
 
+impl From<Misplaced> for RotationError {
+    fn from(why: Misplaced) -> Self {
+        Self::Start(why.into())
+    }
+}
+
 /// Does `work`, and blocks the calling thread meanwhile. The first SIGTERM or SIGINT lets what is under way end.
 pub fn rotation<A>(
     settings: &RotationSettings,
@@ -121,6 +132,12 @@ where
     let notice = |text: &str| Audience::notice(&**audience, text);
     let stopped = || RotationError::Rotation(rotation::Error::Stopped);
     offline::run(&common, &notice, stopped, async move |hands| {
+        let (heard, timeout) = (told.clone(), settings.limits.timeout);
+        let patience = place::patience(timeout, move |text| Audience::notice(&*heard, text));
+        let changes = !matches!(work, RotationWork::Status { .. } | RotationWork::Watch);
+        if changes {
+            place::look(&hands.on_etcd.client, &settings.common, settings.about, &patience).await?;
+        }
         let options = sweep::Options {
             limits: settings.pace,
             max_wait: settings.max_wait,
@@ -142,6 +159,9 @@ where
         let mut others = Vec::new();
         for (common, members) in &also {
             let client = super::sweep::client(Arc::clone(members), &hands.on_etcd.flusher);
+            if changes {
+                place::look(&client, common, About::Records, &patience).await?;
+            }
             others.push(site(client, common)?);
         }
         let site = site(client.clone(), &settings.common)?.beside(others);
@@ -257,62 +277,6 @@ impl<A: Audience> Job<'_, A> {
             }
         })
     }
-}
-
-/// How things stand, and with which configuration; with the values in etcd counted, if `count`.
-async fn status<C: Source, A: Audience>(
-    driver: &Driver<'_, Etcd, C, A>,
-    count: bool,
-    keyring: Option<&ManagedConfig<Client>>,
-) -> Result<(Status, EncryptionConfiguration), rotation::Error> {
-    let site = driver.site;
-    let Standing {
-        facts,
-        damaged,
-        mut blocked,
-    } = driver.standing().await?;
-    let latest = Latest::read(&site.client, &site.state).await?;
-    let counted = if count {
-        Some(site.look_everywhere(&facts.config, &driver.stop).await?)
-    } else {
-        None
-    };
-    let uncovered = if count {
-        let wanted = Wanted {
-            keys: facts.config.key_ids(),
-            others: true,
-        };
-        Some(driver.uncovered(&facts.config, &wanted, &driver.stop).await?)
-    } else {
-        None
-    };
-    // Whether a key is at hand is looked for only where something needs one.
-    let is_unopened = counted.as_ref().is_some_and(|report| report.counts.undecryptable > 0)
-        || uncovered.as_ref().is_some_and(Uncovered::has_unopened);
-    let recovery = if is_unopened && keyring.is_none() {
-        Some(driver.search(&facts, &driver.stop).await?)
-    } else {
-        None
-    };
-    let view = match keyring {
-        Some(keyring) => Some(view(keyring).await?),
-        None => None,
-    };
-    let status = Status::of(&facts, &latest, counted.as_ref(), view, Time::now());
-    if matches!(site.client.kind().await, Ok(StoreKind::Kine)) {
-        blocked.push(KINE.to_owned());
-    }
-    let status = status.with_damage(damaged.as_ref(), blocked).with_uncovered(uncovered);
-    Ok((status.with_recovery(recovery.as_ref()), facts.config))
-}
-
-/// What is told of the keyring in etcd itself.
-async fn view(keyring: &ManagedConfig<Client>) -> Result<KeyringView, managed::Error> {
-    let (current, strongbox) = (keyring.current().await?, keyring.strongbox());
-    // A plugin that is away keeps nobody from looking.
-    let known = strongbox.known_roots(&current).await.unwrap_or_default();
-    let (archived, exports) = (strongbox.archive_size().await?, strongbox.exports().await?);
-    Ok(KeyringView::of(&current, &known, archived, exports))
 }
 
 /// etcd itself, with the real sweep.

@@ -15,9 +15,10 @@ use super::build::{Parts, build};
 use super::checks::checks;
 use super::families::{families, record_build};
 use super::lasting::Lasting;
-use super::{Error, Settings, forbid_dumps, manager, memory, reload, withdrawal};
+use super::{Error, Misplaced, Settings, forbid_dumps, manager, memory, reload, withdrawal};
 use crate::admin;
 use crate::audit::{self, Audit};
+use crate::etcd::NotEtcd;
 use crate::files::nudge;
 use crate::keyring::{KeyringHandle, Rule};
 use crate::kms::{self, Plugins};
@@ -140,7 +141,15 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
     }
     let feeding = manager::feed(settings.manager.clone(), Arc::clone(&checks));
     admin.spawn(lasting.task("the feeding of systemd's watchdog", feeding));
-    background.announced().await;
+    let (reached, members) = (
+        Arc::clone(&parts.upstream.reachability),
+        Arc::clone(&parts.upstream.members),
+    );
+    let proxy = tokio::select! {
+        biased;
+        proxy = reached.misdirected(&members) => Some(proxy),
+        () = background.announced() => None,
+    };
     let mut accepting = JoinSet::new();
     let (reachability, others, progress) = (
         Arc::clone(&parts.upstream.reachability),
@@ -151,7 +160,9 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
     accepting.spawn(lasting.task("the watch over etcd's members", async move {
         withdrawal::run(wanted, &others, &reachability, &steps).await;
     }));
-    for (listener, url) in clients.into_iter().zip(&settings.listen) {
+    // Nobody is served by way of another proxy, not even for a moment.
+    let clients = clients.into_iter().take(if proxy.is_some() { 0 } else { usize::MAX });
+    for (listener, url) in clients.zip(&settings.listen) {
         tracing::info!(url = listener.url(), "serving client traffic");
         let tls = parts
             .server_tls
@@ -164,11 +175,20 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
     let telling = manager::describe(settings.manager.clone(), served, stage.clone());
     admin.spawn(lasting.task("the telling of systemd", telling));
     settings.manager.tell(Told::Ready);
-    let broken = drain(settings, signals, &lasting, &progress, accepting, runtimes).await;
+    let misdirected = async move { reached.misdirected(&members).await };
+    let broken = drain(
+        settings,
+        (signals, misdirected),
+        &lasting,
+        &progress,
+        accepting,
+        runtimes,
+    )
+    .await;
     background.end().await;
     admin.shutdown().await;
     tracing::info!("stopped");
-    broken.map_or(Ok(()), |what| Err(Error::Ended(what)))
+    broken.map_or(Ok(()), Err)
 }
 
 /// Accepts connections, but not while the process has withdrawn.
@@ -229,15 +249,16 @@ pub(super) async fn examine(plugins: &[kms::Plugin]) {
     }
 }
 
-/// Waits for a signal, or for the end of something that has to last, which it names; then sees everything to its end.
+/// Waits for a signal, or for what no process can go on with: the end of something that has to last, or proxies in etcd's place.
+/// Then sees everything to its end.
 async fn drain(
     settings: &Settings,
-    mut signals: Signals,
+    (mut signals, misdirected): (Signals, impl Future<Output = NotEtcd>),
     lasting: &Lasting,
     stage: &watch::Sender<Stage>,
     mut accepting: JoinSet<()>,
     runtimes: Arc<Runtimes>,
-) -> Option<&'static str> {
+) -> Option<Error> {
     let timeout = settings.shutdown_timeout;
     let broken = tokio::select! {
         signal = signals.next() => {
@@ -246,11 +267,15 @@ async fn drain(
         }
         what = lasting.broken() => {
             tracing::error!(what, ?timeout, "draining, because this has ended; a signal stops at once");
-            Some(what)
+            Some(Error::Ended(what))
+        }
+        proxy = misdirected => {
+            tracing::error!(%proxy, ?timeout, "draining, because no member of etcd is there; a signal stops at once");
+            Some(Misplaced::from(proxy).into())
         }
     };
     settings.manager.tell(Told::Stopping);
-    settings.manager.tell(Told::Status(&match broken {
+    settings.manager.tell(Told::Status(&match &broken {
         None => "draining".to_owned(),
         Some(what) => format!("draining, because this has ended: {what}"),
     }));

@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::build::Dialers;
 use super::defragment::{Work, defragment};
 use super::offline::{self, Hands, load_keyring};
+use super::place::{self, About, Misplaced};
 use super::run::examine;
 use super::store::must_be_etcd;
 use super::{Common, Error};
@@ -28,6 +29,8 @@ const WINDOW: u32 = 2 * 1024 * 1024;
 pub struct SweepSettings {
     /// The cluster, and what is encrypted in it.
     pub common: Common,
+    /// Whether something has to be stored.
+    pub about: About,
     /// How the sweep goes.
     pub options: sweep::Options,
     /// Write everything again that is there, not only what is stale.
@@ -93,51 +96,63 @@ pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<R
     let (settings, told) = (settings.clone(), Arc::clone(observer));
     let common = settings.common.clone();
     let stopped = || SweepError::Sweep(sweep::Error::Stopped);
-    offline::run(&common, &|text| observer.notice(text), stopped, async move |hands| {
-        let (client, state) = (&hands.on_etcd.client, &settings.common.state_prefix);
-        must_be_etcd(client, "a sweep").await?;
-        let heard = Arc::clone(&told);
-        let patience = Patience::new("reading", settings.options.max_wait, move |text| heard.notice(text));
-        let called = |error: etcd::WaitError| SweepError::Sweep(error.into());
-        // Before the configuration is read, and that before it is asked whether a key of it was dropped: who drops one notes that
-        // first and replaces the epoch then, so that one of the two is seen.
-        let is_dry_run = settings.options.dry_run;
-        let written_until = if settings.rewrite_all && !is_dry_run {
-            let roster = Roster::read(client, state).await.map_err(sweep::Error::Call)?;
-            if let Some(text) = roster.renews_not() {
-                told.notice(&text);
-            }
-            // Before the epoch is read, which it replaces.
-            let begin = patience.call(async || sweep::begin_everything(client, state, true).await);
-            Some(begin.await.map_err(called)?)
-        } else {
-            None
-        };
-        let epoch = if is_dry_run {
-            Epoch::FIRST
-        } else {
-            patience
-                .call(async || epoch::read(client, state).await)
+    offline::run(
+        &common,
+        &|text| observer.notice(text),
+        stopped,
+        async move |mut hands| {
+            hands.on_etcd.client = hands.on_etcd.client.waiting(settings.options.max_wait);
+            let (client, state) = (&hands.on_etcd.client, &settings.common.state_prefix);
+            let heard = Arc::clone(&told);
+            let patience = Patience::new("reading", settings.options.max_wait, move |text| heard.notice(text));
+            let called = |error: etcd::WaitError| SweepError::Sweep(error.into());
+            place::look(client, &settings.common, settings.about, &patience)
                 .await
-                .map_err(called)?
-        };
-        let keyring = Arc::new(load_keyring(&settings.common, &hands).await?);
-        if !is_dry_run {
-            let asked = patience.call(async || barred(client, state, &keyring).await);
-            if let Some(why) = asked.await.map_err(called)? {
-                return Err(SweepError::Barred(why));
+                .map_err(|error| match error {
+                    Misplaced::Etcd(error) => called(error),
+                    error => Error::from(error).into(),
+                })?;
+            must_be_etcd(client, "a sweep").await?;
+            // Before the configuration is read, and that before it is asked whether a key of it was dropped: who drops one notes that
+            // first and replaces the epoch then, so that one of the two is seen.
+            let is_dry_run = settings.options.dry_run;
+            let written_until = if settings.rewrite_all && !is_dry_run {
+                let roster = Roster::read(client, state).await.map_err(sweep::Error::Call)?;
+                if let Some(text) = roster.renews_not() {
+                    told.notice(&text);
+                }
+                // Before the epoch is read, which it replaces.
+                let begin = patience.call(async || sweep::begin_everything(client, state, true).await);
+                Some(begin.await.map_err(called)?)
+            } else {
+                None
+            };
+            let epoch = if is_dry_run {
+                Epoch::FIRST
+            } else {
+                patience
+                    .call(async || epoch::read(client, state).await)
+                    .await
+                    .map_err(called)?
+            };
+            let keyring = Arc::new(load_keyring(&settings.common, &hands).await?);
+            if !is_dry_run {
+                let asked = patience.call(async || barred(client, state, &keyring).await);
+                if let Some(why) = asked.await.map_err(called)? {
+                    return Err(SweepError::Barred(why));
+                }
             }
-        }
-        examine(keyring.plugins()).await;
-        let job = Job {
-            settings,
-            keyring,
-            epoch,
-            written_until,
-            observer: told,
-        };
-        job.sweep(hands).await
-    })
+            examine(keyring.plugins()).await;
+            let job = Job {
+                settings,
+                keyring,
+                epoch,
+                written_until,
+                observer: told,
+            };
+            job.sweep(hands).await
+        },
+    )
 }
 
 struct Job {
@@ -248,13 +263,19 @@ async fn warn_of_quota(client: &Client, scope: &Scope, observer: &dyn Observer) 
 
 /// A client of `members` on the runtime of the calling task.
 pub(super) fn client(members: Dialers, flusher: &Flusher) -> Client {
+    client_and_reachability(members, flusher).0
+}
+
+/// The same, and whether its members are reached.
+pub(super) fn client_and_reachability(members: Dialers, flusher: &Flusher) -> (Client, Arc<Reachability>) {
+    let reachability = Arc::new(Reachability::default());
     let config = etcd::Config {
         members,
         first: 0,
-        reachability: Arc::new(Reachability::default()),
+        reachability: Arc::clone(&reachability),
         kind: Arc::default(),
     };
-    Client::new(Pool::spawn(config, WINDOW, flusher.clone()))
+    (Client::new(Pool::spawn(config, WINDOW, flusher.clone())), reachability)
 }
 
 pub(super) fn client_of_one(member: &crate::transport::Dialer, flusher: &Flusher) -> Client {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, ValueEnum};
 
 use super::switch::SWITCH;
-use crate::app::{Common, Origin, RootSettings};
+use crate::app::{About, Common, Origin, RootSettings};
 use crate::config::KeyType;
 use crate::keyspace::{EtcdPrefix, ResourcePath};
 use crate::tls::ClientFiles;
@@ -176,6 +176,30 @@ impl RootFlags {
         RootSettings {
             file: self.keyring_root_file,
             kms: self.keyring_root_kms,
+        }
+    }
+}
+
+/// For verbs that are about what is stored.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct EmptyFlags {
+    /// Go on though no key lies below --etcd-prefix and no proxy has a record that says that this is the right one: nothing is stored yet
+    #[arg(
+        long,
+        env = "ETCD_ENCRYPTION_PROXY_ALLOW_EMPTY_STORE",
+        value_name = SWITCH,
+        help_heading = "etcd"
+    )]
+    allow_empty_store: bool,
+}
+
+impl EmptyFlags {
+    /// What they say.
+    pub(super) fn about(self) -> About {
+        if self.allow_empty_store {
+            About::ValuesIfAny
+        } else {
+            About::Values
         }
     }
 }

@@ -14,6 +14,7 @@ use super::confirm::never;
 use super::log::LogFlags;
 use super::output::print;
 use super::sweep::progress::display;
+use super::{MISPLACED, is_misplaced};
 use crate::app::{KeyringError, KeyringSettings, KeyringWork, keyring};
 use crate::managed;
 use crate::sweep::Observer;
@@ -30,7 +31,8 @@ A backup holds the records as they lie in etcd, sealed: without the root that th
 the root elsewhere, and keep it: whoever loses it loses every encrypted value.
 
 Exit codes: 0 if it is done; 1 if it could not start, or failed; 2 for wrong usage; 6 if it ended before its end and goes on \
-when run again; 7 if stored values do not open with what is to be imported; 8 if another keyring stands in its way.";
+when run again; 7 if stored values do not open with what is to be imported; 8 if another keyring stands in its way; 9 if it is aimed at \
+something else: a proxy in etcd's place, or a --state-prefix that the proxies of these keys do not have.";
 
 /// The verbs below `keyring`.
 #[derive(Debug, Subcommand)]
@@ -132,6 +134,7 @@ pub(super) fn carry_out(settings: &KeyringSettings, work: KeyringWork) -> anyhow
 
 fn code_of(error: &KeyringError) -> Option<u8> {
     match error {
+        KeyringError::Start(start) if is_misplaced(start) => Some(MISPLACED),
         KeyringError::Members { .. } => Some(MEMBERS),
         KeyringError::Stopped | KeyringError::Managed(managed::Error::Changed) => Some(UNFINISHED),
         KeyringError::NotOpened { .. } | KeyringError::Lossy { .. } | KeyringError::Needed(_) => Some(NOT_OPENED),

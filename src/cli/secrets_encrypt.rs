@@ -12,19 +12,19 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 
-use super::common::{CommonFlags, KeyTypeName, positive};
+use super::common::{CommonFlags, EmptyFlags, KeyTypeName, positive};
 use super::log::LogFlags;
 use super::output::print;
 use super::switch::SWITCH;
-use crate::app::{Origin, RotationError, RotationReport, RotationSettings, RotationWork, host, rotation};
+use super::{MISPLACED, USAGE, is_misplaced};
+use crate::app::{About, Origin, RotationError, RotationReport, RotationSettings, RotationWork, host, rotation};
+use crate::etcd::Trouble;
 use crate::rotation::{Ask, Command, Error, How, Kind, Limits};
 use crate::sweep;
 use crate::transport::Endpoint;
 use output::Voice;
 use status::StatusFlags;
 
-/// Wrong usage, as clap ends with it.
-const USAGE: u8 = 2;
 /// Exit codes beside 0, 1 and 2.
 const STAGE: u8 = 3;
 const MEMBERS: u8 = 4;
@@ -46,7 +46,18 @@ Exit codes: 0 if it is done; 1 if it could not start, or failed; 2 for wrong usa
 all members have loaded the same configuration; 5 if another command has taken over; 6 if it ended before its end and goes on \
 when run again; 7 if values stand in the way of a key's removal, or \
 no key at hand opens them; 8 if the configuration cannot be rotated like this, such as \
-one that other etcd clusters are served with that --also-etcd-servers does not name.";
+one that other etcd clusters are served with that --also-etcd-servers does not name; 9 if it is aimed at something else: a proxy \
+in etcd's place, a --state-prefix that the proxies of these keys do not have, a --etcd-prefix below which nothing lies.";
+
+/// What stands below the flags of a verb that changes something.
+const STAGES: &str = "\
+Stages: start -> prepare -> rotate -> reencrypt_request -> reencrypt_active -> reencrypt_finished, from which the next rotation \
+begins. `prepare` takes start or reencrypt_finished, `rotate` takes prepare, `reencrypt` takes rotate; `rotate-keys` goes through \
+all; `abort` goes back until a key is removed; `enable` and `disable` leave the stage as it is.
+
+Exit codes: 0 done; 1 could not start, or failed; 2 wrong usage; 3 another stage's turn; 4 members differ, or have not loaded it; 5 \
+overtaken by another command; 6 unfinished: run it again; 7 values stand in the way of a key's removal; 8 the configuration does not \
+allow it; 9 aimed at something else than this cluster's etcd, --state-prefix or --etcd-prefix. `secrets-encrypt --help` says more.";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -54,20 +65,28 @@ pub(super) enum Verb {
     /// Tell how far a rotation is, who has loaded which configuration, and what is stored under which key
     Status(Box<StatusFlags>),
     /// Encrypt values again when they are written: move identity last
+    #[command(after_help = STAGES)]
     Enable(Box<RunFlags>),
     /// Store values in the clear when they are written: move identity first
+    #[command(after_help = STAGES)]
     Disable(Box<RunFlags>),
     /// Add a new key that only reads
+    #[command(after_help = STAGES)]
     Prepare(Box<PrepareFlags>),
     /// Have the new key write
+    #[command(after_help = STAGES)]
     Rotate(Box<ForceFlags>),
     /// Store everything under the key that writes, prove it, and remove the old key
+    #[command(after_help = STAGES)]
     Reencrypt(Box<ReencryptFlags>),
     /// Prepare, rotate and reencrypt in one
+    #[command(after_help = STAGES)]
     RotateKeys(Box<RotateKeysFlags>),
     /// Take a rotation back, as long as no key has been removed
+    #[command(after_help = STAGES)]
     Abort(Box<AbortFlags>),
     /// Bring values that no key of the configuration opens, but one of a kept configuration does, under the key that writes
+    #[command(after_help = STAGES)]
     Recover(Box<RecoverFlags>),
     #[command(flatten)]
     Managed(managed::Verb),
@@ -110,6 +129,8 @@ fn cluster(given: &str) -> Result<OtherCluster, String> {
 pub(super) struct RunFlags {
     #[command(flatten)]
     shared: SharedFlags,
+    #[command(flatten)]
+    empty: EmptyFlags,
     /// Tell what would be done, and do nothing
     #[arg(long, help_heading = "Rotation")]
     dry_run: bool,
@@ -343,6 +364,8 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
         host: host(),
     };
     let settings = RotationSettings {
+        // A record that leaves no way out may be all that there is.
+        about: if forget { About::Records } else { run.empty.about() },
         rewrite_all,
         from,
         ..settings(run.shared, run.timeout, sweep)?
@@ -400,6 +423,7 @@ fn settings(shared: SharedFlags, timeout: Duration, sweep: Option<SweepFlags>) -
     };
     Ok(RotationSettings {
         common: shared.common.settings(),
+        about: About::Records,
         also: shared.also_etcd_servers.into_iter().map(|other| other.0).collect(),
         limits: Limits { timeout },
         pace,
@@ -412,8 +436,13 @@ fn settings(shared: SharedFlags, timeout: Duration, sweep: Option<SweepFlags>) -
 
 /// Says why, and with which code the process ends.
 fn failed(error: RotationError) -> anyhow::Result<ExitCode> {
-    let RotationError::Rotation(rotation) = &error else {
-        return Err(error.into());
+    let rotation = match &error {
+        RotationError::Rotation(rotation) => rotation,
+        RotationError::Start(start) if is_misplaced(start) => {
+            super::report(&error.into());
+            return Ok(ExitCode::from(MISPLACED));
+        }
+        RotationError::Start(_) => return Err(error.into()),
     };
     let code = code_of(rotation);
     if let Error::NotProved {
@@ -435,6 +464,7 @@ fn code_of(error: &Error) -> Option<u8> {
             Kind::Configuration => CONFIGURATION,
         },
         Error::Record { .. } => STAGE,
+        Error::Call(error) if error.trouble() == Trouble::NotEtcd => MISPLACED,
         Error::NotLoaded { .. } => MEMBERS,
         Error::Overtaken(_) => OVERTAKEN,
         Error::NotProved { .. } | Error::Uncovered { .. } => NOT_PROVED,

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::common::{CommonFlags, positive};
+use super::common::{CommonFlags, EmptyFlags, positive};
 use super::log::LogFlags;
 use super::output::OutputFlags;
 use super::switch::SWITCH;
+use super::{MISPLACED, is_misplaced};
 use crate::app::{SweepError, SweepSettings, sweep};
 use crate::config::ResourceSelector;
 use crate::sweep::{Error, Finding, Limits, Observer, Options, Report};
@@ -40,7 +41,8 @@ Exit codes: 0 if every value is as its rule writes it; 1 if the sweep could not 
 stale or plaintext values were found at the end (or by --dry-run); 4 if all others are well, but some values do not open; 5 if \
 another sweep is at work; 6 if it was stopped, or waited longer than --max-wait, and goes on when started again; 7 if some \
 proxy has loaded another configuration; 8 if every value that a rule covers is well, but a rule matches nothing although \
-something of that name is stored.";
+something of that name is stored; 9 if it is aimed at something else: a proxy in etcd's place, a --state-prefix that the \
+proxies of these keys do not have, a --etcd-prefix below which nothing lies.";
 
 /// Flags of `sweep`.
 #[derive(Debug, Args)]
@@ -48,6 +50,8 @@ something of that name is stored.";
 pub(super) struct Flags {
     #[command(flatten)]
     common: CommonFlags,
+    #[command(flatten)]
+    empty: EmptyFlags,
 
     /// Look and count, and write nothing: an inventory of what is encrypted with which key
     #[arg(long, env = "ETCD_ENCRYPTION_PROXY_DRY_RUN", value_name = SWITCH, help_heading = "Sweep")]
@@ -137,6 +141,7 @@ pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     let output = flags.output.output;
     let settings = SweepSettings {
         common: flags.common.settings(),
+        about: flags.empty.about(),
         options: Options {
             limits: Limits {
                 concurrency: flags
@@ -174,6 +179,10 @@ pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
             };
             super::report(&error.into());
             Ok(ExitCode::from(code))
+        }
+        Err(SweepError::Start(error)) if is_misplaced(&error) => {
+            super::report(&error.into());
+            Ok(ExitCode::from(MISPLACED))
         }
         Err(error @ (SweepError::Dissent(_) | SweepError::Barred(_))) => {
             super::report(&error.into());

@@ -49,6 +49,13 @@ impl StoreMark {
     }
 }
 
+impl StoreMark {
+    /// `--state-prefix`, fit to be shown.
+    pub fn state_prefix(&self) -> String {
+        shown(&self.state_prefix)
+    }
+}
+
 impl fmt::Display for StoreMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

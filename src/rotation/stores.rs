@@ -81,8 +81,14 @@ pub(super) fn way_on(user: &User) -> String {
         ),
         None => String::new(),
     };
+    let same = match &user.mark {
+        Some((_, mark)) if !mark.state_prefix.is_empty() => {
+            format!("; with --state-prefix={}, if it is this very etcd", mark.state_prefix())
+        }
+        _ => String::new(),
+    };
     format!(
-        "Run this with --also-etcd-servers={named} (one for each other etcd), give the proxies of that store a file of their \
+        "Run this with --also-etcd-servers={named} (one for each other etcd){same}; give the proxies of that store a file of their \
          own{gone}"
     )
 }

@@ -45,6 +45,7 @@ mod managed_verbs;
 mod members;
 mod memory;
 mod metadata;
+mod misplaced;
 mod observed;
 mod outages;
 mod passed_on;

@@ -452,6 +452,7 @@ async fn no_file_is_told_as_k3s_tells_it_and_a_mounted_one_is_not_edited() {
     );
     std::os::unix::fs::symlink("..one", folder.join("..data")).expect("a link");
     std::os::unix::fs::symlink("..data/shared.yaml", shared.path()).expect("a link");
+    etcd.client().await.put(key(0), "plain").await;
     let mounted = shared.run(&["prepare"]).await;
     assert_eq!(mounted.code, Some(8), "{mounted:#?}");
     assert!(

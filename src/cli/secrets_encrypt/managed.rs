@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::USAGE;
 use crate::app::{KeyringSettings, KeyringWork};
+use crate::cli::USAGE;
 use crate::cli::confirm::{YesFlags, never};
 use crate::cli::keyring::{SharedFlags, carry_out};
 use crate::managed::RootId;

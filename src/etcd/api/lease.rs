@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::call::{Rpc, framed};
 use super::{CallError, Client, Trouble, read};
 use crate::types::own_lease;
-use crate::wire::{WireError, put_varint};
+use crate::wire::{Fields, WireError, put_varint};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -31,6 +33,17 @@ const TIME_TO_LIVE: Rpc = Rpc {
     timeout: TIMEOUT,
 };
 
+const LEASES: Rpc = Rpc {
+    name: "Lease/LeaseLeases",
+    path: "/etcdserverpb.Lease/LeaseLeases",
+    timeout: TIMEOUT,
+};
+
+/// `repeated LeaseStatus LeaseLeasesResponse.leases`, each with its ID
+const LEASES_LEASES: u32 = 2;
+/// `bool LeaseTimeToLiveRequest.keys`, and `repeated bytes keys` of the answer
+const TIME_TO_LIVE_KEYS: u32 = 2;
+const ANSWER_KEYS: u32 = 5;
 /// `int64 LeaseGrantRequest.TTL`
 const GRANT_TTL: u32 = 1;
 /// `int64 ID` of it: chosen by the client, unless it is 0
@@ -63,6 +76,46 @@ impl Client {
     /// How long the lease lives from now, or `None` where it has ended.
     pub async fn time_to_live(&self, lease: i64) -> Result<Option<Duration>, CallError> {
         self.time_left(TIME_TO_LIVE, lease).await
+    }
+
+    /// The IDs of all leases that the store has.
+    pub async fn leases(&self) -> Result<Vec<i64>, CallError> {
+        let message = self.unary(LEASES, framed(|_| {})).await?;
+        let read = || {
+            let mut found = Vec::new();
+            for field in Fields::new(&message) {
+                let field = field?;
+                if field.number == LEASES_LEASES {
+                    found.push(read::number(field.body()?.bytes, ID)?.cast_signed());
+                }
+            }
+            Ok(found)
+        };
+        read().map_err(|error| CallError::wire(LEASES.name, error))
+    }
+
+    /// The keys that hang on the lease; none where it has ended.
+    pub async fn lease_keys(&self, lease: i64) -> Result<Vec<Bytes>, CallError> {
+        let frame = framed(|out| {
+            put_varint(out, ID, lease.cast_unsigned());
+            put_varint(out, TIME_TO_LIVE_KEYS, 1);
+        });
+        let message = match self.unary(TIME_TO_LIVE, frame).await {
+            Ok(message) => message,
+            Err(error) if error.trouble() == Trouble::LeaseNotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let read = || {
+            let mut found = Vec::new();
+            for field in Fields::new(&message) {
+                let field = field?;
+                if field.number == ANSWER_KEYS {
+                    found.push(read::slice(&message, &field.body()?));
+                }
+            }
+            Ok(found)
+        };
+        read().map_err(|error| CallError::wire(TIME_TO_LIVE.name, error))
     }
 
     /// Ends the lease, and deletes the keys under it. One that has ended is no error.

@@ -221,6 +221,7 @@ async fn a_member_of_the_other_etcd_that_has_not_loaded_is_waited_for() {
 #[tokio::test]
 async fn who_can_leave_no_mark_is_seen_by_its_lock() {
     let (first, second) = tokio::join!(Etcd::start(Version::share()), Etcd::start(Version::share()));
+    first.client().await.put(event(1), "plain").await;
     let shared = Shared::new(&first, ALDER);
     // By way of what looks like a volume of Kubernetes', where no mark would stay.
     let folder = shared.path().parent().expect("a folder").to_owned();
