@@ -3,6 +3,7 @@
 mod common;
 mod config;
 mod confirm;
+mod environment;
 mod keyring;
 mod log;
 mod members;
@@ -71,7 +72,18 @@ enum Verb {
 /// Runs the program. Exit codes: 0 after a clean stop, 1 if it could not start or failed, 2 for wrong usage; verbs may have
 /// more of their own.
 pub fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    if let Err(fault) = environment::check(&Cli::command(), std::env::vars_os()) {
+        report(&fault.into());
+        return ExitCode::from(USAGE);
+    }
+    let args: Vec<_> = std::env::args_os().collect();
+    let cli = Cli::try_parse_from(&args).unwrap_or_else(|error| {
+        if let Some(name) = environment::source(&error, &args) {
+            report(&anyhow::anyhow!("the variable {name} is not usable"));
+        }
+        error.exit()
+    });
+    match run(cli) {
         Ok(code) => code,
         Err(error) => {
             report(&error);

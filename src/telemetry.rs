@@ -15,7 +15,7 @@ pub use family::{Buckets, Family, Kind};
 pub use info::set_info;
 pub use instance::instance;
 pub use logging::FAMILIES as LOG_FAMILIES;
-pub use logging::{Format, Logging, LoggingError, init_logging, init_queued_logging};
+pub use logging::{Format, Logging, LoggingError, check_level, init_logging, init_queued_logging};
 pub use process::FAMILIES as PROCESS_FAMILIES;
 pub use registry::{Registry, RegistryError};
 pub use seldom::Seldom;

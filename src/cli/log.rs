@@ -3,16 +3,17 @@
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use crate::telemetry::{Format, Logging, init_logging, init_queued_logging};
+use crate::telemetry::{Format, Logging, check_level, init_logging, init_queued_logging};
 
 /// The flags. A verb tells of what is wrong alone, unless its own flags say otherwise (`mut_arg`).
 #[derive(Debug, Args)]
 pub(super) struct LogFlags {
-    /// error, warn, info or debug, or a list of target=level
+    /// error, warn, info, debug, trace or off, or a list of target=level
     #[arg(
         long,
         env = "ETCD_ENCRYPTION_PROXY_LOG_LEVEL",
         value_name = "LEVEL",
+        value_parser = level,
         default_value = "warn",
         help_heading = "Operation"
     )]
@@ -52,4 +53,9 @@ impl LogFlags {
             LogFormat::Json => Format::Json,
         }
     }
+}
+
+fn level(given: &str) -> Result<String, String> {
+    check_level(given).map_err(|error| error.to_string())?;
+    Ok(given.to_owned())
 }

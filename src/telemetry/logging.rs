@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use thiserror::Error;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{Family, Kind};
@@ -23,9 +24,15 @@ pub enum Format {
 /// Why logging could not be set up.
 #[derive(Debug, Error)]
 pub enum LoggingError {
-    /// The level or filter is not understood.
-    #[error("not a log level or filter: expected error, warn, info or debug, or target=level pairs")]
-    Level(#[from] tracing_subscriber::filter::ParseError),
+    /// No level is given.
+    #[error("the log level is empty: expected error, warn, info, debug, trace or off, or target=level pairs")]
+    Empty,
+    /// A part of it is no level, and would be taken for a target of which everything is logged, and of all others nothing.
+    #[error("{0:?} is no log level: expected error, warn, info, debug, trace or off, or target=level pairs")]
+    Level(String),
+    /// The filter is not understood.
+    #[error("not a log filter: expected error, warn, info, debug, trace or off, or target=level pairs")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
     /// Logging is already set up in this process.
     #[error("logging is already set up")]
     Twice,
@@ -82,10 +89,38 @@ pub fn init_queued_logging(format: Format, level: &str) -> Result<Logging, Loggi
     Ok(Logging(guard))
 }
 
+/// Refuses what would turn logging off without anybody wanting that.
+///
+/// # Errors
+/// [`LoggingError`], which names the part that is no level.
+pub fn check_level(level: &str) -> Result<(), LoggingError> {
+    if level.trim().is_empty() {
+        return Err(LoggingError::Empty);
+    }
+    // Within brackets stand spans and fields, which may have commas of their own.
+    let mut depth = 0;
+    let directives = level.split(|char| {
+        depth += match char {
+            '[' | '{' => 1,
+            ']' | '}' => -1,
+            _ => 0,
+        };
+        char == ',' && depth == 0
+    });
+    for directive in directives {
+        let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
+        if level.trim().parse::<LevelFilter>().is_err() || level.trim().is_empty() {
+            return Err(LoggingError::Level(directive.trim().to_owned()));
+        }
+    }
+    Ok(())
+}
+
 fn init<W>(format: Format, level: &str, writer: W) -> Result<(), LoggingError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
+    check_level(level)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(format!("{QUIET},{level}"))?)
         .with_writer(writer);
@@ -106,4 +141,37 @@ pub(super) fn render(out: &mut String) {
         "# HELP {name} {}\n# TYPE {name} {kind}\n{name} {lost}\n\n",
         LOST.help
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_turn_logging_off_is_refused_by_name() {
+        for level in [
+            "info",
+            "WARN",
+            "off",
+            "trace",
+            "h2=debug,info",
+            "a[b{c=1,d=2}]=info,warn",
+        ] {
+            assert!(check_level(level).is_ok(), "{level}");
+        }
+        assert!(matches!(check_level(" "), Err(LoggingError::Empty)));
+        for (level, named) in [
+            ("warning", "warning"),
+            ("info,debgu", "debgu"),
+            ("h2=warning", "h2=warning"),
+            ("info,", ""),
+            ("h2=", "h2="),
+        ] {
+            let error = check_level(level).unwrap_err();
+            assert!(
+                matches!(&error, LoggingError::Level(part) if part == named),
+                "{level}: {error}"
+            );
+        }
+    }
 }

@@ -69,5 +69,6 @@ mod traces;
 mod transcript;
 mod twins;
 mod upstream;
+mod usage;
 mod watch;
 mod withdrawal;
