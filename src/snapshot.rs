@@ -12,6 +12,7 @@ mod error;
 mod file;
 mod inspect;
 mod judge;
+mod kind;
 mod own;
 mod record;
 mod report;

@@ -33,6 +33,16 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// It is a file of another kind.
+    #[error("{path:?} is {what}, and no snapshot of etcd's: {way_on}")]
+    OtherKind {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What to do.
+        way_on: &'static str,
+    },
     /// It has a length that neither a database nor a snapshot has.
     #[error(
         "{path:?} has {bytes} bytes, which is neither a database nor one with the 32 bytes of its SHA-256 behind it: it was cut \

@@ -10,6 +10,7 @@ use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use serde::Serialize;
 
 use super::Error;
+use super::kind::{ENOUGH, Kind, kind};
 
 /// etcd tells by this whether a checksum is there: a database is whole pages, and no page is smaller than a sector.
 const SECTOR: u64 = 512;
@@ -59,6 +60,14 @@ impl SnapshotFile {
             return Err(Error::InUse { path: path.to_owned() });
         }
         let bytes = file.metadata().map_err(failed)?.len();
+        let mut start = [0; ENOUGH];
+        let most = usize::try_from(bytes).map_or(ENOUGH, |bytes| bytes.min(ENOUGH));
+        let start = start.get_mut(..most).unwrap_or_default();
+        file.read_exact_at(start, 0).map_err(failed)?;
+        if let Some(Kind { what, way_on }) = kind(start, bytes) {
+            let path = path.to_owned();
+            return Err(Error::OtherKind { path, what, way_on });
+        }
         let digest = SHA256_OUTPUT_LEN as u64;
         let (length, checksum) = match bytes % SECTOR {
             rest if rest == digest && skips_checksum => (bytes - digest, Checksum::Skipped),
