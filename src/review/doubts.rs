@@ -18,7 +18,7 @@ pub(super) fn doubts(config: &EncryptionConfiguration, keyspace: &KeySpace) -> V
     let mut found = Vec::new();
     found.extend(idle_rules(&rules, keyspace));
     found.extend(guesses(&rules, keyspace));
-    found.extend(writers(config));
+    found.extend(writers(config, &rules));
     found.extend(chains(&rules));
     found.extend(several_entries(&rules));
     found.extend(kms_v1(&providers));
@@ -55,14 +55,20 @@ fn guesses(rules: &[Rule<'_>], keyspace: &KeySpace) -> Vec<Finding> {
     rules.iter().filter_map(guess).collect()
 }
 
-/// What the first provider of each entry is.
-fn writers(config: &EncryptionConfiguration) -> Vec<Finding> {
+/// What the first provider of each entry is, for the resources that it writes: those that an earlier entry lists too are written
+/// by that one's.
+fn writers(config: &EncryptionConfiguration, rules: &[Rule<'_>]) -> Vec<Finding> {
     let mut found = Vec::new();
     for (entry, of) in config.entries.iter().enumerate() {
         let Some(first) = placed(entry, of).next() else {
             continue;
         };
-        let resources = listed(&of.resources);
+        let written = rules.iter().filter(|rule| rule.entries.first() == Some(&entry));
+        let written: Vec<_> = written.map(|rule| rule.selector.clone()).collect();
+        if written.is_empty() {
+            continue;
+        }
+        let resources = listed(&written);
         match first.provider {
             Provider::Identity if of.providers.len() == 1 => found.push(Finding::note(
                 "not-encrypted",

@@ -312,3 +312,25 @@ fn a_rule_for_what_this_version_does_not_know_is_told_with_how_far_it_reaches() 
         assert!(told.len() == 1 && told[0].contains(part), "{told:?}");
     }
 }
+
+/// The first entry writes, and the second one's providers only read behind it.
+#[test]
+fn of_a_resource_that_is_listed_twice_the_first_entry_is_said_to_write() {
+    let twice = config(&[
+        ("secrets", &[&keyed("aescbc", &[("a", A)])]),
+        ("secrets, configmaps", &[IDENTITY]),
+    ]);
+    let said = all(&twice, None);
+    let clear: Vec<_> = said
+        .iter()
+        .filter(|finding| finding.message.contains("in the clear"))
+        .collect();
+    assert_eq!(clear.len(), 1, "{said:?}");
+    assert!(clear[0].message.starts_with("configmaps: "), "{said:?}");
+    let only = config(&[("secrets", &[&keyed("aescbc", &[("a", A)])]), ("secrets", &[IDENTITY])]);
+    assert!(
+        all(&only, None)
+            .iter()
+            .all(|finding| !finding.message.contains("in the clear"))
+    );
+}
