@@ -6,6 +6,9 @@
 // Helpers of tests may fail the test; clippy's exceptions for tests do not reach functions beside them.
 #![allow(clippy::expect_used, clippy::indexing_slicing)]
 
+#[path = "tidy/causes.rs"]
+mod causes;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -103,7 +103,7 @@ impl OpenError {
 pub enum Error {
     /// etcd gave no usable answer. Whether a write happened is not known; it is recognised when it is made again.
     #[error("etcd: {0}")]
-    Call(#[from] CallError),
+    Call(CallError),
     /// Roots are not to be had.
     #[error(transparent)]
     Root(#[from] RootError),
@@ -207,6 +207,13 @@ pub enum Error {
         /// What is there.
         found: Fingerprint,
     },
+}
+
+// Not as its source: what it says is told already.
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
 }
 
 fn offered(known: &[KnownRoot]) -> String {

@@ -65,7 +65,7 @@ impl fmt::Debug for EscapedKey {
 pub enum OpenFailure {
     /// etcd's answer is not the message that it should be.
     #[error("etcd's answer is malformed: {0}")]
-    Malformed(#[from] WireError),
+    Malformed(WireError),
     /// etcd's answer does not have one response, of the right kind, for each operation of the transaction.
     #[error("etcd's answer does not match the transaction")]
     Mismatch,
@@ -88,6 +88,13 @@ pub enum OpenFailure {
         /// Why, in kube-apiserver's words.
         source: OpenError,
     },
+}
+
+// Not as its source: what it says is told already.
+impl From<WireError> for OpenFailure {
+    fn from(error: WireError) -> Self {
+        Self::Malformed(error)
+    }
 }
 
 impl OpenFailure {

@@ -8,7 +8,7 @@ use crate::{value::SealError, wire::WireError};
 pub enum Refusal {
     /// Not a protobuf message, or one that etcd's decoders might read differently.
     #[error("malformed request: {0}")]
-    Malformed(#[from] WireError),
+    Malformed(WireError),
     /// Transactions nest deeper, or have more operations in all, than any etcd would carry out. The text is etcd's own.
     #[error("etcdserver: too many operations in txn request")]
     TooManyOps,
@@ -72,6 +72,13 @@ pub enum Refusal {
         /// Why.
         source: SealError,
     },
+}
+
+// Not as its source: what it says is told already.
+impl From<WireError> for Refusal {
+    fn from(error: WireError) -> Self {
+        Self::Malformed(error)
+    }
 }
 
 /// What sort of error a [`Refusal`] is, for whoever makes a gRPC status of it.

@@ -44,12 +44,12 @@ pub enum Error {
     Contended,
     /// etcd gave no usable answer.
     #[error("etcd: {0}")]
-    Call(#[from] etcd::CallError),
+    Call(etcd::CallError),
     /// The keyring in etcd is not to be had.
     #[error(transparent)]
     Managed(managed::Error),
     /// The configuration cannot be read.
-    #[error("the configuration cannot be read")]
+    #[error("encryption provider configuration")]
     Read(#[source] files::Error),
     /// Others can read the configuration.
     #[error("--strict-permissions: {0}")]
@@ -166,6 +166,13 @@ pub enum Error {
     /// It was told to stop.
     #[error("stopped. Run this again to go on")]
     Stopped,
+}
+
+// Not as its source: what it says is told already.
+impl From<etcd::CallError> for Error {
+    fn from(error: etcd::CallError) -> Self {
+        Self::Call(error)
+    }
 }
 
 impl Error {

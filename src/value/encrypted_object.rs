@@ -34,7 +34,7 @@ const MAX_LABEL: usize = 63;
 pub enum ObjectError {
     /// Not the message that it should be.
     #[error("the stored data is no EncryptedObject: {0}")]
-    Malformed(#[from] WireError),
+    Malformed(WireError),
     /// A field that should be bytes, text or a number is something else, or a text is not UTF-8.
     #[error("the stored data is no EncryptedObject: field {0} is not of its type")]
     FieldType(u32),
@@ -53,6 +53,13 @@ pub enum ObjectError {
     /// An annotation's key is no fully qualified domain name, or there are too many bytes of them.
     #[error("failed to validate annotations: {0}")]
     Annotations(&'static str),
+}
+
+// Not as its source: what it says is told already.
+impl From<WireError> for ObjectError {
+    fn from(error: WireError) -> Self {
+        Self::Malformed(error)
+    }
 }
 
 /// Something that must have 1 to so many bytes.
