@@ -61,6 +61,10 @@ pub struct Record {
     /// The keys that wrote before, in the order of those that follow them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retiring: Vec<KeyId>,
+    /// None of the keys that the rotation brings in was ever put first: nothing that is or was stored can need one. An earlier
+    /// version does not say so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unused: bool,
     /// Keys of earlier rotations that were left to read; they go with the next ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<KeyId>,
@@ -112,6 +116,7 @@ impl Default for Record {
             finished: 0,
             fresh: Vec::new(),
             retiring: Vec::new(),
+            unused: false,
             kept: Vec::new(),
             recovered: Vec::new(),
             dropping: false,

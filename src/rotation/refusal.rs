@@ -117,12 +117,27 @@ pub(super) fn next(record: &Record) -> &'static str {
         (Some(Command::Abort), _) => "`abort` goes on with what was begun",
         _ if record.is_recovering() => "`recover` goes on with what was begun, `abort` takes it back",
         (Some(Command::RotateKeys), _) => "`rotate-keys` goes on with what was begun, `abort` takes it back",
-        (_, Stage::Start | Stage::ReencryptFinished) => "`prepare`, or `rotate-keys` for all at once",
+        (Some(command), Stage::Start | Stage::ReencryptFinished) => goes_on(command),
+        (None, Stage::Start | Stage::ReencryptFinished) => "`prepare`, or `rotate-keys` for all at once",
         (_, Stage::Prepare) => "`rotate`, or `abort` to take it back",
         (_, Stage::Rotate) => "`reencrypt`, or `abort` to take it back",
         (_, Stage::ReencryptRequest | Stage::ReencryptActive) => {
             "`reencrypt` goes on with what was begun, `abort` takes it back"
         }
+    }
+}
+
+/// What goes on with a command that has changed no stage.
+fn goes_on(command: Command) -> &'static str {
+    match command {
+        Command::Prepare => "`prepare` goes on with what was begun",
+        Command::Rotate => "`rotate` goes on with what was begun",
+        Command::Reencrypt => "`reencrypt` goes on with what was begun",
+        Command::RotateKeys => "`rotate-keys` goes on with what was begun, `abort` takes it back",
+        Command::Enable => "`enable` goes on with what was begun",
+        Command::Disable => "`disable` goes on with what was begun",
+        Command::Abort => "`abort` goes on with what was begun",
+        Command::Recover => "`recover` goes on with what was begun, `abort` takes it back",
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod algorithm;
 mod clients;
+mod day;
 mod fire;
 mod late;
 mod managed;

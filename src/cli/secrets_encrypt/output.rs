@@ -165,6 +165,17 @@ pub(super) fn done(command: Command, outcome: &Outcome) -> String {
             "what was stored before revision {revision}, in snapshots for instance, still needs it"
         );
     }
+    let _ = match command {
+        Command::Disable => writeln!(
+            text,
+            "what is stored stays encrypted until it is written again: `reencrypt --force --skip` stores all of it in the clear"
+        ),
+        Command::Enable => writeln!(
+            text,
+            "what is stored in the clear stays so until it is written again: `reencrypt --force --skip` encrypts all of it"
+        ),
+        _ => Ok(()),
+    };
     let _ = match outcome.members {
         0 => writeln!(text, "no member is there: nobody had to load the configuration"),
         members => writeln!(text, "members: {members}"),

@@ -94,6 +94,7 @@ impl Context<'_> {
             record.stage = record.origin;
             record.started.clone_from(&self.ask.now);
             record.remember(&fresh);
+            record.unused = true;
             (record.fresh, record.retiring, record.proved) = (fresh, retiring, None);
         }))
     }
@@ -168,6 +169,7 @@ impl Context<'_> {
         Ok(self.begin(|record| {
             leave_behind(record, &retiring);
             record.started.clone_from(&self.ask.now);
+            record.unused = false;
             (record.fresh, record.retiring, record.proved) = (fresh, retiring, None);
         }))
     }
@@ -204,6 +206,10 @@ impl Context<'_> {
             // From here on somebody writes with them.
             let keys: Vec<KeyId> = behind.iter().map(|(new, _)| new.clone()).collect();
             return match self.facts.cannot_read(&keys) {
+                // From the note on the keys count as ones that have written.
+                None if (self.ask.how.force || self.all_loaded()) && record.unused => {
+                    Ok(Some(Step::Note(self.note(|record| record.unused = false))))
+                }
                 None if self.ask.how.force || self.all_loaded() => Ok(Some(Step::Change(Change::Promote(behind)))),
                 Some(member) if self.ask.how.force => Err(Refusal::Unreadable { member, keys }.into()),
                 _ => Ok(Some(Step::Await)),
@@ -361,7 +367,10 @@ impl Context<'_> {
         if record.proved != proved {
             return Ok(Step::Note(self.note(|record| record.proved = proved)));
         }
-        if !self.facts.is_history_gone {
+        // Keys that were never put first, and that nothing bears, stand in no history either.
+        let is_nowhere =
+            record.unused && report.counts.rewritten == 0 && keys.iter().all(|key| record.fresh.contains(key));
+        if !self.facts.is_history_gone && !is_nowhere {
             return Ok(Step::AwaitHistory(revision));
         }
         // From here on nobody takes it back: whoever would, sees this, or has written the record since this process read it.

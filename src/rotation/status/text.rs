@@ -11,7 +11,9 @@ use crate::sweep::Seeds;
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = if self.enable { "Enabled" } else { "Disabled" };
-        let hashes = if self.hash_match {
+        let hashes = if self.members.is_empty() {
+            "No member is there"
+        } else if self.hash_match {
             "All hashes match"
         } else {
             &self.hash_error
@@ -56,11 +58,30 @@ impl fmt::Display for Status {
             writeln!(f, "Blocked: {why}")?;
         }
         writeln!(f, "Next: {}", self.next)?;
+        if let Some(stored) = self.still_encrypted() {
+            writeln!(f, "Stored: {stored}")?;
+        }
         self.unopened(f)
     }
 }
 
 impl Status {
+    /// That switching encryption off changes nothing of what is stored: unless a count has found nothing encrypted any more.
+    fn still_encrypted(&self) -> Option<String> {
+        if self.enable || self.keys.is_empty() {
+            return None;
+        }
+        let way_on = "`reencrypt --force --skip` stores it in the clear";
+        let Some(objects) = self.objects.as_ref().filter(|objects| objects.is_counted) else {
+            return Some(format!(
+                "what was encrypted before stays so until it is written again; {way_on}, `status --count` counts it"
+            ));
+        };
+        let encrypted = objects.rows.iter().filter(|line| line.row.under.provider != "identity");
+        let values: u64 = encrypted.map(|line| line.objects).sum();
+        (values > 0).then(|| format!("{values} values are encrypted; {way_on}"))
+    }
+
     fn ages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![
             ["Age", "Since", "Key"].map(str::to_owned),
