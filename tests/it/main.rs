@@ -72,3 +72,4 @@ mod upstream;
 mod usage;
 mod watch;
 mod withdrawal;
+mod words;
