@@ -116,7 +116,7 @@ pub enum Error {
         prefix: String,
     },
     /// The prefixes and paths make no key space.
-    #[error("{flag}: {0}", flag = .0.flag())]
+    #[error("{flag}", flag = .0.flag())]
     KeySpace(#[from] keyspace::Error),
     /// Certificates are not usable.
     #[error(transparent)]

@@ -174,7 +174,7 @@ async fn no_cause_is_told_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_etcd_that_asks_for_a_certificate_is_told_from_one_that_does_not_speak_tls() {
-    for version in Version::ALL {
+    for version in Version::all() {
         let etcd = EtcdSetup::new(version).with_tls().start().await;
         let folder = Folder::new();
         let good = config(&folder.file("good.yaml", &document(&[K1, IDENTITY])));
