@@ -41,6 +41,7 @@ fn expect_drawn(keys: &[Vec<u8>], length: usize) {
 #[tokio::test]
 async fn keys_of_rotations_are_drawn() {
     let etcd = Etcd::start(Version::share()).await;
+    etcd.client().await.put("/registry/secrets/default/a", "plain").await;
     let mut keys = Vec::new();
     for key_type in ["aescbc", "aesgcm", "secretbox"] {
         let shared = Shared::new(&etcd, &document(&[K1, IDENTITY]));

@@ -76,6 +76,7 @@ async fn a_file_that_is_mounted_by_itself_is_found_out_before_anything_is_writte
             verb.to_owned(),
             format!("--etcd-servers={}", etcd.endpoint()),
             format!("--encryption-provider-config={}", mount.inside().display()),
+            "--allow-empty-store".to_owned(),
         ];
         let output = mount.command(&words).output().expect("it starts");
         let stderr = String::from_utf8_lossy(&output.stderr);
