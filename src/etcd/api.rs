@@ -12,6 +12,7 @@ mod kv;
 mod lease;
 mod maintenance;
 mod read;
+mod settled;
 
 use std::rc::Rc;
 use std::time::Duration;

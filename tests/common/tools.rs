@@ -35,6 +35,14 @@ impl Version {
     /// # Panics
     /// Where it is not called by the test's own thread.
     pub fn share() -> Self {
+        Self::two()[0]
+    }
+
+    /// The same for a test that is run with two: they are not next to each other, where there are four.
+    ///
+    /// # Panics
+    /// As [`Self::share`].
+    pub fn two() -> [Self; 2] {
         let thread = std::thread::current();
         let name = thread
             .name()
@@ -45,7 +53,8 @@ impl Version {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         let all = Self::all();
-        all[usize::try_from(hash >> 32).expect("half of it") % all.len()]
+        let first = usize::try_from(hash >> 32).expect("half of it");
+        [first, first + all.len() / 2].map(|index| all[index % all.len()])
     }
 
     /// Whether no write that it acknowledged is lost when it is killed. A single member of 3.5.0 to 3.5.4 tells clients of writes

@@ -56,11 +56,14 @@ impl<'a> Guard<'a> {
         self.key
     }
 
-    /// At which revision it demands that its key was last written; `None` if it demands something else.
-    pub(super) fn written_at(&self) -> Option<i64> {
-        match self.condition {
-            Condition::Mod(revision) => Some(revision),
-            Condition::Create(_) | Condition::Value(_) => None,
+    /// The key, and at which revision it is demanded to have been last written, where that is the only guard and of the key `written`.
+    pub(super) fn alone(guards: &[Self], written: Option<&[u8]>) -> Option<(&'a [u8], i64)> {
+        match guards {
+            [guard] if Some(guard.key) == written => match guard.condition {
+                Condition::Mod(revision) => Some((guard.key, revision)),
+                Condition::Create(_) | Condition::Value(_) => None,
+            },
+            _ => None,
         }
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::call::{Rpc, framed};
 use super::guard::Guard;
+use super::settled::{Settled, settled};
 use super::{CallError, Client, read};
 use crate::types::Epoch;
 use crate::wire::etcd::{key_value, op, put_request, range_request, range_response, txn_request, txn_response};
@@ -226,9 +227,7 @@ impl Client {
     pub async fn get_both(&self, keys: [&[u8]; 2]) -> Result<[Option<KeyValue>; 2], CallError> {
         let frame = framed(|out| {
             for key in keys {
-                let mut range = Vec::with_capacity(key.len() + 8);
-                put_bytes(&mut range, range_request::KEY, key);
-                put_op(out, txn_request::SUCCESS, op::RANGE, &range);
+                put_op(out, txn_request::SUCCESS, op::RANGE, &range_of(key));
             }
         });
         let message = self.unary_again(GET_BOTH, frame).await?;
@@ -255,10 +254,7 @@ impl Client {
         requests: &[Vec<u8>],
         written: Option<&[u8]>,
     ) -> Result<Option<i64>, CallError> {
-        let alone = match guards {
-            [guard] if Some(guard.key()) == written => guard.written_at().map(|at| (guard.key(), at)),
-            _ => None,
-        };
+        let alone = Guard::alone(guards, written);
         let frame = framed(|out| {
             for guard in guards {
                 guard.encode(out);
@@ -276,8 +272,7 @@ impl Client {
             (Settled::Done(revision), _) => Ok(Some(revision)),
             (Settled::Guarded, _) => Ok(None),
             (Settled::Said(revision), Some((key, _))) => match self.get(key).await?.1 {
-                Some(kv) if kv.mod_revision == revision => Ok(Some(revision)),
-                Some(_) => Ok(None),
+                Some(kv) => Ok((kv.mod_revision == revision).then_some(revision)),
                 None => Err(CallError::NotTaken { rpc: TXN.name }),
             },
             (Settled::NotTaken | Settled::Said(_), _) => Err(CallError::NotTaken { rpc: TXN.name }),
@@ -292,10 +287,9 @@ impl Client {
     pub async fn takes_fence(&self, key: &[u8], epoch: &Epoch) -> Result<bool, CallError> {
         let frame = framed(|out| {
             Guard::epoch(key, epoch).encode(out);
-            let mut range = Vec::with_capacity(key.len() + 8);
-            put_bytes(&mut range, range_request::KEY, key);
-            put_op(out, txn_request::SUCCESS, op::RANGE, &range);
-            put_op(out, txn_request::FAILURE, op::RANGE, &range);
+            for branch in [txn_request::SUCCESS, txn_request::FAILURE] {
+                put_op(out, branch, op::RANGE, &range_of(key));
+            }
         });
         match self.unary(TXN, frame).await {
             Ok(_) => Ok(true),
@@ -327,9 +321,7 @@ fn put_replacement(out: &mut Vec<u8>, key: &[u8], mod_revision: i64, value: &[u8
     Guard::mod_revision(key, mod_revision).encode(out);
     fence.encode(out);
     put_op(out, txn_request::SUCCESS, op::PUT, &put(key, value, lease));
-    let mut range = Vec::with_capacity(key.len() + 8);
-    put_bytes(&mut range, range_request::KEY, key);
-    put_op(out, txn_request::FAILURE, op::RANGE, &range);
+    put_op(out, txn_request::FAILURE, op::RANGE, &range_of(key));
 }
 
 /// A `RangeRequest` of one key.
@@ -408,44 +400,6 @@ fn key_value(whole: &Bytes, body: &Body<'_>) -> Result<KeyValue, WireError> {
     Ok(kv)
 }
 
-/// What the answer to a write under guards comes to.
-#[derive(Debug, PartialEq, Eq)]
-enum Settled {
-    /// Done, at this revision.
-    Done(i64),
-    /// Said to be done at this revision, by a store that also says so of what its database has refused.
-    Said(i64),
-    /// A guard did not hold.
-    Guarded,
-    /// The one guard held, and nothing was done. etcd never answers so.
-    NotTaken,
-}
-
-/// Reads that answer. `alone` is the revision that the only guard demands of the very key that is written, whose range was asked for
-/// where it does not hold.
-fn settled(message: &Bytes, alone: Option<i64>, is_put: bool) -> Result<Settled, WireError> {
-    let is_done = read::number(message, txn_response::SUCCEEDED)? != 0;
-    let revision = read::header_revision(message)?;
-    if is_done {
-        // kine has no cluster. What creates is what it does not tell the truth of.
-        let is_certain = alone != Some(0) || !is_put || read::header_cluster(message)? != 0;
-        return Ok(if is_certain {
-            Settled::Done(revision)
-        } else {
-            Settled::Said(revision)
-        });
-    }
-    let Some(at) = alone else {
-        return Ok(Settled::Guarded);
-    };
-    let found = ranges(message)?.pop().flatten().map_or(0, |kv| kv.mod_revision);
-    Ok(if found == at {
-        Settled::NotTaken
-    } else {
-        Settled::Guarded
-    })
-}
-
 fn replaced(message: &Bytes, mod_revision: i64) -> Result<Replaced, WireError> {
     if read::number(message, txn_response::SUCCEEDED)? != 0 {
         return Ok(Replaced::Done(read::header_revision(message)?));
@@ -459,7 +413,7 @@ fn replaced(message: &Bytes, mod_revision: i64) -> Result<Replaced, WireError> {
 }
 
 /// What each range of a transaction has found, in order: the last key of each.
-fn ranges(message: &Bytes) -> Result<Vec<Option<KeyValue>>, WireError> {
+pub(super) fn ranges(message: &Bytes) -> Result<Vec<Option<KeyValue>>, WireError> {
     let mut all = Vec::new();
     for field in Fields::new(message) {
         let field = field?;
@@ -542,40 +496,5 @@ mod tests {
         let mut gone = Vec::new();
         put_op(&mut gone, txn_response::RESPONSES, op::RANGE, &[]);
         assert_eq!(replaced(&gone.into(), 7), Ok(Replaced::Lost(None)));
-    }
-
-    #[test]
-    fn what_kine_says_of_a_write_is_believed_only_where_it_is_so() {
-        let answer = |cluster: u64, is_done: bool, found: &[Vec<u8>]| {
-            let (mut message, mut range) = (Vec::new(), Vec::new());
-            let mut head = header(9);
-            put_varint(&mut head, 1, cluster);
-            put_bytes(&mut message, txn_response::HEADER, &head);
-            put_varint(&mut message, txn_response::SUCCEEDED, is_done.into());
-            for kv in found {
-                put_bytes(&mut range, range_response::KVS, kv);
-            }
-            if !is_done {
-                put_op(&mut message, txn_response::RESPONSES, op::RANGE, &range);
-            }
-            Bytes::from(message)
-        };
-        let there = [encoded_kv(b"a", b"1", 0)];
-        let read = |message: &Bytes, alone, is_put| settled(message, alone, is_put).unwrap();
-        // A create.
-        assert_eq!(read(&answer(5, true, &[]), Some(0), true), Settled::Done(9));
-        assert_eq!(read(&answer(0, true, &[]), Some(0), true), Settled::Said(9));
-        assert_eq!(read(&answer(0, false, &there), Some(0), true), Settled::Guarded);
-        assert_eq!(read(&answer(0, false, &[]), Some(0), true), Settled::NotTaken);
-        // An update or a delete of what was written at 7.
-        for is_put in [true, false] {
-            assert_eq!(read(&answer(0, true, &[]), Some(7), is_put), Settled::Done(9));
-            assert_eq!(read(&answer(0, false, &there), Some(7), is_put), Settled::NotTaken);
-            assert_eq!(read(&answer(5, false, &there), Some(6), is_put), Settled::Guarded);
-            assert_eq!(read(&answer(5, false, &[]), Some(7), is_put), Settled::Guarded);
-        }
-        // Several guards: which one did not hold is not known.
-        assert_eq!(read(&answer(5, false, &[]), None, true), Settled::Guarded);
-        assert_eq!(read(&answer(5, true, &[]), None, true), Settled::Done(9));
     }
 }

@@ -27,7 +27,7 @@ fn lasting(kvs: &[KeyValue]) -> Vec<(Vec<u8>, Vec<u8>, i64, i64)> {
 
 #[tokio::test]
 async fn a_store_goes_through_every_change_and_back() {
-    for version in Version::all() {
+    for version in Version::two() {
         let etcd = Etcd::start(version).await;
         let client = etcd.client().await;
         let grant = LeaseGrantRequest {
