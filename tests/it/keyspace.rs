@@ -247,6 +247,9 @@ async fn a_wrong_prefix_is_told_where_no_rule_matches_anything() {
     let etcd = Etcd::start(Version::V3_5).await;
     etcd.client().await.put("/registry/secrets/default/a", "value").await;
     let swept = run(&["sweep"], Some(&etcd), &["secrets"], &["--etcd-prefix=cilium"]);
+    assert_eq!(swept.status.code(), Some(9), "{}", text(&swept));
+    let flags = ["--etcd-prefix=cilium", "--allow-empty-store"];
+    let swept = run(&["sweep"], Some(&etcd), &["secrets"], &flags);
     let said = text(&swept);
     assert_eq!(swept.status.code(), Some(8), "{said}");
     assert!(
