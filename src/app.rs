@@ -27,6 +27,7 @@ mod store;
 mod strongbox;
 mod survey;
 mod sweep;
+mod trial;
 mod unopened;
 mod user;
 mod withdrawal;

@@ -11,8 +11,10 @@ mod error;
 mod go;
 mod keys;
 mod masking;
+mod migrate;
 mod model;
 mod path;
+mod provider_type;
 mod render;
 mod render_json;
 mod retired;
@@ -26,8 +28,10 @@ pub use decode::Syntax;
 pub use draft::Draft;
 pub use error::{Error, Location, Problem};
 pub use keys::{KeyId, KeyType, Writer};
+pub use migrate::{Conflict, Migration, Target};
 pub use model::{EncryptionConfiguration, Entry, Key, Kms, KmsApiVersion, Provider, ResourceSelector};
 
+pub use provider_type::ProviderType;
 pub use retired::Retired;
 
 use crate::types::Fingerprint;

@@ -11,6 +11,7 @@ mod presence;
 mod record;
 mod rivals;
 mod roster;
+mod round_trips;
 mod store_id;
 
 pub use elsewhere::{Elsewhere, elsewhere};

@@ -47,7 +47,7 @@ pub use facts::Facts;
 pub use file::ConfigFile;
 pub use machine::{Ask, Command, How};
 pub use managed::{MANAGED, ManagedConfig};
-pub use outline::{Pace, going, outline};
+pub use outline::{Pace, going, left_clear, outline};
 pub use proof::{NoProof, Proof, Stuck};
 pub use record::Record;
 pub use recovery::{AtHand, Kept, Recovery};

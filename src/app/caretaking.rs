@@ -72,6 +72,7 @@ fn counted() -> BTreeMap<KeyId, u64> {
             ProviderKind::Secretbox => KeyType::Secretbox,
             ProviderKind::Identity | ProviderKind::KmsV1 | ProviderKind::KmsV2 => return None,
         };
+        let provider = provider.into();
         Some((KeyId { provider, name }, writes))
     });
     keys.collect()

@@ -18,6 +18,7 @@ use super::run::examine;
 use super::store::must_be_etcd;
 use super::strongbox::strongbox;
 use super::survey::look;
+use super::trial::trial;
 use super::{Common, Error, Misplaced, Origin};
 use crate::config::EncryptionConfiguration;
 use crate::etcd::{CallError, Client, epoch};
@@ -222,9 +223,16 @@ impl<A: Audience> Job<'_, A> {
             stop: self.stop.clone(),
         };
         Ok(match work {
-            RotationWork::Run(ask) => RotationReport::Done(Box::new(driver.run(&ask).await?)),
+            RotationWork::Run(ask) => {
+                if ask.command == Command::Migrate {
+                    let (facts, _) = driver.facts().await?;
+                    trial(&site.plugins, &ask, &facts, driver.audience).await?;
+                }
+                RotationReport::Done(Box::new(driver.run(&ask).await?))
+            }
             RotationWork::Plan(ask) => {
                 let (facts, _) = driver.facts().await?;
+                trial(&site.plugins, &ask, &facts, driver.audience).await?;
                 let counted = site.look_everywhere(&facts.config, &self.stop).await?;
                 let wanted = Wanted {
                     keys: going(&ask, &facts),

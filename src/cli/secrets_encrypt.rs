@@ -2,6 +2,7 @@
 //! them works.
 
 mod managed;
+mod migrate;
 mod output;
 mod status;
 
@@ -18,10 +19,12 @@ use super::output::print;
 use super::switch::SWITCH;
 use super::{MISPLACED, USAGE, is_misplaced};
 use crate::app::{About, Origin, RotationError, RotationReport, RotationSettings, RotationWork, host, rotation};
+use crate::config::Target;
 use crate::etcd::Trouble;
 use crate::rotation::{Ask, Command, Error, How, Kind, Limits};
 use crate::sweep;
 use crate::transport::Endpoint;
+use migrate::MigrateFlags;
 use output::Voice;
 use status::StatusFlags;
 
@@ -82,6 +85,10 @@ pub(super) enum Verb {
     /// Prepare, rotate and reencrypt in one
     #[command(after_help = STAGES)]
     RotateKeys(Box<RotateKeysFlags>),
+    /// Have another provider take over, from any to any: it reads, every member loads it, it writes, everything that is stored is
+    /// re-encrypted and looked at a second time, and the old provider is taken out
+    #[command(after_help = STAGES)]
+    Migrate(Box<MigrateFlags>),
     /// Take a rotation back, as long as no key has been removed
     #[command(after_help = STAGES)]
     Abort(Box<AbortFlags>),
@@ -262,6 +269,7 @@ struct Wanted {
     skip: bool,
     forget: bool,
     key_type: Option<KeyTypeName>,
+    to: Option<Target>,
     sweep: Option<SweepFlags>,
     rewrite_all: bool,
     from: Vec<PathBuf>,
@@ -269,6 +277,7 @@ struct Wanted {
 
 /// A verb that is no command of a rotation.
 enum Other {
+    Unusable(anyhow::Error),
     Status(Box<StatusFlags>),
     Managed(managed::Verb),
 }
@@ -282,6 +291,7 @@ impl Verb {
             skip: false,
             forget: false,
             key_type: None,
+            to: None,
             sweep: None,
             rewrite_all: false,
             from: Vec::new(),
@@ -312,6 +322,11 @@ impl Verb {
                 sweep: Some(flags.sweep),
                 ..plain(Command::RotateKeys, flags.run)
             },
+            Self::Migrate(flags) => Wanted {
+                to: Some(flags.target().map_err(Other::Unusable)?),
+                sweep: Some(flags.sweep),
+                ..plain(Command::Migrate, flags.run)
+            },
             Self::Abort(flags) => Wanted {
                 skip: flags.skip,
                 forget: flags.forget,
@@ -331,6 +346,10 @@ impl Verb {
 pub(super) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb.wanted() {
         Ok(wanted) => command(wanted),
+        Err(Other::Unusable(error)) => {
+            super::report(&error);
+            Ok(ExitCode::from(USAGE))
+        }
         Err(Other::Status(flags)) => status::run(*flags),
         Err(Other::Managed(verb)) => managed::run(verb),
     }
@@ -344,6 +363,7 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
         skip,
         forget,
         key_type,
+        to,
         sweep,
         rewrite_all,
         from,
@@ -357,6 +377,7 @@ fn command(wanted: Wanted) -> anyhow::Result<ExitCode> {
             force,
             skip,
             key_type: key_type.map(Into::into),
+            to,
             compact: sweep.as_ref().is_some_and(|flags| flags.compact),
         },
         wait: run.wait,
@@ -468,7 +489,11 @@ fn code_of(error: &Error) -> Option<u8> {
         Error::NotLoaded { .. } => MEMBERS,
         Error::Overtaken(_) => OVERTAKEN,
         Error::NotProved { .. } | Error::Uncovered { .. } => NOT_PROVED,
-        Error::Invalid { .. } | Error::WouldBeInvalid(_) | Error::Replace(_) | Error::NoFile(_) => CONFIGURATION,
+        Error::Plugin { .. }
+        | Error::Invalid { .. }
+        | Error::WouldBeInvalid(_)
+        | Error::Replace(_)
+        | Error::NoFile(_) => CONFIGURATION,
         error if error.is_resumable() => UNFINISHED,
         _ => return None,
     })

@@ -58,7 +58,7 @@ impl Draft {
                 continue;
             };
             let provider = entry.providers.get_mut(from);
-            let list = provider.and_then(|provider| keys_mut(provider, key.provider));
+            let list = provider.and_then(|provider| keys_mut(provider, key.key_type()?));
             if let Some(head) = list.and_then(|keys| keys.get_mut(..=index)) {
                 head.rotate_right(1);
             }
@@ -84,7 +84,7 @@ impl Draft {
     /// type or, where there is none, in a provider of its own, last but for identity. What the entry lists already stays once.
     pub fn read_with(&mut self, selector: &ResourceSelector, of: KeyType, key: &Key) {
         let id = KeyId {
-            provider: of,
+            provider: of.into(),
             name: key.name.clone(),
         };
         let mut entries = self.entries.iter_mut();
@@ -154,8 +154,13 @@ impl Draft {
         }
     }
 
+    /// The entries that write.
+    pub(super) fn writing_indexes(&self) -> Vec<usize> {
+        writing(&self.entries).collect()
+    }
+
     fn writing_entries(&mut self) -> impl Iterator<Item = &mut Entry> {
-        let writing: Vec<usize> = writing(&self.entries).collect();
+        let writing = self.writing_indexes();
         let entries = self.entries.iter_mut().enumerate();
         entries.filter_map(move |(index, entry)| writing.contains(&index).then_some(entry))
     }
@@ -165,8 +170,15 @@ impl Entry {
     /// Takes `keys` out, and a provider with its last key.
     fn take(&mut self, keys: &[KeyId]) {
         for id in keys {
+            let Some(of) = id.key_type() else {
+                // identity is one of an entry for each resource that it names.
+                if self.place(id).is_some() {
+                    self.providers.retain(|provider| !provider.is_of(id));
+                }
+                continue;
+            };
             let lists = self.providers.iter_mut();
-            for list in lists.filter_map(|provider| keys_mut(provider, id.provider)) {
+            for list in lists.filter_map(|provider| keys_mut(provider, of)) {
                 list.retain(|key| key.name != id.name);
             }
         }

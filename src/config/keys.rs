@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{EncryptionConfiguration, Entry, Key, Provider};
+use super::model::{EncryptionConfiguration, Entry, Key, Kms, Provider, ResourceSelector};
+use super::provider_type::ProviderType;
 use crate::types::{KeyName, KeyPrint};
 
 /// A provider whose keys stand in the configuration.
@@ -37,18 +38,50 @@ impl fmt::Display for KeyType {
     }
 }
 
-/// Which key: values that it sealed say no more of it than this.
+/// Which key: values that it sealed say no more of it than this. A KMS plugin counts as one key, and so does identity in one
+/// entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct KeyId {
     /// Its provider.
-    pub provider: KeyType,
-    /// Its name there.
+    pub provider: ProviderType,
+    /// Its name there; the plugin's; or, for identity, the entry's resources, sorted, with commas between them.
     pub name: KeyName,
+}
+
+impl KeyId {
+    /// Values in the clear, by an entry for these resources.
+    fn identity(resources: &[ResourceSelector]) -> Self {
+        let mut names: Vec<String> = resources.iter().map(ToString::to_string).collect();
+        names.sort();
+        Self {
+            provider: ProviderType::Identity,
+            name: KeyName::new(names.join(",")),
+        }
+    }
+
+    /// Whether it is identity, in an entry that names this resource.
+    pub fn lays_bare(&self, resource: &str) -> bool {
+        self.provider == ProviderType::Identity && self.name.as_str().split(',').any(|name| name == resource)
+    }
+
+    /// What it is for, if its bytes stand in the configuration.
+    pub fn key_type(&self) -> Option<KeyType> {
+        self.provider.key_type()
+    }
 }
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} key {:?}", self.provider, self.name.as_str())
+        let name = self.name.as_str();
+        match self.provider {
+            ProviderType::Keys(of) => write!(f, "{of} key {name:?}"),
+            ProviderType::Kms(_) => write!(f, "{} plugin {name:?}", self.provider),
+            ProviderType::Identity => write!(
+                f,
+                "identity for {}",
+                self.name.as_str().replace(',', ", ").escape_debug()
+            ),
+        }
     }
 }
 
@@ -75,7 +108,7 @@ impl Provider {
     }
 
     /// One of that type, with these keys.
-    pub(super) fn with_keys(of: KeyType, keys: Vec<Key>) -> Self {
+    pub(crate) fn with_keys(of: KeyType, keys: Vec<Key>) -> Self {
         match of {
             KeyType::AesCbc => Self::AesCbc { keys },
             KeyType::AesGcm => Self::AesGcm { keys },
@@ -108,24 +141,55 @@ impl Provider {
     pub fn key_ids(&self) -> impl Iterator<Item = KeyId> {
         self.keys().into_iter().flat_map(|(provider, keys)| {
             keys.iter().map(move |key| KeyId {
-                provider,
+                provider: provider.into(),
                 name: key.name.clone(),
             })
         })
+    }
+
+    /// Whether it is, or lists, `id`, where it stands in an entry for that resource.
+    pub fn is_of(&self, id: &KeyId) -> bool {
+        match (self, id.provider) {
+            (Self::Identity, ProviderType::Identity) => true,
+            (Self::Kms(kms), ProviderType::Kms(version)) => kms.api_version == version && kms.name == id.name,
+            _ => self.key_ids().any(|key| key == *id),
+        }
     }
 }
 
 impl Entry {
     /// Where it lists `key` first: in which provider, and where among its keys.
     pub(super) fn place(&self, key: &KeyId) -> Option<(usize, usize)> {
+        if key.provider == ProviderType::Identity && *key != self.identity() {
+            return None;
+        }
         let mut providers = self.providers.iter().enumerate();
-        providers.find_map(|(index, provider)| Some((index, provider.key_ids().position(|id| id == *key)?)))
+        providers.find_map(|(index, provider)| match key.provider {
+            ProviderType::Keys(_) => Some((index, provider.key_ids().position(|id| id == *key)?)),
+            ProviderType::Kms(_) | ProviderType::Identity => provider.is_of(key).then_some((index, 0)),
+        })
+    }
+
+    /// identity, in this entry.
+    pub(super) fn identity(&self) -> KeyId {
+        KeyId::identity(&self.resources)
+    }
+
+    /// What it writes with.
+    fn head(&self) -> Option<KeyId> {
+        match self.providers.first()? {
+            Provider::Kms(kms) => Some(KeyId {
+                provider: ProviderType::Kms(kms.api_version),
+                name: kms.name.clone(),
+            }),
+            Provider::Identity => Some(self.identity()),
+            provider => provider.key_ids().next(),
+        }
     }
 
     /// Whether `key` is the first key of its first provider.
     pub(super) fn is_headed_by(&self, key: &KeyId) -> bool {
-        let first = self.providers.first().and_then(|provider| provider.key_ids().next());
-        first.as_ref() == Some(key)
+        self.place(key) == Some((0, 0))
     }
 
     /// Whether it lists one of `keys`.
@@ -159,6 +223,38 @@ impl EncryptionConfiguration {
         keys.collect()
     }
 
+    /// All that writes, once each: keys, KMS plugins, and identity for each entry that it writes in.
+    pub fn writing(&self) -> Vec<KeyId> {
+        let mut ids = Vec::new();
+        for id in self.writing_entries().into_iter().map(|entry| entry.head) {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        ids
+    }
+
+    /// The entries in which a resource is named first, with what each writes.
+    pub(crate) fn writing_entries(&self) -> Vec<WritingEntry<'_>> {
+        let mut named = HashSet::new();
+        let entries = self.entries.iter().filter_map(|entry| {
+            let new = entry.resources.iter().filter(|resource| named.insert(*resource));
+            let resources: Vec<_> = new.collect();
+            let head = entry.head().filter(|_| !resources.is_empty())?;
+            Some(WritingEntry { entry, head, resources })
+        });
+        entries.collect()
+    }
+
+    /// Every KMS plugin that is listed, in the order of the document.
+    pub fn plugins(&self) -> impl Iterator<Item = &Kms> {
+        let all = self.entries.iter().flat_map(|entry| &entry.providers);
+        all.filter_map(|provider| match provider {
+            Provider::Kms(kms) => Some(kms),
+            _ => None,
+        })
+    }
+
     /// Every key, once, in the order of the document.
     pub fn key_ids(&self) -> Vec<KeyId> {
         let mut seen = HashSet::new();
@@ -166,6 +262,16 @@ impl EncryptionConfiguration {
         let mut ids: Vec<_> = all.flat_map(Provider::key_ids).collect();
         ids.retain(|key| seen.insert(key.clone()));
         ids
+    }
+
+    /// The key `id`, where its bytes stand in the configuration.
+    pub fn key(&self, id: &KeyId) -> Option<&Key> {
+        let mut lists = self.entries.iter().flat_map(|entry| &entry.providers);
+        lists.find_map(|provider| {
+            let (of, keys) = provider.keys()?;
+            let mut keys = keys.iter().filter(|_| id.key_type() == Some(of));
+            keys.find(|key| key.name == id.name)
+        })
     }
 
     /// Whether `key` is listed anywhere.
@@ -200,6 +306,16 @@ impl EncryptionConfiguration {
         let mut entries = self.entries.iter().filter(|entry| entry.place(key).is_some());
         entries.any(|entry| entry.lists_any(others))
     }
+}
+
+/// An entry that writes.
+pub(crate) struct WritingEntry<'a> {
+    /// The entry.
+    pub(crate) entry: &'a Entry,
+    /// What it writes with.
+    pub(crate) head: KeyId,
+    /// The resources that no entry before it names.
+    pub(crate) resources: Vec<&'a ResourceSelector>,
 }
 
 /// The entries, by index, whose first provider writes values of some resource: those in which one is named first.

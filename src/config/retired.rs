@@ -39,8 +39,8 @@ impl Retired {
             *of == KeyType::AesCbc && by_name.get(&(*of, &key.name)).is_some_and(|keys| keys.len() > 1)
         };
         let (left_out, keys): (Vec<_>, Vec<_>) = found.into_iter().partition(is_ambiguous);
-        let id = |(provider, key): (KeyType, &Key)| KeyId {
-            provider,
+        let id = |(of, key): (KeyType, &Key)| KeyId {
+            provider: of.into(),
             name: key.name.clone(),
         };
         let other = past.iter().map(|document| document.fingerprint);
@@ -58,8 +58,8 @@ impl Retired {
 
     /// Which keys.
     pub fn ids(&self) -> impl Iterator<Item = KeyId> {
-        self.keys.iter().map(|(provider, key)| KeyId {
-            provider: *provider,
+        self.keys.iter().map(|(of, key)| KeyId {
+            provider: (*of).into(),
             name: key.name.clone(),
         })
     }

@@ -5,6 +5,7 @@ mod decoding;
 mod documents;
 mod edits;
 mod leaks;
+mod migrate;
 mod resources;
 mod rules;
 

@@ -120,6 +120,22 @@ impl Plugin {
         }
     }
 
+    /// Which protocol it speaks.
+    pub fn api_version(&self) -> KmsApiVersion {
+        match &self.0 {
+            Kind::V1(_) => KmsApiVersion::V1,
+            Kind::V2(_) => KmsApiVersion::V2,
+        }
+    }
+
+    /// Whether it has ever wrapped something for this process and given it back: a v2 plugin's seed is adopted only then.
+    pub fn has_returned_a_key(&self) -> bool {
+        match &self.0 {
+            Kind::V1(v1) => v1.has_returned(),
+            Kind::V2(v2) => v2.writing().is_some(),
+        }
+    }
+
     /// Checks the plugin, unless that was done 20 seconds ago or less with a good outcome, or three with a bad one.
     /// Returns within the plugin's timeout, or twice that if a new key has to be wrapped.
     ///

@@ -1,6 +1,7 @@
 //! KMS v1: a key wrapped for every write, unwrapped keys in a cache of the configured size.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub(super) struct V1<A> {
     flights: Flights<Box<[u8]>, Arc<DekV1>>,
     pulse: Pulse,
     arrivals: Mutex<Arrivals>,
+    /// A check's word came back from the plugin as it was.
+    has_returned: AtomicBool,
     pub(super) watcher: OnceLock<AbortHandle>,
 }
 
@@ -75,6 +78,7 @@ impl<A: ApiV1> V1<A> {
             flights: Flights::new(),
             pulse: Pulse::new(name.clone(), config.clone()),
             arrivals: Mutex::default(),
+            has_returned: AtomicBool::new(false),
             watcher: OnceLock::new(),
             name,
         }
@@ -87,6 +91,11 @@ impl<A: ApiV1> V1<A> {
 
     pub(super) fn name(&self) -> &KeyName {
         &self.name
+    }
+
+    /// Whether it has ever given back what it had wrapped.
+    pub(super) fn has_returned(&self) -> bool {
+        self.has_returned.load(Ordering::Relaxed)
     }
 
     fn keep(&self, wrapped: &[u8], dek: &Arc<DekV1>) {
@@ -257,11 +266,15 @@ impl<A: ApiV1> Patient for V1<A> {
             .encrypt(&ping)
             .await
             .map_err(|error| failed("encrypt", error))?;
-        let _ = self
+        let back = self
             .api
             .decrypt(&wrapped)
             .await
             .map_err(|error| failed("decrypt", error))?;
+        // kube-apiserver does not look at it, so this makes no plugin ill; but one that gives back something else is not gone over to.
+        if back == ping {
+            self.has_returned.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 }

@@ -167,10 +167,13 @@ impl About {
 pub(super) fn ages(config: &EncryptionConfiguration, before: &[KeyAge], now: Time) -> Vec<KeyAge> {
     let known = before.iter().map(|age| ((age.provider, &age.name), age.since));
     let known: BTreeMap<_, _> = known.collect();
-    let age = |KeyId { provider, name }: KeyId| KeyAge {
-        since: known.get(&(provider, &name)).copied().unwrap_or(now),
-        provider,
-        name,
+    let age = |id: KeyId| {
+        let (provider, name) = (id.key_type()?, id.name);
+        Some(KeyAge {
+            since: known.get(&(provider, &name)).copied().unwrap_or(now),
+            provider,
+            name,
+        })
     };
-    config.key_ids().into_iter().map(age).collect()
+    config.key_ids().into_iter().filter_map(age).collect()
 }

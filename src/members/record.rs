@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::StoreId;
+use super::round_trips::round_trips;
 use crate::keyring::{Keyring, Reader, Rule};
 use crate::types::KeyPrint;
 
@@ -44,6 +45,9 @@ pub struct Member {
     /// Whether it writes under fresh seeds of its KMS plugins when that is ordered. Earlier versions do not say so, and do not.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub renews_seeds: bool,
+    /// The KMS plugins, as `kms v2 NAME`, that have wrapped a key for this process and given it back. Earlier versions do not say.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub round_trips: Vec<String>,
     /// Which store that is, and whether others that use the configuration's file can see so.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub serves: Option<Serves>,
@@ -179,6 +183,7 @@ impl Member {
             roots: Vec::new(),
             fenced: false,
             renews_seeds: true,
+            round_trips: round_trips(keyring),
             serves: None,
             refused: refused.map(|text| text.chars().take(MAX_REASON).collect()),
             yields: false,
@@ -339,6 +344,7 @@ pub(super) mod tests {
             roots: Vec::new(),
             fenced: false,
             renews_seeds: true,
+            round_trips: Vec::new(),
             serves: None,
             refused: None,
             yields: false,

@@ -265,7 +265,7 @@ impl Roster {
         }
     }
 
-    fn named(&self, dissents: impl Fn(&Member) -> Option<String>) -> Option<Dissent> {
+    pub(super) fn named(&self, dissents: impl Fn(&Member) -> Option<String>) -> Option<Dissent> {
         let reason = |(id, member): &(String, Result<Member, String>)| match member {
             Ok(member) => dissents(member).map(|why| shown(&why) + self.way_out(id)),
             Err(why) => {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::damaged::Damaged;
 use super::record::Record;
-use crate::config::KeyId;
+use crate::config::{KeyId, ProviderType};
 use crate::etcd::{CallError, Store};
 use crate::keyring::Keyring;
 use crate::types::StatePrefix;
@@ -26,6 +26,10 @@ pub enum Barred {
 impl fmt::Display for Barred {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Key(key) if key.key_type().is_none() => write!(
+                f,
+                "{key} was removed by `secrets-encrypt migrate`: the configuration here is an old one. Give this process the one                  that the others have; or, if it is to write again, run `secrets-encrypt reencrypt --force --skip`, which takes it                  from there"
+            ),
             Self::Key(key) => write!(
                 f,
                 "{key} was removed by a rotation: the configuration here is an old one. Give this process the one that the \
@@ -129,8 +133,11 @@ fn judged_before(damaged: &Damaged, before: Option<Record>, keyring: &Keyring) -
 fn writes_with(keyring: &Keyring, key: &KeyId) -> bool {
     keyring.rules().iter().any(|rule| {
         rule.chain().readers().next().is_some_and(|first| {
-            let name = first.key_names().first();
-            first.kind().to_string() == key.provider.as_str() && name == Some(&key.name)
+            let is_named = match key.provider {
+                ProviderType::Identity => key.lays_bare(&rule.selector().to_string()),
+                _ => first.key_names().first() == Some(&key.name),
+            };
+            first.kind().to_string() == key.provider.as_str() && is_named
         })
     })
 }

@@ -274,7 +274,7 @@ mod tests {
 
     fn id(name: &str) -> KeyId {
         KeyId {
-            provider: KeyType::AesCbc,
+            provider: KeyType::AesCbc.into(),
             name: KeyName::new(name),
         }
     }

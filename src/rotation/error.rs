@@ -100,6 +100,17 @@ pub enum Error {
     /// The configuration needs something that is not there.
     #[error("the configuration cannot be used for re-encryption")]
     Keyring(#[source] keyring::Error),
+    /// The KMS plugin to go over to does not work from here.
+    #[error("{to} does not work on this machine, so nothing was begun: {why}")]
+    Plugin {
+        /// As it was named.
+        to: String,
+        /// What it said.
+        why: String,
+    },
+    /// A step has a plugin, or identity, where it takes a key.
+    #[error("a step that takes a key was given none; this is a fault of this program")]
+    NoKey,
     /// No random bytes.
     #[error("the system gives no random bytes")]
     Random,

@@ -2,7 +2,7 @@
 
 use super::record::Record;
 use super::stores::{Beside, User};
-use crate::config::{EncryptionConfiguration, KeyId, Provider, Writer};
+use crate::config::{EncryptionConfiguration, KeyId, Provider, ProviderType, Writer};
 use crate::members::{Dissent, Loaded, Member, Roster, StoreId};
 
 /// The facts.
@@ -91,21 +91,43 @@ impl Facts {
         })
     }
 
+    /// Who has not said that every KMS plugin among `keys` has wrapped something for it and given it back.
+    pub fn without_round_trip(&self, keys: &[KeyId]) -> Option<Dissent> {
+        let plugins = keys.iter().filter_map(|key| match key.provider {
+            ProviderType::Kms(version) => Some((version, key.name.clone())),
+            _ => None,
+        });
+        self.roster.without_round_trip(&plugins.collect::<Vec<_>>())
+    }
+
     fn reads(&self, member: &Member, keys: &[KeyId]) -> bool {
         self.config.rules().into_iter().all(|(selector, providers)| {
             let resources = selector.to_string();
             let rule = member.rules.iter().find(|rule| rule.resources == resources);
+            let has_all = keys.iter().all(|key| {
+                let name = match key.provider {
+                    // Its name is that of an entry's resources, and no reader's.
+                    ProviderType::Identity if key.lays_bare(&resources) => "",
+                    ProviderType::Kms(_) => key.name.as_str(),
+                    ProviderType::Identity | ProviderType::Keys(_) => return true,
+                };
+                let is_listed = providers.iter().any(|provider| provider.is_of(key));
+                let mut reads = rule.iter().flat_map(|rule| &rule.reads);
+                !is_listed || reads.any(|read| read.provider == key.provider.as_str() && read.name == name)
+            });
             let listed = providers.into_iter().flat_map(Provider::key_prints);
-            listed.filter(|(key, _)| keys.contains(key)).all(|(key, print)| {
-                rule.is_some_and(|rule| {
-                    let mut reads = rule.reads.iter();
-                    reads.any(|read| {
-                        let has_name = read.provider == key.provider.as_str() && read.name == key.name.as_str();
-                        // Records of earlier versions do not say.
-                        has_name && read.print.as_ref().is_none_or(|own| *own == print)
+            let mut listed = listed.filter(|(key, _)| keys.contains(key));
+            has_all
+                && listed.all(|(key, print)| {
+                    rule.is_some_and(|rule| {
+                        let mut reads = rule.reads.iter();
+                        reads.any(|read| {
+                            let has_name = read.provider == key.provider.as_str() && read.name == key.name.as_str();
+                            // Records of earlier versions do not say.
+                            has_name && read.print.as_ref().is_none_or(|own| *own == print)
+                        })
                     })
                 })
-            })
         })
     }
 

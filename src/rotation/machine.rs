@@ -4,6 +4,7 @@
 
 mod abort;
 mod enable;
+mod migrate;
 mod recover;
 mod rotation;
 mod uncovered;
@@ -15,11 +16,12 @@ use super::proof::{NoProof, Proof};
 use super::record::Record;
 use super::recovery::{Reader, Recovery};
 use super::refusal::Refusal;
-use crate::config::{KeyId, KeyType};
+use crate::config::{KeyId, KeyType, Target};
 use crate::members::Dissent;
 use crate::sweep::{Report, Uncovered};
 
 pub(super) use abort::replaced;
+pub(super) use rotation::once_each;
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,6 +41,8 @@ pub enum Command {
     Disable,
     /// The rotation is taken back.
     Abort,
+    /// Another provider takes over: it reads, it writes, everything is stored under it, and the old one goes.
+    Migrate,
     /// Values that no key of the configuration opens are opened with those of kept ones, and stored under what writes.
     Recover,
 }
@@ -46,7 +50,7 @@ pub enum Command {
 impl Command {
     /// Whether it may re-encrypt what is stored.
     pub(super) fn sweeps(self) -> bool {
-        matches!(self, Self::Reencrypt | Self::RotateKeys | Self::Abort)
+        matches!(self, Self::Reencrypt | Self::RotateKeys | Self::Migrate | Self::Abort)
     }
 
     /// As it is typed.
@@ -59,13 +63,14 @@ impl Command {
             Self::Enable => "enable",
             Self::Disable => "disable",
             Self::Abort => "abort",
+            Self::Migrate => "migrate",
             Self::Recover => "recover",
         }
     }
 }
 
 /// Flags that whoever goes on with a command has to know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct How {
     /// Whatever the stage is, and though not all members have loaded the same. No key is written with that a member cannot
@@ -77,6 +82,9 @@ pub struct How {
     pub compact: bool,
     /// What new keys are for; without it each is for the provider of the key that it follows.
     pub key_type: Option<KeyType>,
+    /// What `migrate` goes over to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<Target>,
 }
 
 /// What was asked for, and how.
@@ -121,6 +129,8 @@ pub(super) struct Session {
 pub(super) enum Change {
     /// New keys that read only: each behind the key that writes.
     Append(Vec<(KeyId, KeyId)>),
+    /// What of each pair comes second is listed behind what comes first, and reads only; a plugin as it is named.
+    Introduce(Vec<(KeyId, KeyId)>, Target),
     /// Of each pair, the first one writes where the second one did, which is read with.
     Promote(Vec<(KeyId, KeyId)>),
     /// Of each pair, the first one writes again where the second one does now, and nowhere else.
@@ -156,6 +166,8 @@ pub(super) enum Step {
     Look(Vec<KeyId>),
     /// Wait until every member writes under the key that a KMS has now.
     AwaitKms(Dissent),
+    /// Wait until every member has had something wrapped by a KMS plugin and given back.
+    AwaitRoundTrip(Dissent),
     /// Wait until etcd's history before this revision is compacted away: until then it holds values under the old keys.
     AwaitHistory(i64),
     /// Remove keys.
@@ -274,7 +286,7 @@ impl Context<'_> {
             record.underway = Some(self.ask.command);
             // What this record becomes when it is written.
             record.begun = record.generation + 1;
-            record.how = self.ask.how;
+            record.how = self.ask.how.clone();
             record.removed.clear();
             // What is listed is wanted again, whatever became of it before; unless somebody may be removing it at this moment.
             if !record.removing {
@@ -318,13 +330,16 @@ impl Context<'_> {
         let known: Vec<_> = config.key_ids().into_iter().chain(config.retired.ids()).collect();
         let is_taken = |name: &str| {
             let mut ids = known.iter().chain(taken);
-            ids.any(|id| id.name.as_str() == name) || self.record().names.iter().any(|other| other == name)
+            let mut gone = self.record().dropped.iter();
+            ids.any(|id| id.name.as_str() == name)
+                || gone.any(|id| id.name.as_str() == name)
+                || self.record().names.iter().any(|other| other == name)
         };
         let first = format!("{provider}key-{}", self.ask.now);
         let others = (2_u32..).map(|number| format!("{first}-{number}"));
         let mut names = std::iter::once(first.clone()).chain(others);
         KeyId {
-            provider,
+            provider: provider.into(),
             name: crate::types::KeyName::new(names.find(|name| !is_taken(name)).unwrap_or_default()),
         }
     }

@@ -94,7 +94,10 @@ impl<S: Store> Source for ManagedConfig<S> {
         if current.fingerprint != was.fingerprint {
             return Err(Error::Changed);
         }
-        let loses_a_key = was.key_ids().iter().any(|key| !config.has_key(key));
+        let loses_a_plugin = was
+            .plugins()
+            .any(|kms| config.plugins().all(|other| other.name != kms.name));
+        let loses_a_key = loses_a_plugin || was.key_ids().iter().any(|key| !config.has_key(key));
         self.strongbox.replace(&current, text.as_bytes(), loses_a_key).await?;
         Ok(None)
     }

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::facts::Facts;
-use super::machine::{Ask, Command, Session, Stop, next, replaced};
+use super::machine::{Ask, Command, Session, Step, Stop, next, once_each, replaced};
+use super::record::Record;
 use super::recovery::Recovery;
 use super::refusal::{Refusal, listed};
 use super::stage::Stage;
-use crate::config::KeyId;
+use crate::config::{KeyId, KeyType, ProviderType};
 use crate::sweep::{Latest, Uncovered};
+use crate::types::KeyName;
 
 /// How fast the last sweep was, its second look included.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,9 +60,35 @@ pub fn going(ask: &Ask, facts: &Facts) -> Vec<KeyId> {
             };
             old.into_iter().chain(record.kept.iter().cloned()).collect()
         }
+        Command::Migrate => {
+            let noted = planned(ask, facts);
+            let record = noted.as_ref().unwrap_or(record);
+            once_each(record.retiring.iter().chain(&record.kept))
+        }
         Command::Recover => record.recovered.clone(),
         Command::Prepare | Command::Rotate | Command::Enable | Command::Disable => Vec::new(),
     }
+}
+
+/// The record as a command that begins notes it, where that is its next step.
+fn planned(ask: &Ask, facts: &Facts) -> Option<Record> {
+    match next(ask, facts, &Session::default()) {
+        Ok(Step::Note(record)) => Some(record),
+        _ => None,
+    }
+}
+
+/// Resources that `migrate` leaves in the clear, since their rule has nothing but identity beside rules that encrypt.
+pub fn left_clear(ask: &Ask, facts: &Facts) -> Vec<String> {
+    let Some(to) = ask.how.to.as_ref().filter(|_| ask.command == Command::Migrate) else {
+        return Vec::new();
+    };
+    let name = |provider: KeyType, _: &[KeyId]| KeyId {
+        provider: provider.into(),
+        name: KeyName::new(""),
+    };
+    to.migration(&facts.config, name)
+        .map_or_else(|_| Vec::new(), |found| found.left)
 }
 
 /// The lines of the plan: for so many values, at that pace, where so much is `uncovered`.
@@ -100,6 +128,7 @@ pub fn outline(
             }
             plan.reencrypt(&mut lines);
         }
+        Command::Migrate => plan.migrate(&mut lines),
         Command::Abort => {
             let back: Vec<_> = replaced(facts).into_iter().map(|(old, _)| old).collect();
             if !back.is_empty() {
@@ -207,6 +236,42 @@ impl Plan<'_> {
                 .caveat()
                 .map(|caveat| format!("leave what it cannot see: {caveat}")),
         );
+    }
+
+    fn migrate(&self, lines: &mut Vec<String>) {
+        let stage = self.facts.record.stage;
+        let noted = planned(self.ask, self.facts);
+        let record = noted.as_ref().filter(|_| stage.is_rest()).unwrap_or(&self.facts.record);
+        let config = &self.facts.config;
+        let mut said: Vec<&KeyId> = Vec::new();
+        for (old, new) in record.pairs() {
+            if !config.has_key(new) && !said.contains(&new) {
+                said.push(new);
+                let what = if new.key_type().is_some() { "a new " } else { "" };
+                let to = self.ask.how.to.as_ref().filter(|_| new.key_type().is_none());
+                let at = to.map_or_else(String::new, |to| format!(" ({to})"));
+                lines.push(format!("list {what}{new}{at} behind {old} in {}", self.facts.source));
+            }
+        }
+        if !said.is_empty() {
+            self.wait(lines);
+        }
+        if !record.retiring.is_empty() && (stage.is_rest() || stage == Stage::Prepare) {
+            let new = once_each(record.pairs().map(|(_, new)| new));
+            if new.iter().any(|id| matches!(id.provider, ProviderType::Kms(_))) {
+                lines.push("wait until each of them has had a key wrapped by the plugin and given back".to_owned());
+            }
+            lines.push(format!("move {} first: it writes", listed(&new)));
+            self.wait(lines);
+        }
+        self.reencrypt(lines);
+        let left = left_clear(self.ask, self.facts);
+        if !left.is_empty() {
+            lines.push(format!(
+                "leave {} in the clear, as their rule says nothing else",
+                left.join(", ")
+            ));
+        }
     }
 
     fn prepare(&self, lines: &mut Vec<String>) {

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::facts::Facts;
 use super::machine::Command;
-use crate::config::{Draft, KeyId};
+use crate::config::{Draft, KeyId, ProviderType};
 use crate::inventory::Under;
 use crate::members::{Dissent, Loaded};
 use crate::sweep::{Finding, Report, State};
@@ -158,7 +158,7 @@ impl Proof {
         if facts.config.fingerprint != self.configuration {
             return Err(NoProof::OtherWork);
         }
-        let writing = facts.config.writing_keys();
+        let writing = facts.config.writing();
         let removable: Vec<_> = keys.iter().filter(|key| !writing.contains(key)).cloned().collect();
         let mut draft = Draft::of(&facts.config);
         match beside {
@@ -192,7 +192,10 @@ fn needs_none_of_the_new(report: &Report, facts: &Facts) -> bool {
     let record = &facts.record;
     let is_new = |provider: &str, name: &str| {
         let mut fresh = record.fresh.iter();
-        fresh.any(|key| key.provider.as_str() == provider && key.name.as_str() == name)
+        fresh.any(|key| {
+            let is_it = key.name.as_str() == name || key.provider == ProviderType::Identity;
+            key.provider.as_str() == provider && is_it
+        })
     };
     // Where there are too many rows to tell them apart, one of those could be.
     let others = Under::others();

@@ -65,6 +65,9 @@ pub struct Record {
     /// version does not say so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unused: bool,
+    /// Those of `fresh` that the configuration listed before, but for keys of its own: they stay where it is taken back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listed: Vec<KeyId>,
     /// Keys of earlier rotations that were left to read; they go with the next ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<KeyId>,
@@ -117,6 +120,7 @@ impl Default for Record {
             fresh: Vec::new(),
             retiring: Vec::new(),
             unused: false,
+            listed: Vec::new(),
             kept: Vec::new(),
             recovered: Vec::new(),
             dropping: false,
@@ -132,7 +136,12 @@ impl Default for Record {
 impl Record {
     /// Remembers the names of keys that are about to be made.
     pub(super) fn remember(&mut self, keys: &[KeyId]) {
-        self.names.extend(keys.iter().map(|key| key.name.as_str().to_owned()));
+        let made = keys.iter().filter(|key| key.key_type().is_some());
+        for name in made.map(|key| key.name.as_str()) {
+            if !self.names.iter().any(|known| known == name) {
+                self.names.push(name.to_owned());
+            }
+        }
         let surplus = self.names.len().saturating_sub(MAX_NAMES);
         self.names.drain(..surplus);
     }
@@ -236,7 +245,7 @@ mod tests {
             underway: Some(Command::RotateKeys),
             stage: Stage::ReencryptActive,
             fresh: vec![KeyId {
-                provider: KeyType::Secretbox,
+                provider: KeyType::Secretbox.into(),
                 name: KeyName::new("a:b"),
             }],
             ..Record::default()
@@ -258,7 +267,7 @@ mod tests {
         let mut record = Record::default();
         for index in 0..100 {
             record.remember(&[KeyId {
-                provider: KeyType::AesCbc,
+                provider: KeyType::AesCbc.into(),
                 name: KeyName::new(index.to_string()),
             }]);
         }

@@ -6,7 +6,7 @@ use super::machine::Command;
 use super::record::Record;
 use super::stage::Stage;
 use super::stores::{User, way_on};
-use crate::config::{KeyId, KeyType};
+use crate::config::{Conflict, KeyId, KeyType};
 use crate::members::Dissent;
 
 /// Why a command is not carried out. Nothing was changed.
@@ -48,6 +48,12 @@ pub enum Refusal {
     },
     /// The rotation that is under way brings in keys of another type than was asked for.
     OtherType(Vec<KeyId>),
+    /// A migration that is under way goes over to something else.
+    OtherTarget(String),
+    /// Nothing says what to go over to.
+    NoTarget,
+    /// A KMS plugin cannot be listed as it was named.
+    Conflict(Box<Conflict>),
     /// Nothing is encrypted.
     Disabled,
     /// There is no second key that could take over.
@@ -87,10 +93,13 @@ impl Refusal {
             | Self::NothingToForget(_)
             | Self::Dropped(_)
             | Self::OtherType(_)
+            | Self::OtherTarget(_)
             | Self::RotatesElsewhere { .. } => Kind::Stage,
             Self::Hash { .. } | Self::Unreadable { .. } => Kind::Members,
             Self::Kms(_)
             | Self::FromKms { .. }
+            | Self::NoTarget
+            | Self::Conflict(_)
             | Self::Disabled
             | Self::NoOtherKey
             | Self::KeyMissing(_)
@@ -116,6 +125,9 @@ pub(super) fn next(record: &Record) -> &'static str {
     match (record.underway, record.stage) {
         (Some(Command::Abort), _) => "`abort` goes on with what was begun",
         _ if record.is_recovering() => "`recover` goes on with what was begun, `abort` takes it back",
+        (Some(Command::Migrate), _) => {
+            "`migrate` with the same --to goes on with what was begun, `abort` takes it back"
+        }
         (Some(Command::RotateKeys), _) => "`rotate-keys` goes on with what was begun, `abort` takes it back",
         (Some(command), Stage::Start | Stage::ReencryptFinished) => goes_on(command),
         (None, Stage::Start | Stage::ReencryptFinished) => "`prepare`, or `rotate-keys` for all at once",
@@ -161,12 +173,12 @@ impl fmt::Display for Refusal {
             Self::Kms(name) => write!(
                 f,
                 "the KMS plugin {name:?} writes, and its key is not in the configuration: rotate the key in the KMS, then \
-                 run `reencrypt` to have every stored value under the new one"
+                 run `reencrypt` to have every stored value under the new one. To have another provider write in its place, run \
+                 `migrate`"
             ),
             Self::FromKms { name, wanted } => write!(
                 f,
-                "the KMS plugin {name:?} writes: to have a {wanted} key write in its place, list one right behind it by hand, \
-                 have every member load that, put it first, have every member load that, and run `reencrypt --force --skip`"
+                "the KMS plugin {name:?} writes: to have a {wanted} key write in its place, run `migrate --to {wanted}`"
             ),
             Self::OtherType(keys) => write!(
                 f,
@@ -174,7 +186,28 @@ impl fmt::Display for Refusal {
                  end, or `abort` first",
                 listed(keys)
             ),
-            Self::Disabled => f.write_str("nothing is encrypted with a key of this configuration: run `enable` first"),
+            Self::OtherTarget(to) => write!(
+                f,
+                "a migration to {to} is under way: run `migrate --to {to}` to bring it to its end, with the same flags as before, or \
+                 `abort` first"
+            ),
+            Self::NoTarget => f.write_str("nothing says what to go over to: give --to"),
+            Self::Conflict(conflict) => match &**conflict {
+                Conflict::Name(kms) => write!(
+                    f,
+                    "the configuration has a KMS plugin of that name already, {kms}, and values name their plugin and nothing else: give \
+                     the new one another name"
+                ),
+                Conflict::Version(kms) => write!(
+                    f,
+                    "the configuration has that endpoint already under the other version of the protocol, {kms}: a socket speaks one \
+                     of them. Have the new version at another socket, and give that"
+                ),
+            },
+            Self::Disabled => f.write_str(
+                "nothing is encrypted with a key of this configuration: run `enable` first, or `migrate --to PROVIDER`, which encrypts \
+                 what is stored too",
+            ),
             Self::NoOtherKey => f.write_str("there is no other key that could write: run `prepare` first"),
             Self::KeyMissing(key) => write!(
                 f,

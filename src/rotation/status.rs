@@ -330,7 +330,7 @@ fn keys(facts: &Facts, keyring: Option<&KeyringView>) -> Vec<KeyRow> {
             Provider::Kms(_) => vec![("KMS", provider.writer())],
             _ => provider
                 .key_ids()
-                .map(|key| (key_type(key.provider), Writer::Key(key)))
+                .map(|key| (key.key_type().map_or("KMS", key_type), Writer::Key(key)))
                 .collect(),
         };
         for (of, key) in listed {

@@ -3,6 +3,7 @@
 
 mod decided;
 mod due;
+mod migrate;
 mod model;
 mod printed;
 mod recover;

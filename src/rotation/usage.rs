@@ -168,7 +168,7 @@ mod tests {
 
     fn key(name: &str) -> KeyId {
         KeyId {
-            provider: KeyType::AesGcm,
+            provider: KeyType::AesGcm.into(),
             name: KeyName::new(name),
         }
     }

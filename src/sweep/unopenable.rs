@@ -43,7 +43,7 @@ impl Spare {
     /// The key `id`, which is `key`. `None` where no cipher takes it.
     pub fn new(id: &KeyId, key: &Key) -> Option<Self> {
         let pair = [(&key.name, &key.secret)];
-        let (kind, provider) = match id.provider {
+        let (kind, provider) = match id.key_type()? {
             KeyType::AesCbc => (ProviderKind::AesCbc, Provider::aescbc(pair)),
             KeyType::AesGcm => (ProviderKind::AesGcm, Provider::aesgcm(pair)),
             KeyType::Secretbox => (ProviderKind::Secretbox, Provider::secretbox(pair)),

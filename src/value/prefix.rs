@@ -25,14 +25,16 @@ pub(super) fn of_key(name: &KeyName) -> String {
     format!("{name}:")
 }
 
-/// What every value begins with that the key `name` of a provider of this kind has sealed. `None` where values name no key:
-/// identity's bear nothing, and a KMS's bear the plugin's name, whichever key that has.
+/// What every value begins with that the key `name` of a provider of this kind has sealed; a KMS's values bear the plugin's
+/// name, whichever key that has. `None` for identity, whose values bear nothing.
 pub fn header(kind: ProviderKind, name: &KeyName) -> Option<Vec<u8>> {
     let provider = match kind {
         ProviderKind::AesCbc => AESCBC,
         ProviderKind::AesGcm => AESGCM,
         ProviderKind::Secretbox => SECRETBOX,
-        ProviderKind::Identity | ProviderKind::KmsV1 | ProviderKind::KmsV2 => return None,
+        ProviderKind::KmsV1 => KMS_V1,
+        ProviderKind::KmsV2 => KMS_V2,
+        ProviderKind::Identity => return None,
     };
     Some([provider, &of_key(name)].concat().into_bytes())
 }
@@ -120,7 +122,10 @@ mod tests {
             Some(&b"k8s:enc:aesgcm:v1:a:b:"[..])
         );
         assert_eq!(header(ProviderKind::Identity, ""), None);
-        assert_eq!(header(ProviderKind::KmsV2, "vault"), None);
+        assert_eq!(
+            header(ProviderKind::KmsV2, "vault").as_deref(),
+            Some(&b"k8s:enc:kms:v2:vault:"[..])
+        );
         let key1 = header(ProviderKind::AesCbc, "key1").unwrap();
         assert!(!header(ProviderKind::AesCbc, "key10").unwrap().starts_with(&key1));
     }

@@ -128,6 +128,7 @@ pub(super) fn done(command: Command, outcome: &Outcome) -> String {
         Command::RotateKeys => "keys rotated, reencryption finished",
         Command::Enable => "secrets-encryption enabled",
         Command::Disable => "secrets-encryption disabled",
+        Command::Migrate => "migrated, reencryption finished",
         Command::Abort => "rotation aborted",
         Command::Recover if !outcome.recovered.is_empty() => "recovery finished",
         Command::Recover if outcome.left.is_empty() => {

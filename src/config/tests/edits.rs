@@ -62,7 +62,7 @@ fn key(name: &str, byte: u8) -> Key {
 
 fn id(provider: KeyType, name: &str) -> KeyId {
     KeyId {
-        provider,
+        provider: provider.into(),
         name: KeyName::new(name),
     }
 }
@@ -358,7 +358,7 @@ proptest! {
         };
         let mut draft = draft;
         for (old, new) in &pairs {
-            draft.append(old, new.provider, &key(new.name.as_str(), 9));
+            draft.append(old, new.key_type().unwrap(), &key(new.name.as_str(), 9));
         }
         prop_assert_eq!(rendered(&draft).writers(), before.writers(), "they only read");
         for (old, new) in &pairs {

@@ -4,7 +4,7 @@ use rand::TryRng as _;
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
-use crate::config::{Draft, EncryptionConfiguration, Key, KeyId};
+use crate::config::{Draft, EncryptionConfiguration, Key, KeyId, Kms, Provider, ProviderType, Target};
 use crate::rotation::Error;
 use crate::rotation::machine::Change;
 use crate::types::SecretBytes;
@@ -18,9 +18,11 @@ pub(super) fn changed(config: &EncryptionConfiguration, change: Change) -> Resul
     match change {
         Change::Append(pairs) => {
             for (writer, key) in pairs {
-                draft.append(&writer, key.provider, &drawn(&key)?);
+                let of = key.key_type().ok_or(Error::NoKey)?;
+                draft.append(&writer, of, &drawn(&key)?);
             }
         }
+        Change::Introduce(pairs, to) => introduce(&mut draft, config, &pairs, &to)?,
         Change::Promote(pairs) => {
             for (key, over) in pairs {
                 draft.promote(&key, &over);
@@ -33,15 +35,49 @@ pub(super) fn changed(config: &EncryptionConfiguration, change: Change) -> Resul
         }
         Change::ReadWith(readers) => {
             for reader in readers {
-                draft.read_with(&reader.rule, reader.id.provider, &reader.key);
+                let of = reader.id.key_type().ok_or(Error::NoKey)?;
+                draft.read_with(&reader.rule, of, &reader.key);
             }
         }
-        Change::AddProvider(key) => draft.add_provider(key.provider, &drawn(&key)?),
+        Change::AddProvider(key) => {
+            let of = key.key_type().ok_or(Error::NoKey)?;
+            draft.add_provider(of, &drawn(&key)?);
+        }
         Change::AddIdentity => draft.add_identity(),
         Change::IdentityFirst => draft.identity_first(),
         Change::IdentityLast => draft.identity_last(),
     }
     Ok(draft)
+}
+
+/// What follows each writer of `pairs` is listed behind it.
+fn introduce(
+    draft: &mut Draft,
+    config: &EncryptionConfiguration,
+    pairs: &[(KeyId, KeyId)],
+    to: &Target,
+) -> Result<(), Error> {
+    // One key is one key, in however many entries it comes to stand.
+    let mut keys: Vec<(KeyId, Key)> = Vec::new();
+    for (_, id) in pairs.iter().filter(|(_, id)| id.key_type().is_some()) {
+        if keys.iter().all(|(known, _)| known != id) {
+            let key = config.key(id).cloned();
+            keys.push((id.clone(), key.map_or_else(|| drawn(id), Ok)?));
+        }
+    }
+    draft.introduce(pairs, |id| match (id.provider, to) {
+        (ProviderType::Keys(of), _) => {
+            let key = keys.iter().find(|(known, _)| known == id);
+            key.map(|(_, key)| Provider::with_keys(of, vec![key.clone()]))
+        }
+        (ProviderType::Kms(_), Target::Kms(kms)) => Some(Provider::Kms(Kms {
+            name: id.name.clone(),
+            ..kms.clone()
+        })),
+        (ProviderType::Identity, _) => Some(Provider::Identity),
+        (ProviderType::Kms(_), _) => None,
+    });
+    Ok(())
 }
 
 /// A key of that name, drawn from the operating system.
@@ -64,7 +100,7 @@ mod tests {
     #[test]
     fn no_two_keys_are_the_same_and_none_is_empty() {
         let id = KeyId {
-            provider: KeyType::AesGcm,
+            provider: KeyType::AesGcm.into(),
             name: KeyName::new("k"),
         };
         let mut seen = std::collections::HashSet::new();

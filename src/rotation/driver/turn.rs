@@ -66,7 +66,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         }
         if !matches!(
             step,
-            Step::Await | Step::AwaitKms(_) | Step::AwaitHistory(_) | Step::Settle
+            Step::Await | Step::AwaitKms(_) | Step::AwaitRoundTrip(_) | Step::AwaitHistory(_) | Step::Settle
         ) {
             run.waiting.replace(None);
         }
@@ -89,6 +89,7 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
                 self.wait(run, "writes", text, || Error::Unsettled).await?;
             }
             Step::AwaitKms(dissent) => self.await_kms(run, &facts, dissent).await?,
+            Step::AwaitRoundTrip(dissent) => self.await_round_trip(run, &facts, dissent).await?,
             Step::Sweep => self.sweep(run, &facts, revision).await?,
             Step::Look(keys) => self.look(run, &facts, keys).await?,
             Step::AwaitHistory(needed) => self.await_history(run, needed).await?,
@@ -179,6 +180,16 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
             Change::Append(pairs) => {
                 for (_, key) in pairs {
                     self.audience.notice(&format!("a new {key}, to read with"));
+                }
+            }
+            Change::Introduce(pairs, _) => {
+                let mut said: Vec<&KeyId> = Vec::new();
+                for (_, new) in pairs {
+                    if !said.contains(&new) {
+                        let what = if new.key_type().is_some() { "a new " } else { "" };
+                        self.audience.notice(&format!("{what}{new}, to read with"));
+                        said.push(new);
+                    }
                 }
             }
             Change::ReadWith(readers) => {

@@ -57,6 +57,24 @@ impl<S: Site, C: Source, A: Audience> Driver<'_, S, C, A> {
         .await
     }
 
+    /// A member asks a plugin that is new in its configuration before it takes that into use, and says what came of it.
+    pub(super) async fn await_round_trip(&self, run: &Run<'_>, facts: &Facts, dissent: Dissent) -> Result<(), Error> {
+        let source_name = format!("{} and have a key wrapped by the KMS plugin", facts.source);
+        if !run.ask.wait {
+            let dissent = Some(dissent);
+            return Err(Error::NotWaited { source_name, dissent });
+        }
+        let what = format!("waiting for members to have a key wrapped by the KMS plugin and given back: {dissent}");
+        let advice = advice(facts.record.stage, facts.record.underway);
+        self.wait(run, "round trip", &what, || Error::NotLoaded {
+            after: self.limits.timeout,
+            source_name,
+            dissent,
+            advice,
+        })
+        .await
+    }
+
     pub(super) async fn await_history(&self, run: &Run<'_>, revision: i64) -> Result<(), Error> {
         if run.ask.how.compact {
             match self.site.compact(revision).await {

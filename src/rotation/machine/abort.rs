@@ -5,7 +5,7 @@
 //! The record may be older than the configuration (etcd was restored from a snapshot), or somebody has put another key first
 //! by hand, because the old one has leaked. What writes there stays, and the rotation's keys are taken away all the same.
 
-use super::rotation::settle;
+use super::rotation::{once_each, settle};
 use super::{Change, Context, Step, Stop};
 use crate::config::KeyId;
 use crate::rotation::facts::Facts;
@@ -45,8 +45,8 @@ impl Context<'_> {
         let (record, config) = (self.record(), &self.facts.config);
         let is_gone = |(old, new): &(&KeyId, &KeyId)| {
             // By force, a key may have come first that writes elsewhere as ever.
-            let is_own = record.names.iter().any(|name| name == new.name.as_str());
-            let is_nowhere = !config.writing_keys().contains(old) && !config.is_beside(old, std::slice::from_ref(*new));
+            let is_own = self.is_own(new);
+            let is_nowhere = !config.writing().contains(old) && !config.is_beside(old, std::slice::from_ref(*new));
             config.writes_without(new, old) && (is_own || is_nowhere)
         };
         match record.pairs().find(is_gone) {
@@ -70,14 +70,17 @@ impl Context<'_> {
             return Ok(self.end(|_| {}));
         }
         self.refuse_gone()?;
-        let writing = config.writing_keys();
+        let writing = config.writing();
         let is_reader = |key: &&KeyId| config.has_key(key) && !writing.contains(key);
         let back = |record: &mut Record| {
             // What the rotation made and stands beside nothing that writes goes with a later one.
             let fresh = std::mem::take(&mut record.fresh).into_iter();
-            let own = fresh.filter(|key| is_reader(&key) && record.names.iter().any(|name| name == key.name.as_str()));
-            let own: Vec<KeyId> = own.filter(|key| !record.kept.contains(key)).collect();
-            record.kept.extend(own);
+            let own = fresh.filter(|key| is_reader(&key) && self.is_own(key));
+            for key in own {
+                if !record.kept.contains(&key) {
+                    record.kept.push(key);
+                }
+            }
             record.stage = record.origin;
             settle(record);
         };
@@ -97,8 +100,11 @@ impl Context<'_> {
             beside.extend(writing.iter().cloned());
         }
         let listed = record.fresh.iter().filter(|key| config.is_beside(key, &beside));
-        let listed: Vec<KeyId> = listed.cloned().collect();
-        if listed.is_empty() {
+        // What of it read before goes on reading. What it wrote is brought under what writes now all the same.
+        let is_left = |key: &&KeyId| key.key_type().is_none() && !self.is_own(key);
+        let (left, listed): (Vec<_>, Vec<_>) = listed.partition(is_left);
+        let listed = once_each(listed.into_iter());
+        if listed.is_empty() && (left.is_empty() || self.ask.how.skip) {
             return Ok(Step::Note(self.note(back)));
         }
         if record.stage != Stage::Prepare {
@@ -109,14 +115,19 @@ impl Context<'_> {
         }
         if self.ask.how.skip {
             return Ok(Step::Note(self.note(|record| {
-                record.kept.append(&mut record.fresh);
+                let fresh = std::mem::take(&mut record.fresh);
+                let is_left = |key: &KeyId| key.key_type().is_some() || self.is_own(key);
+                record.kept.extend(fresh.into_iter().filter(is_left));
                 back(record);
             })));
         }
         // By force, a key may have come first that writes elsewhere as ever: it stays.
         let going: Vec<KeyId> = listed.into_iter().filter(|key| !writing.contains(key)).collect();
         if going.is_empty() {
-            return Ok(Step::Note(self.note(back)));
+            return Ok(match self.swept()? {
+                Err(step) if !left.is_empty() => step,
+                _ => Step::Note(self.note(back)),
+            });
         }
         self.removed(going, Some(beside))
     }

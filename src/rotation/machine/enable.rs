@@ -1,8 +1,9 @@
 //! `enable` and `disable`: identity last or first. Each in two steps where members could not yet read what would be
 //! written; the stage stays what it is.
 
+use super::migrate::want_again;
 use super::{Change, Command, Context, Step, Stop, Turn};
-use crate::config::{Draft, KeyType, Provider};
+use crate::config::{Draft, KeyId, KeyType, Provider};
 
 impl Context<'_> {
     pub(super) fn switch(self) -> Result<Step, Stop> {
@@ -33,6 +34,12 @@ impl Context<'_> {
             return Step::Change(Change::AddIdentity);
         }
         if self.is_changed(Draft::identity_first) {
+            // What an earlier command took out is wanted again; it is listed, so that whoever writes with it can be read.
+            let is_listed = |key: &KeyId| self.facts.config.has_key(key);
+            let mut dropped = self.record().dropped.iter();
+            if !self.record().removing && dropped.any(is_listed) {
+                return Step::Note(self.note(|record| want_again(record, is_listed)));
+            }
             return self.once_loaded(Change::IdentityFirst);
         }
         self.end(|_| {})

@@ -1,7 +1,8 @@
-//! `prepare`, `rotate`, `reencrypt` and `rotate-keys`.
+//! `prepare`, `rotate`, `reencrypt` and `rotate-keys`; `migrate` takes the same steps.
 
+use super::migrate::want_again;
 use super::{Change, Command, Context, Step, Stop, Turn};
-use crate::config::{KeyId, Writer};
+use crate::config::{KeyId, KeyType, Writer};
 use crate::rotation::proof::{NoProof, Proof};
 use crate::rotation::record::{Proved, Record};
 use crate::rotation::refusal::{self, Refusal};
@@ -20,6 +21,7 @@ impl Context<'_> {
                 Command::Rotate => self.begin_rotate(),
                 Command::Reencrypt => self.begin_reencrypt(),
                 Command::Abort => self.begin_abort(),
+                Command::Migrate => self.begin_migrate(),
                 _ => self.begin_prepare(),
             },
             Turn::Over => Ok(Step::Finish(None)),
@@ -27,6 +29,10 @@ impl Context<'_> {
                 // The one that was killed had nothing left to do but to say so.
                 [] => self.begin_prepare(),
                 fresh => Err(Refusal::OtherType(fresh.to_vec()).into()),
+            },
+            Turn::Continue if self.is_of_other_target() => match (&self.record().fresh[..], &self.record().how.to) {
+                ([], _) | (_, None) => self.begin_migrate(),
+                (_, Some(to)) => Err(Refusal::OtherTarget(to.to_string()).into()),
             },
             Turn::Continue => match self.ask.command {
                 Command::Prepare => self.prepare(),
@@ -83,20 +89,28 @@ impl Context<'_> {
         let retiring = self.rotatable()?;
         let mut fresh: Vec<KeyId> = Vec::new();
         for key in &retiring {
-            fresh.push(self.new_key(self.ask.how.key_type.unwrap_or(key.provider), &fresh));
+            fresh.push(self.new_key(
+                self.ask.how.key_type.or(key.key_type()).unwrap_or(KeyType::AesCbc),
+                &fresh,
+            ));
         }
-        Ok(self.begin(|record| {
-            leave_behind(record, &retiring);
-            if record.stage.is_rest() {
-                record.origin = record.stage;
-            }
-            // By force out of another rotation: its keys have no part in this one.
-            record.stage = record.origin;
-            record.started.clone_from(&self.ask.now);
-            record.remember(&fresh);
-            record.unused = true;
-            (record.fresh, record.retiring, record.proved) = (fresh, retiring, None);
-        }))
+        Ok(self.begin(|record| self.renew(record, fresh, retiring)))
+    }
+
+    /// A rotation begins in which each of `fresh` follows one of `retiring`.
+    pub(super) fn renew(self, record: &mut Record, fresh: Vec<KeyId>, retiring: Vec<KeyId>) {
+        leave_behind(record, &retiring);
+        record.kept.retain(|key| !fresh.contains(key));
+        if record.stage.is_rest() {
+            record.origin = record.stage;
+        }
+        // By force out of another rotation: its keys have no part in this one.
+        record.stage = record.origin;
+        record.started.clone_from(&self.ask.now);
+        record.remember(&fresh);
+        // A key that was just made is one that never wrote. A plugin may have, and identity.
+        record.unused = fresh.iter().all(|key| key.key_type().is_some());
+        (record.fresh, record.retiring, record.proved) = (fresh, retiring, None);
     }
 
     /// The keys that write and can be rotated.
@@ -136,14 +150,20 @@ impl Context<'_> {
                 return Err(missing_key(&record.fresh, missing));
             }
             // Somebody has changed what writes since the names were noted.
-            if let Some((gone, _)) = pairs.iter().find(|(old, _)| !config.writing_keys().contains(old)) {
+            if let Some((gone, _)) = pairs.iter().find(|(old, _)| !config.writing().contains(old)) {
                 return Err(Refusal::KeyMissing((*gone).clone()).into());
             }
             let pairs = pairs.into_iter().map(|(old, new)| (old.clone(), new.clone()));
-            return Ok(Some(Step::Change(Change::Append(pairs.collect()))));
+            return Ok(Some(Step::Change(self.introduction(pairs.collect()))));
         }
         let is_noted = record.stage == Stage::Prepare;
-        Ok((!is_noted).then(|| Step::Note(self.note(|record| record.stage = Stage::Prepare))))
+        Ok((!is_noted).then(|| {
+            Step::Note(self.note(|record| {
+                record.stage = Stage::Prepare;
+                let fresh = record.fresh.clone();
+                want_again(record, |key| fresh.contains(key));
+            }))
+        }))
     }
 
     fn begin_rotate(self) -> Result<Step, Stop> {
@@ -205,6 +225,9 @@ impl Context<'_> {
         if !behind.is_empty() {
             // From here on somebody writes with them.
             let keys: Vec<KeyId> = behind.iter().map(|(new, _)| new.clone()).collect();
+            if let Some(step) = self.until_round_trip(&keys) {
+                return Ok(Some(step));
+            }
             return match self.facts.cannot_read(&keys) {
                 // From the note on the keys count as ones that have written.
                 None if (self.ask.how.force || self.all_loaded()) && record.unused => {
@@ -241,7 +264,7 @@ impl Context<'_> {
 
     /// A sweep writes with what this configuration writes with.
     fn can_be_read(self) -> Result<(), Stop> {
-        let keys = self.facts.config.writing_keys();
+        let keys = self.facts.config.writing();
         match self.facts.cannot_read(&keys) {
             None => Ok(()),
             Some(member) => Err(Refusal::Unreadable { member, keys }.into()),
@@ -264,7 +287,7 @@ impl Context<'_> {
         if record.stage == Stage::ReencryptRequest {
             return Ok(Step::Note(self.note(|record| record.stage = Stage::ReencryptActive)));
         }
-        let writing = self.facts.config.writing_keys();
+        let writing = self.facts.config.writing();
         let finished = |skip: bool| {
             Step::Note(self.note(|record| {
                 record.stage = Stage::ReencryptFinished;
@@ -281,7 +304,7 @@ impl Context<'_> {
         };
         let is_going = |key: &&KeyId| !writing.contains(key) && self.facts.config.is_beside(key, &record.fresh);
         let old = record.retiring.iter().chain(&record.kept);
-        let going: Vec<KeyId> = old.filter(is_going).cloned().collect();
+        let going = once_each(old.filter(is_going));
         if record.dropping && going.is_empty() {
             return Ok(finished(false));
         }
@@ -300,7 +323,7 @@ impl Context<'_> {
 
     /// Whether everything was written again under this configuration, or the step until then. Values that do not open are
     /// nobody's to write.
-    fn swept(self) -> Result<Result<(), Step>, Stop> {
+    pub(super) fn swept(self) -> Result<Result<(), Step>, Stop> {
         let Some(report) = &self.session.report else {
             return Ok(Err(Step::Sweep));
         };
@@ -396,7 +419,7 @@ impl Context<'_> {
         stores.len() == reports.len() && both.all(is_after)
     }
 
-    /// `rotate-keys`: each of the three, with waiting between them.
+    /// `rotate-keys` and `migrate`: each of the three, with waiting between them.
     fn all(self) -> Result<Step, Stop> {
         let record = self.record();
         match record.stage {
@@ -413,6 +436,17 @@ impl Context<'_> {
     }
 }
 
+/// The same without repetitions.
+pub(in crate::rotation) fn once_each<'a>(keys: impl Iterator<Item = &'a KeyId>) -> Vec<KeyId> {
+    let mut found: Vec<KeyId> = Vec::new();
+    for key in keys {
+        if !found.contains(key) {
+            found.push(key.clone());
+        }
+    }
+    found
+}
+
 /// What an earlier rotation, which was not brought to its end, leaves to be removed with the next keys.
 fn leave_behind(record: &mut Record, retiring: &[KeyId]) {
     let (fresh, old) = (std::mem::take(&mut record.fresh), std::mem::take(&mut record.retiring));
@@ -423,12 +457,14 @@ fn leave_behind(record: &mut Record, retiring: &[KeyId]) {
         }
     }
     record.kept.retain(|key| !retiring.contains(key));
+    record.listed.clear();
     (record.dropping, record.removing) = (false, false);
 }
 
 /// Nothing is rotating any more.
 pub(super) fn settle(record: &mut Record) {
     record.fresh.clear();
+    record.listed.clear();
     record.retiring.clear();
     (record.dropping, record.removing) = (false, false);
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tokio::sync::watch;
 
 use super::world::{Deaf, Loaded, Place, STATE, World};
-use crate::config::KeyType;
+use crate::config::{KeyType, Target};
 use crate::rotation::machine::{Ask, Command, How};
 use crate::rotation::record::Record;
 use crate::rotation::{Driver, Error, Limits, Outcome, Refusal, Stage};
@@ -43,6 +43,20 @@ pub(super) fn documents() -> Vec<String> {
         // One that writes for one rule and reads for another, which comes first; more than one provider of a type.
         document(&(rule("secrets", &[&both]) + &rule("configmaps", &[&cbc("k"), "identity: {}", &gcm, &cbc("old")]))),
     ]
+}
+
+/// And those that write in the clear.
+pub(super) fn all_documents() -> Vec<String> {
+    let cbc = format!("{{aescbc: {{keys: [{{name: k, secret: {SECRET}}}]}}}}");
+    let mut all = documents();
+    all.push(document(
+        "- {resources: [secrets, configmaps], providers: [{identity: {}}]}\n",
+    ));
+    all.push(document(&format!(
+        "- {{resources: [secrets], providers: [{{identity: {{}}}}, {cbc}]}}\n\
+         - {{resources: [configmaps], providers: [{cbc}, {{identity: {{}}}}]}}\n"
+    )));
+    all
 }
 
 pub(super) fn ask(command: Command) -> Ask {
@@ -106,16 +120,28 @@ fn key_type() -> impl Strategy<Value = Option<KeyType>> {
     ]))
 }
 
+/// What `migrate` goes over to.
+pub(super) fn to() -> impl Strategy<Value = Target> {
+    prop::sample::select(vec![
+        Target::Identity,
+        Target::Keys(KeyType::AesCbc),
+        Target::Keys(KeyType::AesGcm),
+        Target::Keys(KeyType::Secretbox),
+    ])
+}
+
 fn act() -> impl Strategy<Value = Act> {
-    use Command::{Abort, Disable, Enable, Prepare, Reencrypt, Rotate, RotateKeys};
+    use Command::{Abort, Disable, Enable, Migrate, Prepare, Reencrypt, Rotate, RotateKeys};
     let command = prop::sample::select(vec![
         Prepare, Prepare, Rotate, Rotate, Reencrypt, Reencrypt, RotateKeys, RotateKeys, Abort, Abort, Enable, Disable,
+        Migrate, Migrate,
     ]);
     let dies = prop_oneof![2 => Just(0u32), 3 => 1..60u32];
     prop_oneof![
-        8 => (command, prop::bool::weighted(0.2), prop::bool::weighted(0.2), prop::bool::weighted(0.8), key_type(), dies)
-            .prop_map(|(command, force, skip, wait, key_type, dies)| {
-                Act::Run(Ask { how: How { force, skip, compact: false, key_type }, wait, ..ask(command) }, dies)
+        8 => (command, prop::bool::weighted(0.2), prop::bool::weighted(0.2), prop::bool::weighted(0.8), key_type(), to(), dies)
+            .prop_map(|(command, force, skip, wait, key_type, to, dies)| {
+                let to = Some(to).filter(|_| command == Migrate);
+                Act::Run(Ask { how: How { force, skip, compact: false, key_type, to }, wait, ..ask(command) }, dies)
             }),
         2 => (0..3usize, any::<bool>()).prop_map(|(index, is)| Act::Stubborn(index, is)),
         1 => Just(Act::Start),
@@ -148,7 +174,7 @@ async fn act_out(world: &Rc<World>, acts: &[Act]) {
 }
 
 /// What an operator would do next, until nothing is left to be done.
-async fn go_on(world: &World) {
+pub(super) async fn go_on(world: &World) {
     for _ in 0..5 {
         world.settle();
         let record = record(world).await;
@@ -158,7 +184,9 @@ async fn go_on(world: &World) {
             (None, Stage::Prepare) => Command::Rotate,
             (None, _) => Command::Reencrypt,
         };
-        let outcome = run(world, &ask(command), Duration::from_secs(600)).await;
+        let to = record.how.to.filter(|_| command == Command::Migrate);
+        let how = How { to, ..How::default() };
+        let outcome = run(world, &Ask { how, ..ask(command) }, Duration::from_secs(600)).await;
         match outcome {
             Ok(_) => {}
             // Switched off in the middle of a rotation: it says to switch it on.
@@ -173,7 +201,7 @@ async fn go_on(world: &World) {
 }
 
 /// How many ways are tried; `ROTATIONS` has more of them.
-fn cases() -> u32 {
+pub(super) fn cases() -> u32 {
     let wanted = std::env::var("ROTATIONS").ok();
     wanted.and_then(|text| text.parse().ok()).unwrap_or(100)
 }
@@ -192,7 +220,7 @@ proptest! {
 
     #[test]
     fn nothing_is_ever_unreadable_and_there_is_a_way_on(
-        seed in any::<u64>(), document in prop::sample::select(documents()), members in 0..4usize, trouble in 0..30u32,
+        seed in any::<u64>(), document in prop::sample::select(all_documents()), members in 0..4usize, trouble in 0..30u32,
         acts in prop::collection::vec(act(), 1..9), key_type in key_type(),
     ) {
         block_on(async {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::world::Loaded;
-use crate::config::{KeyId, KeyType};
+use crate::config::{KeyId, KeyType, Kms, KmsApiVersion, Target};
 use crate::inventory::Under;
 use crate::managed::Time;
 use crate::members::{Key, Loaded as Told, Member, Roster, RuleKeys};
@@ -34,7 +34,7 @@ fn document(providers: &[&str]) -> String {
 
 pub(super) fn key(name: &str) -> KeyId {
     KeyId {
-        provider: KeyType::AesCbc,
+        provider: KeyType::AesCbc.into(),
         name: KeyName::new(name),
     }
 }
@@ -65,6 +65,7 @@ fn member(name: &str, fingerprint: &str, writes: &str) -> Member {
         roots: Vec::new(),
         fenced: true,
         renews_seeds: true,
+        round_trips: Vec::new(),
         serves: None,
         refused: None,
         yields: false,
@@ -191,6 +192,36 @@ fn to_secretbox(command: Command) -> Ask {
     }
 }
 
+/// `migrate --to` that.
+fn to(given: &str) -> Ask {
+    let to = match given.strip_prefix("kms:") {
+        None if given == "identity" => Target::Identity,
+        None => Target::Keys(KeyType::Secretbox),
+        Some(plugin) => {
+            let (version, named) = plugin.split_once(':').unwrap();
+            let (name, endpoint) = named.split_once('=').unwrap();
+            Target::Kms(Kms {
+                api_version: if version == "v1" {
+                    KmsApiVersion::V1
+                } else {
+                    KmsApiVersion::V2
+                },
+                name: KeyName::new(name),
+                cache_size: None,
+                endpoint: endpoint.to_owned(),
+                timeout: std::time::Duration::from_secs(3),
+            })
+        }
+    };
+    Ask {
+        how: How {
+            to: Some(to),
+            ..How::default()
+        },
+        ..ask(Command::Migrate)
+    }
+}
+
 const OLD: &str = "aescbckey";
 const NEW: &str = "aescbckey-2021-12-10T22:54:38Z";
 const IDENTITY: &str = "{identity: {}}";
@@ -273,6 +304,17 @@ fn each_refusal_says_what_was_found_and_what_to_do() {
             differing(both(rotating(Stage::Rotate, NEW, OLD))),
         ),
         (ask(Command::Prepare), kms.clone()),
+        (to("kms:v2:vault=unix:///elsewhere"), kms.clone()),
+        (to("kms:v1:new=unix:///nowhere"), kms.clone()),
+        (
+            to("identity"),
+            plain(Record {
+                underway: Some(Command::Migrate),
+                how: to("secretbox").how,
+                ..rotating(Stage::Prepare, OLD, NEW)
+            }),
+        ),
+        (to("identity"), both(rotating(Stage::Rotate, NEW, OLD))),
         (to_secretbox(Command::RotateKeys), kms),
         (
             to_secretbox(Command::RotateKeys),
@@ -335,6 +377,8 @@ fn a_plan_tells_every_step() {
         (ask(Command::Prepare), &start),
         (ask(Command::RotateKeys), &start),
         (to_secretbox(Command::RotateKeys), &start),
+        (to("kms:v2:vault=unix:///nowhere"), &start),
+        (to("identity"), &start),
         (ask(Command::Enable), &start),
         (ask(Command::Disable), &start),
         (ask(Command::Reencrypt), &rotated),

@@ -16,7 +16,7 @@ const WAIT: Duration = Duration::from_secs(600);
 
 fn birch() -> KeyId {
     KeyId {
-        provider: KeyType::AesCbc,
+        provider: KeyType::AesCbc.into(),
         name: KeyName::new("birch"),
     }
 }

@@ -119,7 +119,7 @@ impl Loaded {
 }
 
 /// Where the object `index` lies.
-fn object(index: u32) -> Vec<u8> {
+pub(super) fn object(index: u32) -> Vec<u8> {
     let resource = if index.is_multiple_of(2) {
         "secrets"
     } else {

@@ -28,7 +28,7 @@ const OPTIONS: Options = Options {
 
 fn key(provider: KeyType, name: &str) -> KeyId {
     KeyId {
-        provider,
+        provider: provider.into(),
         name: KeyName::new(name),
     }
 }

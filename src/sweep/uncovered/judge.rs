@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::{Cover, Kind, Wanted};
-use crate::config::KeyType;
+use crate::config::{KeyType, KmsApiVersion, ProviderType};
 use crate::inventory::{self, Under, is_plausible};
 use crate::keyspace::Place;
 use crate::sweep::Scope;
@@ -31,9 +31,13 @@ impl<'a> Judge<'a> {
     pub(super) fn of(scope: &'a Scope, wanted: &Wanted) -> Self {
         let headers = wanted.keys.iter().filter_map(|key| {
             let kind = match key.provider {
-                KeyType::AesCbc => ProviderKind::AesCbc,
-                KeyType::AesGcm => ProviderKind::AesGcm,
-                KeyType::Secretbox => ProviderKind::Secretbox,
+                ProviderType::Keys(KeyType::AesCbc) => ProviderKind::AesCbc,
+                ProviderType::Keys(KeyType::AesGcm) => ProviderKind::AesGcm,
+                ProviderType::Keys(KeyType::Secretbox) => ProviderKind::Secretbox,
+                ProviderType::Kms(KmsApiVersion::V1) => ProviderKind::KmsV1,
+                ProviderType::Kms(KmsApiVersion::V2) => ProviderKind::KmsV2,
+                // What is in the clear needs nothing.
+                ProviderType::Identity => return None,
             };
             Some((header(kind, &key.name)?, Under::of(kind, key.name.as_str())))
         });
