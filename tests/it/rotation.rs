@@ -7,6 +7,7 @@ mod day;
 mod fire;
 mod late;
 mod managed;
+mod migrate;
 mod old_file;
 mod plugins;
 mod records;
