@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::common::client::Client;
 use crate::common::etcd::Etcd;
+use crate::common::kms::Plugin;
 use crate::common::pb::etcdserverpb::{CompactionRequest, RangeRequest};
 use crate::common::process::Process;
 use crate::common::proxy::{BINARY, Proxy, Setup};
@@ -54,6 +55,7 @@ struct Site {
     etcd: Etcd,
     client: Client,
     proxies: Vec<Process>,
+    plugin: Plugin,
     /// As kube-apiserver does every five minutes.
     compacting: JoinHandle<()>,
 }
@@ -83,6 +85,7 @@ impl Site {
             etcd,
             client,
             proxies: Vec::new(),
+            plugin: Plugin::start(),
             compacting,
         }
     }
@@ -102,6 +105,7 @@ impl Site {
             .env("PATH", format!("{}:{path}", self.path("bin").display()))
             .env("ETCD_ENCRYPTION_PROXY_ETCD_SERVERS", self.etcd.endpoint())
             .env("ETCD_ENCRYPTION_PROXY_KEYRING_ROOT_FILE", self.root())
+            .env("KMS_SOCKET", self.plugin.endpoint().trim_start_matches("unix://"))
     }
 
     fn start(&mut self, name: &str) {
@@ -223,6 +227,13 @@ async fn the_book_is_run_from_its_first_page_to_its_last() {
     site.check("k8s:enc:aescbc:v1:aescbckey-2").await;
 
     site.section("Change the algorithm").await;
+    site.check("k8s:enc:secretbox:v1:secretboxkey-2").await;
+
+    let mut with_kms = blocks("Encrypt values with a KMS, or no longer").into_iter();
+    site.run(&with_kms.next().expect("to the plugin")).await;
+    site.check("k8s:enc:kms:v2:vault:").await;
+    site.run(&with_kms.next().expect("and back")).await;
+    site.plugin.stop();
     site.check("k8s:enc:secretbox:v1:secretboxkey-2").await;
 
     site.section("Move the root: another file, or to and from a KMS").await;
