@@ -146,6 +146,7 @@ fn goes_on(command: Command) -> &'static str {
         Command::Rotate => "`rotate` goes on with what was begun",
         Command::Reencrypt => "`reencrypt` goes on with what was begun",
         Command::RotateKeys => "`rotate-keys` goes on with what was begun, `abort` takes it back",
+        Command::Migrate => "`migrate` with the same --to goes on with what was begun, `abort` takes it back",
         Command::Enable => "`enable` goes on with what was begun",
         Command::Disable => "`disable` goes on with what was begun",
         Command::Abort => "`abort` goes on with what was begun",

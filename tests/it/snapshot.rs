@@ -367,7 +367,9 @@ async fn what_is_damaged_or_cut_off_is_told_with_its_place() {
     let mut missed = 0;
     for page in 2..database / 4096 {
         let outcome = run(&flipped(page * 4096), &[skip]);
-        if outcome.code == Some(0) {
+        // Of a page in the midst of a run of pages that is a byte of a value.
+        let is_of_value = outcome.code == Some(4) && !outcome.stdout.contains("Every value opens.");
+        if outcome.code == Some(0) || is_of_value {
             continue;
         }
         expect(&outcome, 1);

@@ -230,10 +230,11 @@ async fn large_events_in_fragments_and_in_one_piece() {
 #[tokio::test]
 async fn progress_never_overtakes_events() {
     for version in Version::all() {
-        let etcd = Setup::new(version)
-            .flag("--experimental-watch-progress-notify-interval=100ms")
-            .start()
-            .await;
+        let name = match version {
+            Version::V3_4 | Version::V3_5 => "experimental-watch-progress-notify-interval",
+            Version::V3_6 | Version::V3_7 => "watch-progress-notify-interval",
+        };
+        let etcd = Setup::new(version).flag(format!("--{name}=100ms")).start().await;
         let proxy = Proxy::before(&etcd, config::secrets());
         let client = proxy.client().await;
         let create = WatchCreateRequest {
