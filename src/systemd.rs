@@ -1,4 +1,4 @@
-//! What the service manager is told of this process: a datagram to the socket that `NOTIFY_SOCKET` names, as sd_notify(3) has
+//! What the service manager is told of this process: a datagram to the socket that `NOTIFY_SOCKET` names, as `sd_notify(3)` has
 //! it. A process that no such manager has started tells nothing.
 //!
 //! Never decides how the process stands, and never waits: a manager that does not read is told nothing.

@@ -148,7 +148,7 @@ impl Scene {
         let config = parse(SECRETS_ONLY.as_bytes(), Options { reload: true }).unwrap();
         let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
         Self {
-            keyring: Keyring::compile(&config, keyspace, &Plugins::none()).unwrap(),
+            keyring: Keyring::compile(&config, &keyspace, &Plugins::none()).unwrap(),
             state: StatePrefix::new(StatePrefix::DEFAULT).unwrap(),
         }
     }

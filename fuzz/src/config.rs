@@ -119,7 +119,7 @@ fn sound(config: &EncryptionConfiguration, document: &[u8]) {
     }
     let prefix = EtcdPrefix::parse("/registry").expect("it is a prefix");
     let keyspace = KeySpace::new(vec![prefix]).expect("there is a prefix");
-    match Keyring::compile(config, keyspace, &Plugins::none()) {
+    match Keyring::compile(config, &keyspace, &Plugins::none()) {
         Ok(keyring) => assert!(!has_kms && !keyring.rules().is_empty()),
         Err(keyring::Error::Kms { .. }) => assert!(has_kms),
         Err(error) => panic!("a valid configuration makes no keyring: {error}"),

@@ -113,7 +113,7 @@ impl World {
             .map(|prefix| EtcdPrefix::parse(prefix).expect("it is a prefix"));
         let keyspace = KeySpace::new(prefixes.collect()).expect("there is a prefix");
         Self {
-            keyring: Keyring::compile(&config, keyspace, &Plugins::none()).expect("the rules are sound"),
+            keyring: Keyring::compile(&config, &keyspace, &Plugins::none()).expect("the rules are sound"),
             state: StatePrefix::new(state).expect("it is a prefix"),
             deks: Deks::default(),
         }

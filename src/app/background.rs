@@ -271,7 +271,7 @@ async fn remark(client: &Client, common: &Common) {
     if let Some(text) = place::remark(client, common).await {
         tracing::warn!("{text}");
     }
-    pending().await
+    pending::<()>().await;
 }
 
 /// Has what changes in any place seen in one, for as long as it is polled.

@@ -166,7 +166,7 @@ fn configuration(
             }
             let keyspace = common.keyspace()?;
             let is_followed = settings.reload_encryption_config;
-            let keyring = load_keyring_of(path, keyspace, permissions, plugins, is_followed)?;
+            let keyring = load_keyring_of(path, &keyspace, permissions, plugins, is_followed)?;
             let (path, permissions) = (path.clone(), Arc::clone(permissions));
             Ok((keyring, Arc::new(FileSource { path, permissions }), None))
         }
@@ -207,13 +207,13 @@ pub(super) fn managed_keyring(
 ) -> Result<Keyring, Error> {
     let keyspace = common.keyspace()?;
     let document = (current.document.expose(), &*past.configs());
-    compile_with(document, keyspace, plugins, true).map_err(Error::ManagedKeyring)
+    compile_with(document, &keyspace, plugins, true).map_err(Error::ManagedKeyring)
 }
 
 /// The keyring of the configuration at `path`.
 pub(super) fn load_keyring_of(
     path: &Path,
-    keyspace: KeySpace,
+    keyspace: &KeySpace,
     permissions: &Permissions,
     plugins: &Plugins,
     is_followed: bool,
@@ -235,7 +235,7 @@ pub(super) fn load_keyring_of(
 /// From a configuration's bytes to a keyring; `is_followed` if the file is taken into use anew when it changes.
 pub(super) fn compile(
     document: &[u8],
-    keyspace: KeySpace,
+    keyspace: &KeySpace,
     plugins: &Plugins,
     is_followed: bool,
 ) -> Result<Keyring, LoadError> {
@@ -245,7 +245,7 @@ pub(super) fn compile(
 /// The same of a document and those that it replaced, with whose keys it reads too.
 pub(super) fn compile_with(
     (document, past): (&[u8], &[EncryptionConfiguration]),
-    keyspace: KeySpace,
+    keyspace: &KeySpace,
     plugins: &Plugins,
     is_followed: bool,
 ) -> Result<Keyring, LoadError> {

@@ -96,7 +96,7 @@ pub(super) async fn load_keyring(common: &Common, hands: &Hands) -> Result<Keyri
         Origin::File(path) => {
             let keyspace = common.keyspace()?;
             let permissions = Permissions::new(common.strict_permissions);
-            load_keyring_of(path, keyspace, &permissions, &hands.plugins, false)
+            load_keyring_of(path, &keyspace, &permissions, &hands.plugins, false)
         }
         Origin::Managed(root) => {
             let strongbox = strongbox(common, root, hands.on_etcd.client.clone())?;

@@ -97,7 +97,7 @@ fn keyring_reloader(parts: &Parts) -> keyring::Reloader {
             let (keyspace, plugins, in_use) = (keyspace.clone(), Arc::clone(&plugins), in_use.snapshot());
             // Ciphers of thousands of keys take a while to set up, and this runtime also accepts connections.
             let compiling = tokio::task::spawn_blocking(move || {
-                compile_with((&document.bytes, &document.past), keyspace, &plugins, true)
+                compile_with((&document.bytes, &document.past), &keyspace, &plugins, true)
             });
             Box::pin(async move {
                 let keyring = compiling.await.map_err(|_| LoadError::Stopping)??;

@@ -362,7 +362,7 @@ impl Etcd {
 
     /// Everything under the rules of `config`.
     fn scope(&self, config: &EncryptionConfiguration) -> Result<Scope, rotation::Error> {
-        let keyring = Keyring::compile(config, self.keyspace.clone(), &self.plugins);
+        let keyring = Keyring::compile(config, &self.keyspace, &self.plugins);
         Ok(Scope {
             keyring: Arc::new(keyring.map_err(rotation::Error::Keyring)?),
             epoch: Epoch::FIRST,

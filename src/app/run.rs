@@ -122,23 +122,11 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
         sweep,
         &stage,
     );
-    for (listener, url) in metrics.into_iter().zip(&settings.listen_metrics) {
-        tracing::info!(url = listener.url(), "serving metrics and health");
-        let subject = admin::State {
-            registry: registry.clone(),
-            checks: Arc::clone(&checks),
-        };
-        let serving = admin::serve(
-            listener,
-            parts
-                .server_tls
-                .as_ref()
-                .map(|tls| tls.handle.clone())
-                .filter(|_| url.is_tls()),
-            subject,
-        );
-        admin.spawn(lasting.task("the serving of metrics and health", serving));
-    }
+    let subject = admin::State {
+        registry,
+        checks: Arc::clone(&checks),
+    };
+    serve_health((&mut admin, &lasting), settings, &parts, metrics, &subject);
     let feeding = manager::feed(settings.manager.clone(), Arc::clone(&checks));
     admin.spawn(lasting.task("the feeding of systemd's watchdog", feeding));
     let (reached, members) = (
@@ -174,7 +162,9 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
     }
     let telling = manager::describe(settings.manager.clone(), served, stage.clone());
     admin.spawn(lasting.task("the telling of systemd", telling));
-    settings.manager.tell(Told::Ready);
+    if proxy.is_none() {
+        settings.manager.tell(Told::Ready);
+    }
     let misdirected = async move { reached.misdirected(&members).await };
     let broken = drain(
         settings,
@@ -189,6 +179,22 @@ async fn run(settings: &Settings, mut parts: Parts, registry: Registry) -> Resul
     admin.shutdown().await;
     tracing::info!("stopped");
     broken.map_or(Ok(()), Err)
+}
+
+/// Serves metrics and health at each listener that there is for them.
+fn serve_health(
+    (admin, lasting): (&mut JoinSet<()>, &Lasting),
+    settings: &Settings,
+    parts: &Parts,
+    listeners: Vec<Listener>,
+    subject: &admin::State,
+) {
+    for (listener, url) in listeners.into_iter().zip(&settings.listen_metrics) {
+        tracing::info!(url = listener.url(), "serving metrics and health");
+        let tls = parts.server_tls.as_ref().map(|tls| tls.handle.clone());
+        let serving = admin::serve(listener, tls.filter(|_| url.is_tls()), subject.clone());
+        admin.spawn(lasting.task("the serving of metrics and health", serving));
+    }
 }
 
 /// Accepts connections, but not while the process has withdrawn.

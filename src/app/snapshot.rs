@@ -69,7 +69,7 @@ pub fn inspect_snapshot(settings: &SnapshotSettings) -> Result<Report, SnapshotE
     let keyspace = common.keyspace().map_err(Error::KeySpace)?;
     let mut sources = Vec::new();
     for path in &settings.encryption_configs {
-        let keyring = load_keyring_of(path, keyspace.clone(), &permissions, &plugins, false)?;
+        let keyring = load_keyring_of(path, &keyspace, &permissions, &plugins, false)?;
         sources.push(KeySource {
             name: path.display().to_string(),
             keyring: Arc::new(keyring),
@@ -93,7 +93,7 @@ pub fn inspect_snapshot(settings: &SnapshotSettings) -> Result<Report, SnapshotE
         if sources.iter().any(is_known) {
             continue;
         }
-        match compile(document.text.expose(), keyspace.clone(), &plugins, false) {
+        match compile(document.text.expose(), &keyspace, &plugins, false) {
             Ok(keyring) => sources.push(KeySource {
                 name: document.name,
                 keyring: Arc::new(keyring),

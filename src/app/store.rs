@@ -30,7 +30,7 @@ pub(super) async fn tell(client: &Client, known: &KnownKind) {
         StoreKind::Etcd => tracing::info!("the store is etcd"),
         StoreKind::Kine => tracing::warn!("{KINE}"),
     }
-    pending().await
+    pending::<()>().await;
 }
 
 /// Refuses `what` where the store is not etcd. One that does not say what it is is left to whatever is done next.

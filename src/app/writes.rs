@@ -189,7 +189,7 @@ mod tests {
             retired: crate::config::Retired::default(),
         };
         let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
-        let keyring = Keyring::compile(&config, keyspace, &Plugins::none()).unwrap();
+        let keyring = Keyring::compile(&config, &keyspace, &Plugins::none()).unwrap();
         Writes {
             keyring: Arc::new(KeyringHandle::new(keyring)),
             unfenced: Arc::new(Unfenced::new(has_record)),

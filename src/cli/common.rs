@@ -227,7 +227,7 @@ pub(super) struct PlaceFlags {
 #[derive(Debug, Args)]
 pub(super) struct LayoutFlags {
     /// Where Kubernetes' keys begin in etcd, as given to kube-apiserver; several separated by commas. Below one that ends with
-    /// openshift.io, OpenShift's own resources lie where its API servers keep them
+    /// `openshift.io`, OpenShift's own resources lie where its API servers keep them
     #[arg(
         long,
         env = "ETCD_ENCRYPTION_PROXY_ETCD_PREFIX",

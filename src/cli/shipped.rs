@@ -48,6 +48,6 @@ pub(super) fn completion(mut command: Command, flags: &CompletionFlags) -> anyho
 /// Writes a page for the program and for each verb.
 pub(super) fn man_pages(command: Command, flags: &ManFlags) -> anyhow::Result<ExitCode> {
     clap_mangen::generate_to(command, &flags.folder)
-        .with_context(|| format!("{:?} does not take the man pages", flags.folder))?;
+        .with_context(|| format!("{} does not take the man pages", flags.folder.display()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -14,11 +14,8 @@ pub(super) fn with_switches(command: Command) -> Command {
 
 /// Has the help of `command` say once by which variables its flags can be given, and not of each flag.
 fn environment(command: Command) -> Command {
-    let flags = command.get_arguments().filter(|arg| arg.get_env().is_some());
-    let Some(example) = flags
-        .filter_map(|arg| Some((arg.get_long()?, arg.get_env()?.to_str()?)))
-        .next()
-    else {
+    let names = |arg: &Arg| Some((arg.get_long()?.to_owned(), arg.get_env()?.to_str()?.to_owned()));
+    let Some((flag, variable)) = command.get_arguments().find_map(names) else {
         return command;
     };
     let without = command.get_arguments().filter(|arg| arg.get_env().is_none());
@@ -32,7 +29,6 @@ fn environment(command: Command) -> Command {
     } else {
         format!(", but for {}", without.join(", "))
     };
-    let (flag, variable) = example;
     let text = format!("Environment: each flag has a variable, --{flag} is {variable}{but}. A flag goes before it.");
     let below = |own: Option<&StyledStr>| match own {
         None => text.clone(),

@@ -131,8 +131,8 @@ impl Target {
                     config.plugins().any(|other| other.name == *name) || named.iter().any(|id| id.name == *name)
                 };
                 let others = (2_u32..).map(|number| KeyName::new(format!("{}-{number}", kms.name)));
-                let mut names = std::iter::once(kms.name.clone()).chain(others);
-                let name = listed.or_else(|| names.find(|name| !is_taken(name)));
+                let mut candidates = std::iter::once(kms.name.clone()).chain(others);
+                let name = listed.or_else(|| candidates.find(|name| !is_taken(name)));
                 let new = KeyId {
                     provider: ProviderType::Kms(kms.api_version),
                     name: name.unwrap_or_else(|| kms.name.clone()),

@@ -145,7 +145,7 @@ mod tests {
         };
         Keyring::compile(
             &config,
-            KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap(),
+            &KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap(),
             &Plugins::none(),
         )
         .unwrap()

@@ -42,7 +42,7 @@ pub struct Keyring {
 impl Keyring {
     /// Keys every cipher of `config`, takes its KMS plugins from `plugins`, and finds out where its rules reach in
     /// `keyspace`. Waits for no plugin.
-    pub fn compile(config: &EncryptionConfiguration, keyspace: KeySpace, plugins: &Plugins) -> Result<Self, Error> {
+    pub fn compile(config: &EncryptionConfiguration, keyspace: &KeySpace, plugins: &Plugins) -> Result<Self, Error> {
         let keyspace = keyspace.for_rules(config.rules().into_iter().map(|(selector, _)| scope(selector)));
         let (rules, plugins) = compile(config, &keyspace, plugins)?;
         Ok(Self {

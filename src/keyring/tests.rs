@@ -51,7 +51,7 @@ fn compile_with(
         retired: config::Retired::default(),
     };
     let prefixes = prefixes.iter().map(|prefix| EtcdPrefix::parse(prefix).unwrap());
-    Keyring::compile(&config, KeySpace::new(prefixes.collect()).unwrap(), plugins)
+    Keyring::compile(&config, &KeySpace::new(prefixes.collect()).unwrap(), plugins)
 }
 
 /// The name of the key that writes `key`, if any does.

@@ -84,7 +84,7 @@ impl Ranges {
                     end: Some(range.start.clone()),
                 });
             }
-            from = range.end.clone();
+            from.clone_from(&range.end);
         }
         gaps.extend(from.map(|start| Range { start, end: None }));
         self.and(&Self(gaps))

@@ -64,7 +64,7 @@ impl Doubled {
         let Some(TokenOrText::Text(format)) = parts.next() else {
             return;
         };
-        let arguments: Vec<_> = parts.map(|part| part.text()).collect();
+        let arguments: Vec<_> = parts.map(TokenOrText::text).collect();
         for (index, field) in fields.iter().enumerate() {
             if !is_source(field) {
                 continue;

@@ -24,7 +24,7 @@ fn document(name: &str) -> String {
 fn compile(bytes: &[u8]) -> Result<Keyring, LoadError> {
     let config = config::parse(bytes, config::Options { reload: true })?;
     let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
-    Ok(Keyring::compile(&config, keyspace, &Plugins::none())?)
+    Ok(Keyring::compile(&config, &keyspace, &Plugins::none())?)
 }
 
 struct World {

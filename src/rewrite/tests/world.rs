@@ -69,7 +69,7 @@ impl World {
         let prefix = EtcdPrefix::parse("/registry").expect("it is a prefix");
         let keyspace = KeySpace::new(vec![prefix]).expect("there is a prefix");
         Self {
-            keyring: Keyring::compile(&config, keyspace, &Plugins::none()).expect("the rules are sound"),
+            keyring: Keyring::compile(&config, &keyspace, &Plugins::none()).expect("the rules are sound"),
             state: StatePrefix::new(StatePrefix::DEFAULT).expect("it is a prefix"),
             deks: Deks::default(),
             on_undecryptable: OnUndecryptable::ReturnCiphertext,

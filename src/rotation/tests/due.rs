@@ -61,7 +61,7 @@ fn a_key_of_a_time_to_come_is_due_so_long_after_it_was_first_seen() {
     let seen = Time::of(SystemTime::UNIX_EPOCH + 5 * YEARS);
     let after = |seconds| seen.system() + Duration::from_secs(seconds);
     let ages = [KeyAge {
-        provider: KeyType::AesCbc.into(),
+        provider: KeyType::AesCbc,
         name: key("k1").name,
         since: Time::of(after(0) + YEARS),
     }];

@@ -291,7 +291,7 @@ fn each_refusal_says_what_was_found_and_what_to_do() {
         },
         ..ask(command)
     };
-    let cases = [
+    let cases = vec![
         (ask(Command::Prepare), plain(rotating(Stage::Prepare, NEW, OLD))),
         (ask(Command::RotateKeys), both(rotating(Stage::Rotate, NEW, OLD))),
         (ask(Command::Rotate), plain(at(Stage::Start))),

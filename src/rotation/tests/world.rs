@@ -96,7 +96,7 @@ impl Loaded {
         let config = parse(text.as_bytes(), Options { reload: true }).unwrap_or_else(|error| panic!("{error}\n{text}"));
         let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
         Self {
-            keyring: Arc::new(Keyring::compile(&config, keyspace, &Plugins::none()).unwrap()),
+            keyring: Arc::new(Keyring::compile(&config, &keyspace, &Plugins::none()).unwrap()),
             config: Rc::new(config),
         }
     }

@@ -44,7 +44,7 @@ pub(super) fn scope(documents: &[(&str, &str)]) -> Scope {
         let config = parse(document.as_bytes(), Options { reload: false }).unwrap();
         KeySource {
             name: (*name).to_owned(),
-            keyring: Arc::new(Keyring::compile(&config, keyspace(), &Plugins::none()).unwrap()),
+            keyring: Arc::new(Keyring::compile(&config, &keyspace(), &Plugins::none()).unwrap()),
         }
     });
     Scope {

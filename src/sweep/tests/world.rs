@@ -36,7 +36,7 @@ pub(in crate::sweep) fn scope(providers: &[&str]) -> Scope {
     let config = parse(document.as_bytes(), Options { reload: false }).unwrap();
     let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
     Scope {
-        keyring: Arc::new(Keyring::compile(&config, keyspace, &Plugins::none()).unwrap()),
+        keyring: Arc::new(Keyring::compile(&config, &keyspace, &Plugins::none()).unwrap()),
         epoch: Epoch::FIRST,
         state: StatePrefix::new(StatePrefix::DEFAULT).unwrap(),
         resources: Vec::new(),

@@ -116,7 +116,7 @@ impl Scene {
         let config = parse(self.shared.text().as_bytes(), Options { reload: true }).expect("a configuration");
         let prefix = EtcdPrefix::parse("/registry").expect("a prefix");
         let keyspace = KeySpace::new(vec![prefix]).expect("a key space");
-        let keyring = Keyring::compile(&config, keyspace, &Plugins::none()).expect("a keyring");
+        let keyring = Keyring::compile(&config, &keyspace, &Plugins::none()).expect("a keyring");
         let stored = self.direct.everything().await;
         let secrets = stored.iter().filter(|kv| kv.key.starts_with(b"/registry/secrets/"));
         let mut count = 0;

@@ -53,7 +53,7 @@ impl Place<'_> {
     fn scope(&self, config: &EncryptionConfiguration) -> Scope {
         let keyspace = KeySpace::new(vec![EtcdPrefix::parse("/registry").unwrap()]).unwrap();
         Scope {
-            keyring: Arc::new(Keyring::compile(config, keyspace, &Plugins::none()).unwrap()),
+            keyring: Arc::new(Keyring::compile(config, &keyspace, &Plugins::none()).unwrap()),
             epoch: Epoch::FIRST,
             state: self.0.state.clone(),
             resources: Vec::new(),
