@@ -66,7 +66,7 @@ pub trait Site {
     fn state(&self) -> &StatePrefix;
     /// Where Kubernetes' keys begin.
     fn prefixes(&self) -> Vec<String>;
-    /// Where resources of `config` lie, as far as not every process knows it: as [`Keyring::paths`] of it.
+    /// Where resources of `config` lie, as far as not every process knows it: as [`crate::keyring::paths`] of it.
     fn paths(&self, config: &EncryptionConfiguration) -> Vec<String>;
     /// What operators call it.
     fn name(&self) -> String {
