@@ -53,10 +53,12 @@ impl Manager {
 #[tokio::test(flavor = "multi_thread")]
 async fn systemd_is_told_of_start_reload_health_and_end() {
     let etcd = Etcd::start(Version::V3_5).await;
-    let [port] = free_ports();
-    let setup = Setup::new(etcd.endpoint(), config::secrets()).listen(&[&format!("http://127.0.0.1:{port}")]);
+    let setup = Setup::new(etcd.endpoint(), config::secrets());
     let (manager, variable) = Manager::listening(setup.folder());
-    let setup = setup.under(&["env", &variable, "WATCHDOG_USEC=400000"]);
+    let [port] = free_ports();
+    let setup = setup
+        .listen(&[&format!("http://127.0.0.1:{port}")])
+        .under(&["env", &variable, "WATCHDOG_USEC=400000"]);
     let starting = setup.spawn();
     manager.told("READY=1");
     // It is ready when it is told to be, not soon after.
@@ -80,7 +82,8 @@ async fn what_waits_for_nothing_but_etcd_is_ready_so_that_etcd_can_be_started_af
     let [port] = free_ports();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
-    fs::write(&root, (0..32).collect::<Vec<u8>>()).unwrap();
+    let bytes: Vec<u8> = (1..=32).collect();
+    fs::write(&root, bytes).unwrap();
     fs::set_permissions(&root, fs::Permissions::from_mode(0o600)).unwrap();
     let (manager, variable) = Manager::listening(folder.path());
     let setup = Setup::managed(format!("http://127.0.0.1:{port}"), &root).member("first");
