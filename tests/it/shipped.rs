@@ -1,6 +1,8 @@
 //! What packages are made of: the build that `version` tells, completions, man pages.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::proxy::BINARY;
@@ -70,4 +72,47 @@ fn each_verb_has_a_man_page_and_none_has_a_value_of_the_environment() {
     }
     let hidden = folder.path().join("etcd-encryption-proxy-man-pages.1");
     assert!(!hidden.exists());
+}
+
+/// The flags of a verb, by its help.
+fn flags(verb: &str) -> BTreeSet<String> {
+    let help = run(&[verb, "--help"]);
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let flag = |word: &str| {
+        word.strip_prefix("--")
+            .map(|name| name.split(|c| !is_name(c)).next().unwrap().to_owned())
+    };
+    help.split_whitespace().filter_map(flag).collect()
+}
+
+/// Files below `deploy/` that give the program flags.
+fn manifests(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { manifests(&path) } else { vec![path] })
+        .collect()
+}
+
+#[test]
+fn every_flag_that_is_shipped_is_one() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let (serve, sweep) = (flags("serve"), flags("sweep"));
+    assert!(serve.contains("etcd-servers") && sweep.contains("dry-run"));
+    let mut seen = 0;
+    for path in manifests(&deploy) {
+        let text = fs::read_to_string(&path).unwrap();
+        // A template's own dashes and the flags of other programs are no arguments in a list.
+        let arguments = text.lines().filter_map(|line| line.trim().strip_prefix("- --"));
+        let given = arguments.map(|argument| argument.split(['=', '"']).next().unwrap().to_owned());
+        let variables = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("ETCD_ENCRYPTION_PROXY_"));
+        let of_variables = variables.map(|line| line.split('=').next().unwrap().to_lowercase().replace('_', "-"));
+        for flag in given.chain(of_variables).filter(|flag| !flag.starts_with("{{")) {
+            let verb = if text.contains("- sweep\n") { &sweep } else { &serve };
+            assert!(verb.contains(&flag), "{}: --{flag}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "{seen} flags");
 }
