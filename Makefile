@@ -93,6 +93,29 @@ spec: ## The protocol of rotation, every state of it; and a counterexample for e
 	cargo clippy --locked --manifest-path spec/Cargo.toml --target-dir target/spec --all-targets -- --deny warnings
 	cargo test --locked --manifest-path spec/Cargo.toml --target-dir target/spec -- --nocapture --test-threads=2
 
+.PHONY: dist
+dist: dist-tools ## Everything that a release has, in target/dist: packages, archives, images, SBOM, digests, signature
+	packaging/dist.sh
+
+.PHONY: dist-tools
+dist-tools:
+	@packaging/install-tools.sh
+
+.PHONY: packages
+packages: tools dist ## make dist, and what it made is installed, started, upgraded, removed, and run as a static pod; lintian, rpmlint
+	packaging/test/lint.sh target/dist
+	packaging/test/packages.sh target/dist/*_$$(dpkg --print-architecture).deb
+	packaging/test/static-pod.sh target/dist
+
+.PHONY: reproducible
+reproducible: dist-tools ## make dist of one architecture in two folders, equal to the byte
+	packaging/test/reproducible.sh
+
+.PHONY: manifests
+manifests: ## The unit, its drop-ins, the chart and all manifests are in order
+	packaging/test/units.sh
+	packaging/test/charts.sh
+
 .PHONY: valgrind
 valgrind:
 	@command -v valgrind >/dev/null || { as_root=$$([[ $$(id -u) == 0 ]] || echo sudo); \
