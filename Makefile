@@ -113,6 +113,8 @@ reproducible: dist-tools ## make dist of one architecture in two folders, equal 
 
 .PHONY: manifests
 manifests: ## The unit, its drop-ins, the chart and all manifests are in order
+	@command -v systemd-analyze >/dev/null && command -v jq >/dev/null || { as_root=$$([[ $$(id -u) == 0 ]] || echo sudo); \
+		$$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends systemd jq; }
 	packaging/test/units.sh
 	packaging/test/charts.sh
 

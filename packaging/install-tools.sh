@@ -17,7 +17,7 @@ install_packages() {
     local -A programs=(
         [buildah]=buildah [podman]=podman [runc]=runc [skopeo]=skopeo [zstd]=zstd [minisign]=minisign [lintian]=lintian
         [rpmbuild]=rpm [rpmlint]=rpmlint [debootstrap]=debootstrap [qemu-aarch64-static]=qemu-user-static
-        [aarch64-linux-gnu-gcc]=gcc-aarch64-linux-gnu [systemd-analyze]=systemd [man]=man-db [jq]=jq [gcc]=gcc [python3]=python3
+        [aarch64-linux-gnu-gcc]=gcc-aarch64-linux-gnu [systemd-analyze]=systemd [man]=man-db [jq]=jq [catatonit]=catatonit [gcc]=gcc [python3]=python3
     )
     local program
     for program in "${!programs[@]}"; do

@@ -17,7 +17,8 @@ render() { "$tools/helm" template "$name" "$chart" --namespace "$name" "$@"; }
 "$tools/helm" lint --strict --quiet "$chart"
 {
     echo "# Rendered by packaging/test/charts.sh from deploy/helm; do not edit."
-    render
+    # Helm does not manage what kustomize applies.
+    render | sed '/app.kubernetes.io\/managed-by/d'
 } >"$work/proxy.yaml"
 [[ ${1:-} != --accept ]] || cp "$work/proxy.yaml" deploy/kustomize/base/proxy.yaml
 diff -u deploy/kustomize/base/proxy.yaml "$work/proxy.yaml" || fail "the chart has changed: packaging/test/charts.sh --accept"

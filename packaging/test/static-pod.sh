@@ -72,7 +72,7 @@ etcdctl "$listen" put /registry/secrets/default/a 'a secret of the static pod' >
 etcdctl "$client" get --print-value-only /registry/secrets/default/a >"$work/stored"
 grep -qa '^k8s:enc:secretbox:v1:' "$work/stored" || fail "etcd holds the value unsealed"
 ! grep -qa 'a secret of' "$work/stored" || fail "etcd holds the value in the clear"
-if etcdctl "$listen" --cert "$pki/etcd/server.crt" --key "$work/none" get a >/dev/null 2>&1; then
-    fail "a client without a certificate is served"
-fi
+with=(--cert "$pki/apiserver-etcd-client.crt" --key "$pki/apiserver-etcd-client.key")
+curl -fs --cacert "$pki/etcd/ca.crt" "${with[@]}" "https://127.0.0.1:$listen/version" >/dev/null || fail "a client with a certificate is not served"
+! curl -fs --cacert "$pki/etcd/ca.crt" "https://127.0.0.1:$listen/version" >/dev/null || fail "a client without a certificate is served"
 log "the image runs from the static pod's manifest, serves over mutual TLS and seals"
