@@ -9,9 +9,9 @@ use crate::rotation::{Ask, Audience, Error, Facts, left_clear};
 /// be waited for by every member. What is re-encrypted here goes through it too.
 ///
 /// # Errors
-/// It does not wrap a key and give it back.
+/// The command would be refused, or the plugin does not wrap a key and give it back.
 pub(super) async fn trial<A: Audience>(plugins: &Plugins, ask: &Ask, facts: &Facts, audience: &A) -> Result<(), Error> {
-    let left = left_clear(ask, facts);
+    let left = left_clear(ask, facts).map_err(Error::Refused)?;
     if !left.is_empty() {
         audience.notice(&format!(
             "{} stays in the clear: its rule lists nothing but identity, beside rules that encrypt",

@@ -79,7 +79,17 @@ fn planned(ask: &Ask, facts: &Facts) -> Option<Record> {
 }
 
 /// Resources that `migrate` leaves in the clear, since their rule has nothing but identity beside rules that encrypt.
-pub fn left_clear(ask: &Ask, facts: &Facts) -> Vec<String> {
+///
+/// # Errors
+/// It would be refused.
+pub fn left_clear(ask: &Ask, facts: &Facts) -> Result<Vec<String>, Refusal> {
+    if let Err(Stop::Refused(refusal)) = next(ask, facts, &Session::default()) {
+        return Err(refusal);
+    }
+    Ok(left(ask, facts))
+}
+
+fn left(ask: &Ask, facts: &Facts) -> Vec<String> {
     let Some(to) = ask.how.to.as_ref().filter(|_| ask.command == Command::Migrate) else {
         return Vec::new();
     };
@@ -265,7 +275,7 @@ impl Plan<'_> {
             self.wait(lines);
         }
         self.reencrypt(lines);
-        let left = left_clear(self.ask, self.facts);
+        let left = left(self.ask, self.facts);
         if !left.is_empty() {
             lines.push(format!(
                 "leave {} in the clear, as their rule says nothing else",

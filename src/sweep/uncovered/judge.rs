@@ -91,7 +91,8 @@ impl<'a> Judge<'a> {
         Some(counted(key, place, cover, under, (opens, needs)))
     }
 
-    /// What a value under a rule is. That of a KMS whose key is not at hand is of no account: it bears no header that is looked for.
+    /// What a value under a rule is. The key of a KMS is not asked for: where its plugin's name is looked for, no value of that
+    /// name is as a rule writes it.
     fn verdict(&self, key: &[u8], stored: &[u8]) -> Result<Verdict, NotYet> {
         decide(
             self.scope,
@@ -106,8 +107,8 @@ impl<'a> Judge<'a> {
         self.headers.iter().any(|(_, under)| under == opener)
     }
 
-    /// Which key of the configuration opens `stored`, in whichever rule. None is asked for that is not at hand: values under
-    /// a KMS bear no header that is looked for.
+    /// Which key of the configuration opens `stored`, in whichever rule. None is asked for that is not at hand, so values under a KMS
+    /// open with none: below a prefix the name alone decides, and outside of every prefix such a value does not count.
     fn opener(&self, key: &[u8], stored: &[u8]) -> Option<Under> {
         self.scope.keyring.rules().iter().find_map(|rule| {
             let chain = rule.chain();
