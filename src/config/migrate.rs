@@ -107,7 +107,7 @@ impl Target {
         new_key: impl Fn(KeyType, &[KeyId]) -> KeyId,
         pairs: &mut Vec<(KeyId, KeyId)>,
     ) {
-        let named: Vec<KeyId> = pairs.iter().map(|(_, new)| new.clone()).collect();
+        let assigned: Vec<KeyId> = pairs.iter().map(|(_, new)| new.clone()).collect();
         match self {
             Self::Identity => {
                 pairs.push((entry.head.clone(), entry.entry.identity()));
@@ -117,7 +117,7 @@ impl Target {
                 // One key follows one key, wherever that writes; and one follows all that is in the clear.
                 let same = |(old, _): &&(KeyId, KeyId)| *old == entry.head || (is_clear(old) && is_clear(&entry.head));
                 let new = pairs.iter().find(same).map(|(_, new)| new.clone());
-                let pair = (entry.head.clone(), new.unwrap_or_else(|| new_key(*of, &named)));
+                let pair = (entry.head.clone(), new.unwrap_or_else(|| new_key(*of, &assigned)));
                 if !pairs.contains(&pair) {
                     pairs.push(pair);
                 }
@@ -128,7 +128,7 @@ impl Target {
                     _ => None,
                 });
                 let is_taken = |name: &KeyName| {
-                    config.plugins().any(|other| other.name == *name) || named.iter().any(|id| id.name == *name)
+                    config.plugins().any(|other| other.name == *name) || assigned.iter().any(|id| id.name == *name)
                 };
                 let others = (2_u32..).map(|number| KeyName::new(format!("{}-{number}", kms.name)));
                 let mut candidates = std::iter::once(kms.name.clone()).chain(others);

@@ -25,7 +25,10 @@ fn kv(key: &[u8], value: &[u8]) -> KeyValue {
 
 /// A value that another key with the same name sealed.
 fn foreign(key: &[u8]) -> Vec<u8> {
-    World::with_key(8).sealed(key, b"unreadable")
+    let mut sealed = World::with_key(8).sealed(key, b"unreadable");
+    // One of 256 whole ones would open to rubbish, since aescbc has nothing but its padding to tell by.
+    sealed.pop();
+    sealed
 }
 
 fn policies() -> [World; 2] {
