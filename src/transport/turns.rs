@@ -15,12 +15,13 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// Bytes of a turn: some messages, or a piece of a large one.
 const LONGEST: usize = 16 * 1024;
 
-/// Bytes of the first turn, and of one of a client whose streams take next to nothing each: a call without bytes is as much work
-/// as one of some hundred.
+/// Bytes of the first turn, and of one behind a turn in which very many streams began, at least: a call without bytes is as much
+/// work as one of some hundred.
 const FIRST: usize = 2 * 1024;
 const SHORTEST: usize = 256;
 
-/// Streams that may begin in one turn, about.
+/// Streams that may begin in one turn, about. With no more of them a client is read in long turns: a short one would cut its messages
+/// to pieces, and each is a wake-up.
 const STREAMS: usize = 16;
 
 /// One connection's turns. Clones share them.
@@ -51,16 +52,17 @@ impl Turns {
         self.0.begun.set(self.0.begun.get().saturating_add(1));
     }
 
-    /// The task has done what it was woken for: what is read from now on is another turn, as long as so many streams take as are
-    /// not too many, and twice as long as this one at most.
+    /// The task has done what it was woken for: what is read from now on is another turn. It is twice as long as this one, or, if too
+    /// many streams began in this one, as long as those take that are not too many.
     pub fn next(&self) {
         let Shared { length, left, begun } = &*self.0;
         let read = length.get().saturating_sub(left.get());
         let begun = begun.replace(0);
-        if read > 0 {
-            let fair = read.saturating_mul(STREAMS).checked_div(begun).unwrap_or(LONGEST);
-            let most = length.get().saturating_mul(2).min(LONGEST);
-            length.set(fair.clamp(SHORTEST, most.max(SHORTEST)));
+        if begun > STREAMS {
+            let fair = read.saturating_mul(STREAMS) / begun;
+            length.set(fair.max(SHORTEST));
+        } else if read > 0 {
+            length.set(length.get().saturating_mul(2).min(LONGEST));
         }
         left.set(length.get());
     }
@@ -129,8 +131,9 @@ mod tests {
         assert_eq!(turn(0), 2 * FIRST);
         assert_eq!(turn(1), 4 * FIRST);
         assert_eq!(turn(10 * STREAMS), LONGEST);
+        // Few streams, of however few bytes each, make it no shorter.
         assert_eq!(turn(STREAMS), LONGEST / 10);
-        assert_eq!(turn(1000 * STREAMS), LONGEST / 10);
+        assert_eq!(turn(1000 * STREAMS), LONGEST / 10 * 2);
         assert_eq!(turn(0), SHORTEST);
         assert_eq!(turn(0), 2 * SHORTEST);
     }
