@@ -242,7 +242,7 @@ async fn dispatch(
     if is_grpc(&parts) {
         call::serve(&worker, parts, body, respond, budget, &peer).await;
     } else {
-        plain_http::respond(&worker, &parts, respond, &budget, &peer).await;
+        plain_http::respond(&worker, &parts, body, respond, &budget, &peer).await;
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
@@ -29,8 +29,11 @@ use crate::transport::Stream;
 /// Paths that are relayed, each with what may follow it below.
 const RELAYED: [&str; 5] = ["/version", "/health", "/livez", "/readyz", "/metrics"];
 
-/// How long a client may take to read an answer. What has come of it is held here for as long.
+/// How long a client may take to read an answer, and to end its request. What has come of either is held here for as long.
 const SLOW: Duration = Duration::from_secs(20);
+
+/// Bytes of a request that are passed over. None of these requests needs any.
+const MOST_OF_A_BODY: usize = 64 * 1024;
 
 /// Serves one HTTP/1.1 connection until it ends or the proxy drains.
 pub(super) async fn serve(worker: &Worker, stream: Stream, peer: &str) -> Result<(), hyper::Error> {
@@ -57,6 +60,7 @@ pub(super) async fn serve(worker: &Worker, stream: Stream, peer: &str) -> Result
 pub(super) async fn respond(
     worker: &Worker,
     request: &http::request::Parts,
+    mut body: RecvStream,
     mut respond: SendResponse<Bytes>,
     budget: &Budget,
     peer: &str,
@@ -64,14 +68,25 @@ pub(super) async fn respond(
     let share = budget.call(length(&request.headers));
     let answered = async {
         if share.is_none() {
-            return unavailable(request.uri.path(), "too many requests under way on one connection");
+            return Some(unavailable(
+                request.uri.path(),
+                "too many requests under way on one connection",
+            ));
         }
-        answer(worker, peer, &request.method, request.uri.path_and_query()).await
+        // One that is broken further on is HTTP/2's to refuse, and not to be answered before that is seen.
+        let ended = tokio::time::timeout(SLOW, ends(&mut body)).await;
+        if ended != Ok(true) {
+            return None;
+        }
+        Some(answer(worker, peer, &request.method, request.uri.path_and_query()).await)
     };
     let answer = tokio::select! {
         answer = answered => answer,
         // A client that left meanwhile needs no answer, and takes nobody's turn.
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return budget.has_reset(),
+    };
+    let Some(answer) = answer else {
+        return respond.send_reset(Reason::CANCEL);
     };
     let (parts, body) = answer.into_parts();
     if let Ok(mut stream) = respond.send_response(Response::from_parts(parts, ()), body.is_end_stream())
@@ -82,6 +97,22 @@ pub(super) async fn respond(
             stream.send_reset(Reason::CANCEL);
         }
     }
+}
+
+/// Passes over the rest of a request; whether it ended as it should.
+async fn ends(body: &mut RecvStream) -> bool {
+    let mut left = MOST_OF_A_BODY;
+    while let Some(data) = body.data().await {
+        let Ok(data) = data else { return false };
+        let Some(rest) = left.checked_sub(data.len()) else {
+            return false;
+        };
+        left = rest;
+        if body.flow_control().release_capacity(data.len()).is_err() {
+            return false;
+        }
+    }
+    body.trailers().await.is_ok()
 }
 
 /// Sends a body as it comes; says whether that was all of it.
