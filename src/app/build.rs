@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::follower::{self, Kept};
-use super::store::must_be_etcd;
 use super::{Background, Common, Error, Origin, RootSettings, Settings, on_etcd, strongbox};
 use crate::audit::Audit;
 use crate::config::{self, EncryptionConfiguration, Options};
@@ -190,7 +189,6 @@ fn first_keyring(
 ) -> Result<(Current, Past), Error> {
     let (common, root) = (common.clone(), root.clone());
     let looking = on_etcd::spawn("keyring", members, async move |on_etcd| {
-        must_be_etcd(&on_etcd.client, "a keyring in the store").await?;
         let strongbox = strongbox::strongbox(&common, &root, on_etcd.client.clone())?;
         strongbox::first(&common, &strongbox, &on_etcd.client, &manager).await
     });

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::{Misplaced, Unlockable};
-use crate::{audit, config, files, keyring, keyspace, managed, telemetry, tls, traces, transport};
+use crate::{audit, config, etcd, files, keyring, keyspace, managed, telemetry, tls, traces, transport};
 
 /// Why `serve` did not start, or ended.
 #[derive(Debug, Error)]
@@ -58,6 +58,14 @@ pub enum Error {
     NotEtcd {
         /// What was asked for.
         what: &'static str,
+    },
+    /// Whether the store is etcd could not be learnt.
+    #[error("{what} waits for it to be known whether the store is etcd")]
+    UnknownStore {
+        /// What was asked for.
+        what: &'static str,
+        /// Why it did not say.
+        source: etcd::CallError,
     },
     /// A file is not edited by those who serve.
     #[error(

@@ -33,13 +33,14 @@ pub(super) async fn tell(client: &Client, known: &KnownKind) {
     pending::<()>().await;
 }
 
-/// Refuses `what` where the store is not etcd. One that does not say what it is is left to whatever is done next.
+/// Refuses `what` where the store is not etcd, and where that cannot be learnt.
 ///
 /// # Errors
-/// [`Error::NotEtcd`].
+/// [`Error::NotEtcd`], [`Error::UnknownStore`].
 pub(super) async fn must_be_etcd(client: &Client, what: &'static str) -> Result<(), Error> {
     match client.kind().await {
         Ok(StoreKind::Kine) => Err(Error::NotEtcd { what }),
-        Ok(StoreKind::Etcd) | Err(_) => Ok(()),
+        Ok(StoreKind::Etcd) => Ok(()),
+        Err(source) => Err(Error::UnknownStore { what, source }),
     }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::store::must_be_etcd;
 use super::{Common, Error, RootSettings, host};
-use crate::etcd::Client;
+use crate::etcd::{Client, Trouble};
 use crate::files::Permissions;
 use crate::keyspace::KeySpace;
 use crate::kms::Wrapper;
@@ -71,8 +72,12 @@ pub(super) async fn first(
     let keyspace = common.keyspace()?;
     let mut attempts = 0_u32;
     loop {
-        match look_or_make_all(&keyspace, strongbox, client).await {
-            Err(Error::Managed(error)) if error.is_passing() => {
+        let looked = async {
+            must_be_etcd(client, "a keyring in the store").await?;
+            look_or_make_all(&keyspace, strongbox, client).await
+        };
+        match looked.await {
+            Err(error) if is_passing(&error) => {
                 if attempts == 0 {
                     manager.tell(Told::Status("waiting for the keyring in etcd; no client is served yet"));
                     manager.tell(Told::Ready);
@@ -88,6 +93,15 @@ pub(super) async fn first(
             }
             outcome => return outcome,
         }
+    }
+}
+
+/// Whether it is worth waiting for.
+fn is_passing(error: &Error) -> bool {
+    match error {
+        Error::Managed(error) => error.is_passing(),
+        Error::UnknownStore { source, .. } => source.trouble() != Trouble::NotEtcd,
+        _ => false,
     }
 }
 

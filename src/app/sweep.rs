@@ -112,6 +112,8 @@ pub fn sweep(settings: &SweepSettings, observer: &Arc<dyn Observer>) -> Result<R
                     Misplaced::Etcd(error) => called(error),
                     error => Error::from(error).into(),
                 })?;
+            let known = patience.call(async || client.kind().await).await;
+            known.map_err(called)?;
             must_be_etcd(client, "a sweep").await?;
             // Before the configuration is read, and that before it is asked whether a key of it was dropped: who drops one notes that
             // first and replaces the epoch then, so that one of the two is seen.
